@@ -1,0 +1,68 @@
+// The ranks that work together.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "tokenyard/error.hpp"
+#include "tokenyard/exchange.hpp"
+#include "tokenyard/plan.hpp"
+#include "tokenyard/window.hpp"
+
+namespace tokenyard {
+
+enum class Waiting : std::uint8_t {
+  kAuto,   // kSpin while this host has a core for each of its ranks, else kYield
+  kSpin,   // poll with a pause instruction, and yield only after a while
+  kYield,  // give the core away at once
+};
+
+struct GroupOptions {
+  std::chrono::milliseconds timeout{30'000};  // of every wait, unless a call gives its own
+  // Ranks with equal numbers that can map each other's memory form a domain; unset, all ranks of a host do.
+  std::optional<int> domain;
+  Waiting waiting = Waiting::kAuto;
+};
+
+// Copies share the group. One thread at a time makes windows and plans, in the same order on all ranks; different plans may
+// then be used by different threads. Letting go of a group never blocks; peers that still wait for this rank then learn that
+// it has left.
+class Group {
+ public:
+  // Collective, blocking.
+  static Group create(std::shared_ptr<Exchange> exchange, const GroupOptions& options = {});
+
+  int rank() const noexcept;
+  int num_ranks() const noexcept;
+  int num_domains() const noexcept;
+  int domain_of(int rank) const noexcept;  // numbered from 0 in the order of their first ranks
+  std::chrono::milliseconds timeout() const noexcept;
+
+  // Collective, blocking. `num_bytes` must be the same on all ranks (kDisagreement otherwise).
+  Window window(std::size_t num_bytes) const;
+
+  // Collective, blocking. Throws Error(kInvalidArgument) for a shape that cannot be, and Error(kDisagreement) naming ranks and
+  // fields where the ranks' shapes differ; nothing is left behind in either case.
+  Plan plan(const Shape& shape) const;
+
+  // Collective, blocking.
+  void barrier() const;
+
+  // The first failure of the group since it was made or recovered, without blocking or synchronising.
+  std::optional<Failure> status() const noexcept;
+
+  // Collective, blocking: every rank has seen the failure and goes on. Live results and Routings made before it become stale.
+  // With a dead rank this throws like any other call; make a new group of the survivors then.
+  void recover() const;
+
+  class Impl;
+  explicit Group(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace tokenyard

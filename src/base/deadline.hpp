@@ -1,0 +1,34 @@
+// A point in time after which a wait ends.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+
+namespace tokenyard {
+
+class Deadline {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  explicit Deadline(std::chrono::milliseconds timeout) : start_(Clock::now()), timeout_(timeout) {}
+
+  bool passed() const { return Clock::now() - start_ >= timeout_; }
+
+  std::chrono::milliseconds elapsed() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start_);
+  }
+
+  // Never negative; rounded up, so that a poll() with it does not return before the deadline.
+  std::chrono::milliseconds remaining() const {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(timeout_ - (Clock::now() - start_));
+    return std::max(left, std::chrono::milliseconds{0});
+  }
+
+  std::chrono::milliseconds timeout() const { return timeout_; }
+
+ private:
+  Clock::time_point start_;
+  std::chrono::milliseconds timeout_;
+};
+
+}  // namespace tokenyard

@@ -1,0 +1,40 @@
+// Places where a test build may interfere: seeded delays that shake the order of events, and listed faults that the tests
+// must notice. In every other build both vanish at compile time.
+#pragma once
+
+#include <cstdint>
+
+namespace tokenyard {
+
+enum class Fault : std::uint8_t {
+  kNone,
+  kPlaceBaseOffByOne,        // layout: a source's first row at its destination is one too far
+  kPlaceDropsOneTooMany,     // layout: capacity drops a row that fits
+  kCountDuplicateRank,       // kernels: a token visits a rank twice when two of its experts live there
+  kPushShortRow,             // kernels: the last 16 bytes of a row are not sent
+  kPushWeightOfNeighbour,    // kernels: a token travels with the weights of the token before it
+  kExpandIgnoresAlignment,   // kernels: expert groups are packed without alignment
+  kFoldReversesTopK,         // kernels: a rank's own rows are summed in reverse top-k order
+  kFoldRoundsBeforeFactor,   // kernels: the factor is applied after rounding
+  kReduceReversesRanks,      // kernels: ranks are summed in reverse order
+  kReduceForgetsSecondBias,  // kernels: only the first bias is added
+  kSignalBeforeRows,         // engine: the rows' signal is raised before the rows are written
+};
+
+#ifdef TOKENYARD_TEST_HOOKS
+
+// Whether the fault named by TOKENYARD_FAULT (its enumerator's name) is `fault`.
+bool has_fault(Fault fault) noexcept;
+
+// Sleeps or yields for a random while with some probability; off until set_delay_seed was called with a value other than 0.
+void delay_point() noexcept;
+void set_delay_seed(std::uint64_t seed) noexcept;
+
+#else
+
+constexpr bool has_fault(Fault) noexcept { return false; }
+constexpr void delay_point() noexcept {}
+
+#endif
+
+}  // namespace tokenyard
