@@ -1,0 +1,57 @@
+# What `cmake --install` lays down, and how others find it: find_package(tokenyard) and pkg-config, both of which still work
+# after the whole prefix has moved.
+include(CMakePackageConfigHelpers)
+
+set(tokenyard_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tokenyard)
+
+install(TARGETS tokenyard EXPORT tokenyardTargets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY include/tokenyard DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+# Programs look for the library beside themselves.
+foreach(program tokenyard_program tokenyard_mpi_baseline)
+  if(TARGET ${program})
+    file(RELATIVE_PATH library_from_bin /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
+    set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/${library_from_bin}")
+    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
+endforeach()
+
+# --- find_package(tokenyard) ---
+
+install(EXPORT tokenyardTargets NAMESPACE tokenyard:: DESTINATION ${tokenyard_cmake_dir})
+configure_package_config_file(cmake/tokenyardConfig.cmake.in ${PROJECT_BINARY_DIR}/tokenyardConfig.cmake
+  INSTALL_DESTINATION ${tokenyard_cmake_dir})
+# Before 1.0 a new minor version may change the interface.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/tokenyardConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/tokenyardConfig.cmake ${PROJECT_BINARY_DIR}/tokenyardConfigVersion.cmake
+  DESTINATION ${tokenyard_cmake_dir})
+
+# --- pkg-config ---
+
+# pcfiledir is where pkg-config found the file, so paths are told from there. Absolute folders, where somebody set them, stay.
+set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(IS_ABSOLUTE ${pkgconfig_dir})
+  set(tokenyard_pc_prefix ${CMAKE_INSTALL_PREFIX})
+else()
+  file(RELATIVE_PATH prefix_from_pkgconfig /${pkgconfig_dir} /)
+  string(REGEX REPLACE "/$" "" prefix_from_pkgconfig ${prefix_from_pkgconfig})
+  set(tokenyard_pc_prefix "\${pcfiledir}/${prefix_from_pkgconfig}")
+endif()
+foreach(dir LIBDIR INCLUDEDIR)
+  set(tokenyard_pc_${dir} ${CMAKE_INSTALL_${dir}})
+  if(NOT IS_ABSOLUTE ${CMAKE_INSTALL_${dir}})
+    set(tokenyard_pc_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
+  endif()
+endforeach()
+# A static library leaves its own needs to whoever links it.
+set(tokenyard_pc_requires "")
+set(tokenyard_pc_more_libs "")
+if(NOT BUILD_SHARED_LIBS)
+  set(tokenyard_pc_requires "fmt spdlog libhwy")
+  set(tokenyard_pc_more_libs " -pthread")
+endif()
+configure_file(cmake/tokenyard.pc.in ${PROJECT_BINARY_DIR}/tokenyard.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/tokenyard.pc DESTINATION ${pkgconfig_dir})
