@@ -1,0 +1,168 @@
+#include "kernels/host/rows.hpp"
+
+#include <cstdint>
+#include <cstring>
+
+#include "base/fail.hpp"
+#include "kernels/host/plain_floats.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/host/rows.cpp"
+#include "kernels/host/vector_targets.hpp"
+// After the targets are known.
+#include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/host/vector_floats-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace tokenyard::host {
+namespace HWY_NAMESPACE {
+
+inline constexpr std::size_t kLineBytes = 64;
+
+template <DataType kType, bool kScaled>
+void add(Number<kType>* sum, const std::byte* row, std::size_t num_elements, Number<kType> factor) {
+  std::size_t done = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<Number<kType>> d;
+  const auto factors = hn::Set(d, factor);
+  for (; done + hn::Lanes(d) <= num_elements; done += hn::Lanes(d)) {
+    auto addends = load_vector<kType>(d, row + done * size_of(kType));
+    if constexpr (kScaled) addends = hn::Mul(addends, factors);
+    hn::StoreU(hn::Add(hn::LoadU(d, sum + done), addends), d, sum + done);
+  }
+#endif
+  for (; done < num_elements; ++done) {
+    Number<kType> addend = load_plain<kType>(row + done * size_of(kType));
+    if constexpr (kScaled) addend *= factor;
+    sum[done] += addend;
+  }
+}
+
+template <DataType kType>
+void round(std::byte* row, const Number<kType>* sum, std::size_t num_elements) {
+  std::size_t done = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<Number<kType>> d;
+  for (; done + hn::Lanes(d) <= num_elements; done += hn::Lanes(d)) {
+    store_vector<kType>(d, hn::LoadU(d, sum + done), row + done * size_of(kType));
+  }
+#endif
+  for (; done < num_elements; ++done) store_plain<kType>(row + done * size_of(kType), sum[done]);
+}
+
+// Stores past the caches save reading the destination first, which is worth a third of the memory traffic, but only where whole
+// cache lines are written. The edges of a row share theirs with its neighbours and are stored ordinarily. At least a line long.
+void copy_long(std::byte* destination, const std::byte* source, std::size_t num_bytes) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  const hn::CappedTag<std::uint8_t, 32> d;
+  std::size_t done = -reinterpret_cast<std::uintptr_t>(destination) % kLineBytes;
+  std::memcpy(destination, source, done);
+  for (; done + kLineBytes <= num_bytes; done += kLineBytes) {
+    for (std::size_t part = 0; part < kLineBytes; part += hn::Lanes(d)) {
+      const auto bytes = hn::LoadU(d, reinterpret_cast<const std::uint8_t*>(source + done + part));
+      hn::Stream(bytes, d, reinterpret_cast<std::uint8_t*>(destination + done + part));
+    }
+  }
+  std::memcpy(destination + done, source + done, num_bytes - done);
+#else
+  std::memcpy(destination, source, num_bytes);
+#endif
+}
+
+template <bool kScaled>
+void add_floats(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor) {
+  switch (dtype) {
+    case DataType::kFloat16: return add<DataType::kFloat16, kScaled>(sum, row, num_elements, factor);
+    case DataType::kBFloat16: return add<DataType::kBFloat16, kScaled>(sum, row, num_elements, factor);
+    case DataType::kFloat32: return add<DataType::kFloat32, kScaled>(sum, row, num_elements, factor);
+    default: fail_argument("rows of type {} cannot be summed in float32", to_string(dtype));
+  }
+}
+
+void add_to_float(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements) {
+  add_floats<false>(sum, row, dtype, num_elements, 1.0F);
+}
+
+void add_scaled_to_float(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor) {
+  add_floats<true>(sum, row, dtype, num_elements, factor);
+}
+
+void round_float(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements) {
+  switch (dtype) {
+    case DataType::kFloat16: return round<DataType::kFloat16>(row, sum, num_elements);
+    case DataType::kBFloat16: return round<DataType::kBFloat16>(row, sum, num_elements);
+    case DataType::kFloat32: return round<DataType::kFloat32>(row, sum, num_elements);
+    default: fail_argument("a float32 sum cannot be rounded to rows of type {}", to_string(dtype));
+  }
+}
+
+void add_to_double(double* sum, const std::byte* row, std::size_t num_elements) {
+  add<DataType::kFloat64, false>(sum, row, num_elements, 1.0);
+}
+
+void add_scaled_to_double(double* sum, const std::byte* row, std::size_t num_elements, double factor) {
+  add<DataType::kFloat64, true>(sum, row, num_elements, factor);
+}
+
+void round_double(std::byte* row, const double* sum, std::size_t num_elements) {
+  round<DataType::kFloat64>(row, sum, num_elements);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tokenyard::host
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tokenyard::host {
+namespace {
+
+HWY_EXPORT(copy_long);
+HWY_EXPORT(add_to_float);
+HWY_EXPORT(add_scaled_to_float);
+HWY_EXPORT(round_float);
+HWY_EXPORT(add_to_double);
+HWY_EXPORT(add_scaled_to_double);
+HWY_EXPORT(round_double);
+
+}  // namespace
+
+void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes) {
+  // Measured: shorter rows hold too few whole lines to gain from streaming.
+  constexpr std::size_t kMinStreamedBytes = 128;
+  if (num_bytes < kMinStreamedBytes) {
+    std::memcpy(destination, source, num_bytes);
+  } else {
+    HWY_DYNAMIC_DISPATCH(copy_long)(destination, source, num_bytes);
+  }
+}
+
+void finish_copies() { hwy::FlushStream(); }
+
+void add_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements) {
+  HWY_DYNAMIC_DISPATCH(add_to_float)(sum, row, dtype, num_elements);
+}
+
+void add_scaled_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor) {
+  HWY_DYNAMIC_DISPATCH(add_scaled_to_float)(sum, row, dtype, num_elements, factor);
+}
+
+void round_row(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements) {
+  HWY_DYNAMIC_DISPATCH(round_float)(row, dtype, sum, num_elements);
+}
+
+void add_row(double* sum, const std::byte* row, std::size_t num_elements) {
+  HWY_DYNAMIC_DISPATCH(add_to_double)(sum, row, num_elements);
+}
+
+void add_scaled_row(double* sum, const std::byte* row, std::size_t num_elements, double factor) {
+  HWY_DYNAMIC_DISPATCH(add_scaled_to_double)(sum, row, num_elements, factor);
+}
+
+void round_row(std::byte* row, const double* sum, std::size_t num_elements) {
+  HWY_DYNAMIC_DISPATCH(round_double)(row, sum, num_elements);
+}
+
+}  // namespace tokenyard::host
+#endif
