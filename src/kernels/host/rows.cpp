@@ -41,7 +41,7 @@ void add(Number<kType>* sum, const std::byte* row, std::size_t num_elements, Num
 }
 
 template <DataType kType>
-void round(std::byte* row, const Number<kType>* sum, std::size_t num_elements) {
+void round_cached(std::byte* row, const Number<kType>* sum, std::size_t num_elements) {
   std::size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<Number<kType>> d;
@@ -53,16 +53,40 @@ void round(std::byte* row, const Number<kType>* sum, std::size_t num_elements) {
 }
 
 // Stores past the caches save reading the destination first, which is worth a third of the memory traffic, but only where whole
-// cache lines are written. The edges of a row share theirs with its neighbours and are stored ordinarily. At least a line long.
+// cache lines are written. The edges of a row share theirs with its neighbours and are stored ordinarily.
+template <DataType kType>
+void round(std::byte* row, const Number<kType>* sum, std::size_t num_elements) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2  // shorter vectors of 16-bit codes cannot be streamed
+  constexpr std::size_t kMinStreamedBytes = 1024;
+  constexpr std::size_t kLineElements = kLineBytes / size_of(kType);
+  const std::size_t edge_bytes = -reinterpret_cast<std::uintptr_t>(row) % kLineBytes;
+  if (num_elements * size_of(kType) >= kMinStreamedBytes && edge_bytes % size_of(kType) == 0) {
+    const hn::ScalableTag<Number<kType>> d;
+    std::size_t done = edge_bytes / size_of(kType);
+    round_cached<kType>(row, sum, done);
+    for (; done + kLineElements <= num_elements; done += kLineElements) {
+      for (std::size_t part = done; part < done + kLineElements; part += hn::Lanes(d)) {
+        stream_vector<kType>(d, hn::LoadU(d, sum + part), row + part * size_of(kType));
+      }
+    }
+    row += done * size_of(kType);
+    sum += done;
+    num_elements -= done;
+  }
+#endif
+  round_cached<kType>(row, sum, num_elements);
+}
+
+// Streams what covers whole cache lines, as round does. At least a line long.
 void copy_long(std::byte* destination, const std::byte* source, std::size_t num_bytes) {
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
   const hn::CappedTag<std::uint8_t, 32> d;
   std::size_t done = -reinterpret_cast<std::uintptr_t>(destination) % kLineBytes;
   std::memcpy(destination, source, done);
   for (; done + kLineBytes <= num_bytes; done += kLineBytes) {
-    for (std::size_t part = 0; part < kLineBytes; part += hn::Lanes(d)) {
-      const auto bytes = hn::LoadU(d, reinterpret_cast<const std::uint8_t*>(source + done + part));
-      hn::Stream(bytes, d, reinterpret_cast<std::uint8_t*>(destination + done + part));
+    for (std::size_t part = done; part < done + kLineBytes; part += hn::Lanes(d)) {
+      const auto bytes = hn::LoadU(d, reinterpret_cast<const std::uint8_t*>(source + part));
+      hn::Stream(bytes, d, reinterpret_cast<std::uint8_t*>(destination + part));
     }
   }
   std::memcpy(destination + done, source + done, num_bytes - done);
@@ -131,11 +155,9 @@ HWY_EXPORT(round_double);
 void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes) {
   // Measured: shorter rows hold too few whole lines to gain from streaming.
   constexpr std::size_t kMinStreamedBytes = 128;
-  if (num_bytes < kMinStreamedBytes) {
-    std::memcpy(destination, source, num_bytes);
-  } else {
-    HWY_DYNAMIC_DISPATCH(copy_long)(destination, source, num_bytes);
-  }
+  if (num_bytes >= kMinStreamedBytes) return HWY_DYNAMIC_DISPATCH(copy_long)(destination, source, num_bytes);
+  for (; num_bytes >= 16; num_bytes -= 16, destination += 16, source += 16) std::memcpy(destination, source, 16);
+  std::memcpy(destination, source, num_bytes);
 }
 
 void finish_copies() { hwy::FlushStream(); }

@@ -136,6 +136,14 @@ HWY_INLINE void store_vector(D d, hn::Vec<D> values, std::byte* elements) {
   hn::StoreU(rounded, Codes(), reinterpret_cast<hn::TFromD<Codes>*>(elements));
 }
 
+// The same past the caches; `elements` are aligned to the vector's codes.
+template <DataType kType, class D>
+HWY_INLINE void stream_vector(D d, hn::Vec<D> values, std::byte* elements) {
+  const auto rounded = round_vector<kType>(d, values);
+  using Codes = hn::DFromV<decltype(rounded)>;
+  hn::Stream(rounded, Codes(), reinterpret_cast<hn::TFromD<Codes>*>(elements));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace tokenyard::host
 HWY_AFTER_NAMESPACE();
