@@ -1,5 +1,5 @@
 # What `cmake --install` lays down, and how others find it: find_package(tokenyard) and pkg-config, both of which still work
-# after the whole prefix has moved.
+# after the whole prefix has moved. src/cli installs the programs.
 include(CMakePackageConfigHelpers)
 
 set(tokenyard_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tokenyard)
@@ -9,15 +9,6 @@ install(TARGETS tokenyard EXPORT tokenyardTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/tokenyard DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-
-# Programs look for the library beside themselves.
-foreach(program tokenyard_program tokenyard_mpi_baseline)
-  if(TARGET ${program})
-    file(RELATIVE_PATH library_from_bin /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
-    set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/${library_from_bin}")
-    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  endif()
-endforeach()
 
 # --- find_package(tokenyard) ---
 
