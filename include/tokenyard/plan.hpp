@@ -77,6 +77,7 @@ class Received {
   explicit Received(std::unique_ptr<Impl> impl);
 
  private:
+  const Impl& get() const;
   std::unique_ptr<Impl> impl_;
 };
 

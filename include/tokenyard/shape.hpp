@@ -64,6 +64,7 @@ struct Shape {
                                        // never exceeds under kGrow, the worst case under kDrop
   Overflow overflow = Overflow::kGrow;
   PlacementTable placement;
+  int max_local_experts = 0;  // a bound that leaves room for later placements (Plan::place); 0: what `placement` needs
 
   friend bool operator==(const Shape&, const Shape&) = default;
 };

@@ -23,7 +23,7 @@ constexpr std::array<std::pair<std::string_view, Fault>, 11> kFaultNames{{
     {"kPushWeightOfNeighbour", Fault::kPushWeightOfNeighbour},
     {"kExpandIgnoresAlignment", Fault::kExpandIgnoresAlignment},
     {"kFoldReversesTopK", Fault::kFoldReversesTopK},
-    {"kFoldRoundsBeforeFactor", Fault::kFoldRoundsBeforeFactor},
+    {"kFoldRoundsEveryTerm", Fault::kFoldRoundsEveryTerm},
     {"kReduceReversesRanks", Fault::kReduceReversesRanks},
     {"kReduceForgetsSecondBias", Fault::kReduceForgetsSecondBias},
     {"kSignalBeforeRows", Fault::kSignalBeforeRows},

@@ -15,7 +15,7 @@ enum class Fault : std::uint8_t {
   kPushWeightOfNeighbour,    // kernels: a token travels with the weights of the token before it
   kExpandIgnoresAlignment,   // kernels: expert groups are packed without alignment
   kFoldReversesTopK,         // kernels: a rank's own rows are summed in reverse top-k order
-  kFoldRoundsBeforeFactor,   // kernels: the factor is applied after rounding
+  kFoldRoundsEveryTerm,      // kernels: a rank's partial sum is rounded after every term
   kReduceReversesRanks,      // kernels: ranks are summed in reverse order
   kReduceForgetsSecondBias,  // kernels: only the first bias is added
   kSignalBeforeRows,         // engine: the rows' signal is raised before the rows are written

@@ -1,0 +1,138 @@
+// A plan at work: its windows, its slots and their turns.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/routing_data.hpp"
+#include "engine/signals.hpp"
+#include "layout/plan_layout.hpp"
+#include "memory/memory_region.hpp"
+#include "tokenyard/plan.hpp"
+#include "transport/peers.hpp"
+
+namespace tokenyard {
+
+// Shared by the Plan handles and by live results, so the windows outlast both.
+class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
+ public:
+  // Collective within the domain, which must be the whole group. All ranks' shapes are known to be equal. `group` names the
+  // group within its processes, `plan_idx` the plan within the group.
+  Impl(std::shared_ptr<Peers> peers, Shape shape, std::uint64_t group, std::uint32_t plan_idx);
+
+  const Shape& shape() const noexcept { return shape_; }
+  const PlanSizes& sizes() const noexcept { return sizes_; }
+  int num_local_experts() const noexcept { return placement_.num_local_experts(peers_->rank()); }
+
+  Received dispatch(const DispatchArgs& args);
+  void combine(const CombineArgs& args);
+  void place(const PlacementTable& table);
+
+  // Ends the life of the result of dispatch turn `turn`; ignored if it has ended already.
+  void release(const Turn& turn) noexcept;
+
+  // For Group::recover, between two barriers of all ranks.
+  void reset();
+
+ private:
+  // A dispatch slot: every rank's window, and this rank's memory for an expert layout.
+  struct Slot {
+    std::int64_t capacity = 0;  // rows; equal on all ranks
+    std::uint32_t num_growths = 0;
+    DispatchLayout layout{};
+    std::vector<std::shared_ptr<MemoryRegion>> windows;  // by rank
+    std::shared_ptr<MemoryRegion> expanded;
+    std::array<std::size_t, kMaxLanes> expanded_lanes{};  // offsets
+    std::optional<Turn> live;  // the turn whose result is live
+    std::uint64_t live_routing_id = 0;
+  };
+
+  enum class WindowKind : std::uint8_t { kControl = 1, kDispatch, kCombine };
+  std::uint64_t window_tag(WindowKind kind, int slot, std::uint32_t num_growths) const;
+  void open_slot(int slot_idx, std::int64_t capacity);
+  // Grows the slot if a rank is to receive more rows than fit. All ranks come to the same decision.
+  void ensure_capacity(int slot_idx, std::int64_t num_rows);
+  // Memory for an expert layout of `num_rows` rows in all lanes; this rank's affair alone.
+  void ensure_expanded(Slot* slot, std::int64_t num_rows);
+  std::chrono::milliseconds timeout_of(const std::optional<std::chrono::milliseconds>& given) const;
+
+  // Steps of a dispatch, in order.
+  void check_dispatch(const DispatchArgs& args, int slot_idx) const;
+  std::shared_ptr<Routing::Data> count_tokens(const DispatchArgs& args);
+  void exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, std::chrono::milliseconds timeout);
+  RecvSizes sizes_of(const Routing::Data& routing) const;
+  std::vector<TensorView> find_outputs(const DispatchArgs& args, const Slot& slot, const RecvSizes& sizes) const;
+  void push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing) const;
+  void read_metadata(const Slot& slot, Routing::Data* routing) const;
+  void deliver(const Slot& slot, const Routing::Data& routing, const std::vector<TensorView>& outputs) const;
+
+  // Steps of a combine.
+  void check_combine(const CombineArgs& args, const Routing::Data& routing) const;
+  // The slot whose received rows args.rows overwrote, or -1 when the rows are elsewhere.
+  int find_in_place_slot(const CombineArgs& args, const Routing::Data& routing) const;
+
+  const Routing::Data& usable_routing(const Routing* routing) const;
+  RoutingKey routing_key() const;
+  std::int64_t max_expanded_rows() const;
+
+  std::shared_ptr<Peers> peers_;
+  Shape shape_;
+  PlanSizes sizes_;
+  std::uint64_t group_;
+  std::uint32_t plan_idx_;
+  Placement placement_;
+  std::uint64_t placement_fingerprint_;
+  PlanDimensions dimensions_;
+  Lane combine_lane_;
+  ControlLayout control_layout_;
+  CombineLayout combine_layout_;
+  std::vector<std::shared_ptr<MemoryRegion>> control_;  // by rank
+  std::array<Slot, kNumSlots> slots_;
+  std::array<std::vector<std::shared_ptr<MemoryRegion>>, kNumSlots> combine_windows_;  // by slot, then rank
+  std::optional<Signals> signals_;
+  std::shared_ptr<RoutingPool> routings_ = std::make_shared<RoutingPool>();
+  std::uint64_t num_routings_ = 0;  // made in this generation
+  int next_dispatch_slot_ = 0;
+  int next_combine_slot_ = 0;
+  // Outgoing counts of a dispatch under way.
+  std::vector<std::int32_t> rank_counts_, expert_counts_;
+};
+
+// `members` in an order that starts behind `rank`, so that not all ranks turn to the same one first.
+std::vector<int> rotated(const std::vector<int>& members, int rank);
+
+// The first byte of each region.
+std::vector<std::byte*> addresses(const std::vector<std::shared_ptr<MemoryRegion>>& regions);
+
+class Received::Impl {
+ public:
+  Impl(std::shared_ptr<Plan::Impl> plan, const Turn& turn, bool live, RecvSizes sizes, Routing routing,
+       std::vector<TensorView> lanes, TensorView combine_buffer)
+      : plan_(std::move(plan)),
+        turn_(turn),
+        live_(live),
+        sizes_(sizes),
+        routing_(std::move(routing)),
+        lanes_(std::move(lanes)),
+        combine_buffer_(combine_buffer) {}
+  ~Impl() { release(); }
+
+  void release() noexcept {
+    if (live_) plan_->release(turn_);
+    live_ = false;
+  }
+
+  std::shared_ptr<Plan::Impl> plan_;
+  Turn turn_;
+  bool live_;
+  RecvSizes sizes_;
+  Routing routing_;
+  std::vector<TensorView> lanes_;
+  TensorView combine_buffer_;  // empty where there is none
+};
+
+}  // namespace tokenyard

@@ -1,0 +1,90 @@
+#include "tokenyard/group.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "base/fail.hpp"
+#include "engine/plan_impl.hpp"
+#include "group/compare_shapes.hpp"
+#include "group/group_impl.hpp"
+#include "group/topology.hpp"
+#include "group/window_impl.hpp"
+
+namespace tokenyard {
+
+Group::Impl::Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& options)
+    : exchange_(std::move(exchange)), options_(options) {
+  if (exchange_ == nullptr) fail_argument("a group needs an exchange: the pointer given is null");
+  if (options.timeout.count() <= 0) fail_argument("timeout is {} ms: give a positive one", options.timeout.count());
+  if (options.domain.has_value() && *options.domain < 0) fail_argument("domain is {}: number domains from 0", *options.domain);
+  if (exchange_->num_ranks() > kMaxRanks) {
+    fail_argument("the exchange has {} ranks and a group can have {}", exchange_->num_ranks(), kMaxRanks);
+  }
+  Topology topology = detect_topology(*exchange_, options);
+  token_ = topology.group_token;
+  domain_of_ = std::move(topology.domain_of);
+  peers_ = std::make_shared<Peers>(exchange_->num_ranks(), std::move(topology.channel), topology.wait_style, options.timeout);
+}
+
+Group Group::create(std::shared_ptr<Exchange> exchange, const GroupOptions& options) {
+  return Group(std::make_shared<Impl>(std::move(exchange), options));
+}
+
+int Group::rank() const noexcept { return impl_->peers_->rank(); }
+int Group::num_ranks() const noexcept { return impl_->peers_->num_ranks(); }
+int Group::domain_of(int rank) const noexcept { return impl_->domain_of_[rank]; }
+std::chrono::milliseconds Group::timeout() const noexcept { return impl_->options_.timeout; }
+
+int Group::num_domains() const noexcept {
+  return *std::max_element(impl_->domain_of_.begin(), impl_->domain_of_.end()) + 1;
+}
+
+Window Group::window(std::size_t num_bytes) const {
+  impl_->peers_->check();
+  const std::uint64_t mine = num_bytes;
+  const auto gathered = impl_->exchange_->all_gather(std::as_bytes(std::span(&mine, 1)), impl_->options_.timeout);
+  for (std::size_t rank = 0; rank < gathered.size(); ++rank) {
+    std::uint64_t theirs = 0;
+    std::memcpy(&theirs, gathered[rank].data(), std::min(gathered[rank].size(), sizeof(theirs)));
+    if (theirs != mine) {
+      fail(ErrorCode::kDisagreement, "a window is {} bytes on rank {} and {} on rank {}: all ranks must ask for the same size", mine,
+           this->rank(), theirs, rank);
+    }
+  }
+  const std::uint64_t tag = (std::uint64_t{1} << 63) | ++impl_->num_windows_;
+  auto regions = impl_->peers_->share(tag, num_bytes, Deadline(impl_->options_.timeout));
+  return Window(std::make_shared<Window::Impl>(impl_->peers_, std::move(regions), num_bytes));
+}
+
+Plan Group::plan(const Shape& shape) const {
+  impl_->peers_->check();
+  compare_shapes(*impl_->exchange_, shape, impl_->options_.timeout);
+  if (num_domains() > 1) {
+    fail(ErrorCode::kUnsupported,
+         "the group spans {} domains, and this version has no network between domains: ranks must be threads of one process, or "
+         "processes of one host and one user that can map each other's memory, without different GroupOptions::domain",
+         num_domains());
+  }
+  auto plan = std::make_shared<Plan::Impl>(impl_->peers_, shape, impl_->token_, impl_->num_plans_++);
+  std::erase_if(impl_->plans_, [](const auto& known) { return known.expired(); });
+  impl_->plans_.push_back(plan);
+  return Plan(std::move(plan));
+}
+
+void Group::barrier() const { impl_->exchange_->barrier(impl_->options_.timeout); }
+
+std::optional<Failure> Group::status() const noexcept { return impl_->peers_->failure(); }
+
+void Group::recover() const {
+  // Between the barriers no rank is in a call of any plan, so words may be rewritten.
+  barrier();
+  impl_->peers_->forget_failure();
+  for (const auto& known : impl_->plans_) {
+    if (const auto plan = known.lock()) plan->reset();
+  }
+  barrier();
+}
+
+}  // namespace tokenyard

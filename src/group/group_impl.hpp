@@ -1,0 +1,28 @@
+// What a Group holds.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "tokenyard/group.hpp"
+#include "transport/peers.hpp"
+
+namespace tokenyard {
+
+class Group::Impl {
+ public:
+  Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& options);
+
+  std::shared_ptr<Exchange> exchange_;
+  GroupOptions options_;
+  std::uint64_t token_ = 0;
+  std::vector<int> domain_of_;
+  std::shared_ptr<Peers> peers_;
+  std::uint32_t num_plans_ = 0;
+  std::uint32_t num_windows_ = 0;
+  std::vector<std::weak_ptr<Plan::Impl>> plans_;  // to be reset by recover
+};
+
+}  // namespace tokenyard

@@ -1,0 +1,207 @@
+#include "group/topology.hpp"
+
+#include <sched.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "base/fail.hpp"
+#include "base/log.hpp"
+#include "memory/unix_socket.hpp"
+#include "tokenyard/version.hpp"
+
+namespace tokenyard {
+namespace {
+
+std::uint64_t random_word() {
+  std::uint64_t word;
+  if (getrandom(&word, sizeof(word), 0) != sizeof(word)) fail_system("getrandom");
+  return word;
+}
+
+// What a rank tells the others about itself. Sent as it lies in memory.
+struct Introduction {
+  std::uint32_t wire_version;
+  std::int32_t domain;  // GroupOptions::domain, or -1
+  std::uint64_t group_token;
+  std::uint64_t process;     // random, one per process
+  std::uint64_t host;        // equal for ranks that can reach each other's sockets: same boot, same network namespace, same user
+  std::uint64_t boot;        // equal for ranks of one machine
+  std::array<char, 64> socket_name;
+  cpu_set_t cores;  // that this rank may run on
+};
+
+std::uint64_t hash_text(const std::string& text) {
+  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001b3;
+  return hash;
+}
+
+Introduction introduce(const GroupOptions& options, const std::string& socket_name) {
+  static const std::uint64_t process = random_word();
+  Introduction mine{};
+  mine.wire_version = kWireVersion;
+  mine.domain = options.domain.value_or(-1);
+  mine.group_token = random_word();
+  mine.process = process;
+  std::string boot_id;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_id;
+  struct stat network {};
+  stat("/proc/self/ns/net", &network);
+  mine.boot = hash_text(boot_id);
+  mine.host = hash_text(fmt::format("{} {} {}", boot_id, network.st_ino, geteuid()));
+  std::memcpy(mine.socket_name.data(), socket_name.data(), std::min(socket_name.size(), mine.socket_name.size() - 1));
+  sched_getaffinity(0, sizeof(mine.cores), &mine.cores);
+  return mine;
+}
+
+template <class T>
+std::vector<T> gather(Exchange& exchange, const T& mine, std::chrono::milliseconds timeout) {
+  const auto parts = exchange.all_gather(std::as_bytes(std::span(&mine, 1)), timeout);
+  std::vector<T> all(parts.size());
+  for (std::size_t rank = 0; rank < parts.size(); ++rank) {
+    if (parts[rank].size() != sizeof(T)) {
+      fail(ErrorCode::kDisagreement, "rank {} introduced itself with {} bytes where {} were expected: it runs another version",
+           rank, parts[rank].size(), sizeof(T));
+    }
+    std::memcpy(&all[rank], parts[rank].data(), sizeof(T));
+  }
+  return all;
+}
+
+bool may_share(const Introduction& a, const Introduction& b) {
+  if (a.domain != b.domain) return false;
+  return a.process == b.process || a.host == b.host;
+}
+
+// Each rank joins the first domain all of whose ranks it can reach.
+std::vector<int> partition(int num_ranks, const std::vector<std::vector<bool>>& reaches) {
+  std::vector<std::vector<int>> domains;
+  std::vector<int> domain_of(num_ranks);
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const auto fits = [&](const std::vector<int>& domain) {
+      return std::all_of(domain.begin(), domain.end(), [&](int member) { return reaches[rank][member]; });
+    };
+    const auto found = std::find_if(domains.begin(), domains.end(), fits);
+    domain_of[rank] = static_cast<int>(found - domains.begin());
+    if (found == domains.end()) {
+      domains.push_back({rank});
+    } else {
+      found->push_back(rank);
+    }
+  }
+  return domain_of;
+}
+
+WaitStyle choose_wait_style(Waiting wanted, int rank, const std::vector<Introduction>& all) {
+  if (wanted == Waiting::kSpin) return WaitStyle::kSpin;
+  if (wanted == Waiting::kYield) return WaitStyle::kYield;
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  int num_local_ranks = 0;
+  for (const Introduction& peer : all) {
+    if (peer.boot != all[rank].boot) continue;
+    ++num_local_ranks;
+    CPU_OR(&cores, &cores, &peer.cores);
+  }
+  return num_local_ranks <= CPU_COUNT(&cores) ? WaitStyle::kSpin : WaitStyle::kYield;
+}
+
+// Sockets between this rank and those that it may share memory with, empty where no connection could be made. Lower ranks
+// listen, higher ones connect; everybody listens before anybody connects, since the introductions lie in between.
+std::vector<FileDescriptor> connect_all(Exchange& exchange, const FileDescriptor& listener,
+                                        const std::vector<Introduction>& all, std::chrono::milliseconds timeout) {
+  const int rank = exchange.rank();
+  const int num_ranks = exchange.num_ranks();
+  const Deadline deadline(timeout);
+  std::vector<FileDescriptor> sockets(num_ranks);
+  std::vector<std::byte> connected(num_ranks, std::byte{0});
+  for (int peer = 0; peer < rank; ++peer) {
+    if (!may_share(all[rank], all[peer])) continue;
+    sockets[peer] = connect_unix(all[peer].socket_name.data());
+    if (!sockets[peer]) continue;
+    // The first message says who connects; the token keeps strangers out.
+    const HandleMessage hello{static_cast<std::uint64_t>(rank), all[0].group_token};
+    connected[peer] = std::byte{send_handle(sockets[peer].get(), hello, -1, deadline) == SocketResult::kDone};
+  }
+  const auto by_rank = exchange.all_gather(connected, timeout);
+  int num_expected = 0;
+  for (int peer = rank + 1; peer < num_ranks; ++peer) num_expected += by_rank[peer][rank] == std::byte{1} ? 1 : 0;
+  while (num_expected > 0) {
+    FileDescriptor socket = accept_unix(listener.get(), deadline);
+    if (!socket) {
+      fail(ErrorCode::kTimeout, "rank {}: {} ranks of this host did not connect within {} ms", rank, num_expected, timeout.count());
+    }
+    HandleMessage hello;
+    FileDescriptor unused;
+    const auto result = receive_handle(socket.get(), &hello, &unused, deadline);
+    const bool is_peer = result == SocketResult::kDone && hello.num_bytes == all[0].group_token &&
+                         hello.tag > static_cast<std::uint64_t>(rank) && hello.tag < static_cast<std::uint64_t>(num_ranks) &&
+                         !sockets[hello.tag];
+    if (!is_peer) continue;
+    sockets[hello.tag] = std::move(socket);
+    --num_expected;
+  }
+  return sockets;
+}
+
+}  // namespace
+
+Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
+  const int rank = exchange.rank();
+  const int num_ranks = exchange.num_ranks();
+  std::string socket_name;
+  const FileDescriptor listener = listen_unix(&socket_name);
+  const std::vector<Introduction> all = gather(exchange, introduce(options, socket_name), options.timeout);
+  for (int peer = 0; peer < num_ranks; ++peer) {
+    if (all[peer].wire_version != kWireVersion) {
+      fail(ErrorCode::kDisagreement, "rank {} speaks version {} of the wire format, this rank version {}: install one release", peer,
+           all[peer].wire_version, kWireVersion);
+    }
+  }
+
+  // If all ranks that may share memory are threads of one process, pointers do; otherwise descriptors pass through sockets.
+  const bool all_threads = std::all_of(all.begin(), all.end(), [&](const Introduction& a) {
+    return std::all_of(all.begin(), all.end(), [&](const Introduction& b) { return !may_share(a, b) || a.process == b.process; });
+  });
+  std::vector<FileDescriptor> sockets(num_ranks);
+  if (!all_threads) sockets = connect_all(exchange, listener, all, options.timeout);
+
+  std::vector<std::byte> reached(num_ranks, std::byte{0});
+  for (int peer = 0; peer < num_ranks; ++peer) {
+    const bool reaches = may_share(all[rank], all[peer]) && (all_threads || peer == rank || sockets[peer]);
+    reached[peer] = std::byte{reaches};
+  }
+  const auto reached_by = exchange.all_gather(reached, options.timeout);
+  std::vector<std::vector<bool>> reaches(num_ranks, std::vector<bool>(num_ranks));
+  for (int a = 0; a < num_ranks; ++a) {
+    for (int b = 0; b < num_ranks; ++b) {
+      reaches[a][b] = reached_by[a][b] == std::byte{1} && reached_by[b][a] == std::byte{1};
+    }
+  }
+
+  Topology topology;
+  topology.group_token = all[0].group_token;
+  topology.domain_of = partition(num_ranks, reaches);
+  topology.wait_style = choose_wait_style(options.waiting, rank, all);
+  std::vector<int> members;
+  for (int peer = 0; peer < num_ranks; ++peer) {
+    if (topology.domain_of[peer] == topology.domain_of[rank]) members.push_back(peer);
+    const bool lost = may_share(all[rank], all[peer]) && topology.domain_of[peer] != topology.domain_of[rank];
+    if (lost) log(LogLevel::kWarning, fmt::format("rank {} cannot map the memory of rank {} of its host", rank, peer));
+  }
+  log(LogLevel::kDebug, fmt::format("rank {} of {}: domain of {} ranks, {}, {}", rank, num_ranks, members.size(),
+                                    all_threads ? "threads" : "processes",
+                                    topology.wait_style == WaitStyle::kSpin ? "spinning" : "yielding"));
+  topology.channel = all_threads ? make_thread_channel(topology.group_token, rank, std::move(members))
+                                 : make_socket_channel(rank, std::move(members), std::move(sockets));
+  return topology;
+}
+
+}  // namespace tokenyard

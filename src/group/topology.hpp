@@ -1,0 +1,25 @@
+// Who can map whose memory: ranks introduce themselves and the domains follow.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "base/backoff.hpp"
+#include "tokenyard/exchange.hpp"
+#include "tokenyard/group.hpp"
+#include "transport/handle_channel.hpp"
+
+namespace tokenyard {
+
+struct Topology {
+  std::uint64_t group_token = 0;  // equal on all ranks, different for every group
+  std::vector<int> domain_of;     // by rank, numbered in the order of their first ranks
+  WaitStyle wait_style = WaitStyle::kYield;
+  std::unique_ptr<HandleChannel> channel;  // to the ranks of this rank's domain
+};
+
+// Collective, blocking. Throws Error(kDisagreement) where wire versions differ.
+Topology detect_topology(Exchange& exchange, const GroupOptions& options);
+
+}  // namespace tokenyard

@@ -1,0 +1,67 @@
+// Where everything lies in a plan's windows. The one table that the engine, the kernels, the size hints and the docs read.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "layout/placement.hpp"
+#include "layout/signal_word.hpp"
+#include "tokenyard/shape.hpp"
+
+namespace tokenyard {
+
+// Throws Error(kInvalidArgument) for a shape that cannot be.
+void check_shape(const Shape& shape, int num_ranks);
+
+// Numbers that follow from the shape and turn up everywhere.
+struct PlanDimensions {
+  int num_ranks;
+  int top_k;
+  int max_fan_out;        // ranks that a token can visit: min(top_k, num_ranks)
+  int max_local_experts;  // of any rank
+  std::int64_t max_tokens;
+  std::int64_t worst_recv_rows;      // num_ranks * max_tokens
+  std::int64_t first_recv_capacity;  // rows that a slot holds at first
+};
+PlanDimensions plan_dimensions(const Shape& shape, int num_ranks, const Placement& placement);
+
+// Whether combine can add rows of this type.
+bool is_summable(DataType dtype);
+
+// The lane that combine carries, or a lane without elements for plans that only dispatch.
+Lane combine_lane(const Shape& shape);
+
+// The control window: one per plan.
+struct ControlLayout {
+  std::array<std::array<std::size_t, kNumSlots>, kNumTracks> lines;  // PeerLine [num_ranks], by writer
+  std::array<std::size_t, kNumSlots> rank_counts;    // i32 [num_ranks, num_ranks]: row i, written by rank i, says how many rows
+                                                     // it sends to each rank
+  std::array<std::size_t, kNumSlots> expert_counts;  // i32 [num_ranks, max_local_experts]: rows of rank i for this rank's experts
+  std::size_t num_bytes;
+};
+
+// A dispatch window: one per slot. Rows of all arrays are received rows, in (source rank, token) order.
+struct DispatchLayout {
+  std::array<std::size_t, kMaxLanes> lanes;  // [capacity, row_bytes]
+  std::size_t topk_idx;                      // i32 [capacity, top_k]
+  std::size_t topk_weights;                  // f32 [capacity, top_k]
+  std::size_t source_token;                  // i32 [capacity]
+  std::size_t ordinal;                       // i32 [capacity]: which of its token's destinations this rank is
+  std::size_t num_bytes;
+};
+
+// A combine window: one per slot. The places to which contributions return.
+struct CombineLayout {
+  std::size_t rows;     // [max_tokens, max_fan_out, row_bytes]: by token and ordinal of the destination
+  std::size_t weights;  // f32 [max_tokens, top_k]
+  std::size_t num_bytes;
+};
+
+ControlLayout control_layout(const PlanDimensions& dimensions, std::vector<Region>* regions = nullptr);
+DispatchLayout dispatch_layout(const Shape& shape, const PlanDimensions& dimensions, std::int64_t recv_capacity,
+                               std::vector<Region>* regions = nullptr);
+CombineLayout combine_layout(const Shape& shape, const PlanDimensions& dimensions, std::vector<Region>* regions = nullptr);
+
+}  // namespace tokenyard

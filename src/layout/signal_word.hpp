@@ -1,0 +1,39 @@
+// What ranks tell each other about a slot, and where each of them writes it.
+//
+// A slot is used in turns: turn n of a slot is one dispatch or one combine. Per (slot, peer) a rank owns one line of memory that
+// only this peer writes. Each of its words carries (generation, turn) and is compared for equality: a newer one means that
+// this rank was left behind.
+#pragma once
+
+#include <cstdint>
+
+#include "tokenyard/shape.hpp"
+
+namespace tokenyard {
+
+// Dispatch and combine of one slot have lines and turns of their own: a result may be live while a combine is under way.
+enum class Track : std::uint8_t { kDispatch, kCombine };
+inline constexpr int kNumTracks = 2;
+
+enum class CallKind : std::uint32_t { kDispatch = 1, kCachedDispatch = 2, kCombine = 3 };
+
+struct alignas(64) PeerLine {
+  std::uint64_t free;   // for turn n the writing peer's slot may be written to
+  std::uint64_t enter;  // the peer has entered turn n: the fields below and, in a dispatch, its counts are there
+  std::uint64_t data;   // all that the peer sends in turn n is there (or ready to be read at the peer, see in_place_slot)
+  std::uint64_t done;   // the peer has read what it reads in place in turn n
+
+  // Written before `enter`.
+  CallKind kind;
+  std::int32_t in_place_slot;  // combine: the dispatch slot in which the peer's contributions can be read, or -1
+  std::uint64_t with_weights;  // 1 if weights travel with the rows
+  std::uint64_t routing_id;    // of the Routing that the call works from; 0 for a dispatch that makes one
+  std::uint64_t placement;     // fingerprint of the peer's placement
+};
+static_assert(sizeof(PeerLine) == 64);
+
+constexpr std::uint64_t signal_word(std::uint16_t generation, std::uint64_t turn) {
+  return (static_cast<std::uint64_t>(generation) << 48) | turn;
+}
+
+}  // namespace tokenyard

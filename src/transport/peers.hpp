@@ -1,0 +1,89 @@
+// The ranks of a group as one of them sees them: whose memory it maps, who is alive, what has failed, and how to wait.
+//
+// Every wait of the library on another rank's memory goes through Peers::wait, so every wait has a deadline, notices a dead
+// peer and a failure reported by others, and says who waited for whom.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/backoff.hpp"
+#include "base/deadline.hpp"
+#include "tokenyard/error.hpp"
+#include "transport/control_page.hpp"
+#include "transport/handle_channel.hpp"
+
+namespace tokenyard {
+
+
+class Peers {
+ public:
+  // Collective within the domain: maps the members' control pages.
+  Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle style, std::chrono::milliseconds timeout);
+  ~Peers();
+  Peers(const Peers&) = delete;
+  Peers& operator=(const Peers&) = delete;
+
+  int rank() const noexcept { return channel_->rank(); }
+  int num_ranks() const noexcept { return num_ranks_; }
+  const std::vector<int>& members() const noexcept { return channel_->members(); }
+  bool is_member(int rank) const noexcept { return rank >= 0 && rank < num_ranks_ && pages_[rank] != nullptr; }
+  std::chrono::milliseconds timeout() const noexcept { return timeout_; }
+  WaitStyle wait_style() const noexcept { return style_; }
+
+  // Collective within the domain: every member contributes an equally large zeroed region; returns them by rank (nullptr for
+  // ranks of other domains). Equal tags belong together.
+  std::vector<std::shared_ptr<MemoryRegion>> share(std::uint64_t tag, std::size_t num_bytes, const Deadline& deadline);
+
+  // Blocks until ready() is true. Throws the group's failure, and makes one if the peer is gone or the deadline passes.
+  template <class Ready, class Describe>
+  void wait(int peer, Phase phase, const Deadline& deadline, Ready&& ready, Describe&& describe) {
+    if (ready()) return;
+    Backoff backoff(style_);
+    bool announced = false;
+    while (!ready()) {
+      if (!backoff.pause()) continue;
+      if (!announced) announce_wait(phase, peer);
+      announced = true;
+      check_wait(peer, phase, deadline, ready, describe);
+    }
+    if (announced) announce_no_wait();
+  }
+
+  // Makes `failure` the group's unless it has one already, tells the members, and throws what the group's failure now is.
+  [[noreturn]] void raise(const Failure& failure, const std::string& text);
+
+  // Throws if the group has failed.
+  void check() const;
+  std::optional<Failure> failure() const noexcept;
+
+  // For recovery, between two barriers of all ranks: forgets the failure. Words of an older generation are never mistaken for
+  // data of a newer one.
+  void forget_failure();
+  std::uint16_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
+
+ private:
+  void announce_wait(Phase phase, int peer);
+  void announce_no_wait();
+  void check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
+                  const std::function<std::string()>& describe);
+  [[noreturn]] void throw_failure(const Failure& failure) const;
+  std::atomic_ref<std::uint64_t> word(int rank, std::uint64_t ControlPage::*member) const;
+  // Follows who waits for whom from `peer`; the last in the chain is the one who keeps the others waiting.
+  int find_culprit(int peer, std::string* chain) const;
+
+  int num_ranks_;
+  std::unique_ptr<HandleChannel> channel_;
+  WaitStyle style_;
+  std::chrono::milliseconds timeout_;
+  std::vector<std::shared_ptr<MemoryRegion>> pages_;  // by rank
+  std::atomic<std::uint16_t> generation_{1};
+};
+
+}  // namespace tokenyard
