@@ -128,7 +128,7 @@ std::vector<FileDescriptor> connect_all(Exchange& exchange, const FileDescriptor
     if (!sockets[peer]) continue;
     // The first message says who connects; the token keeps strangers out.
     const HandleMessage hello{static_cast<std::uint64_t>(rank), all[0].group_token};
-    connected[peer] = std::byte{send_handle(sockets[peer].get(), hello, -1, deadline) == SocketResult::kDone};
+    connected[peer] = std::byte{send_handle(sockets[peer].get(), hello, -1) == SocketResult::kDone};
   }
   const auto by_rank = exchange.all_gather(connected, timeout);
   int num_expected = 0;

@@ -53,7 +53,7 @@ std::shared_ptr<MemoryRegion> MemoryRegion::map(FileDescriptor fd, std::size_t n
     fail(ErrorCode::kDisagreement, "a peer passed {} bytes of memory where {} were expected", status.st_size, num_bytes);
   }
   std::byte* data = map_pages(num_bytes, MAP_SHARED, fd.get());
-  return std::shared_ptr<MemoryRegion>(new MemoryRegion(std::move(fd), data, num_bytes));
+  return std::shared_ptr<MemoryRegion>(new MemoryRegion(FileDescriptor(), data, num_bytes));  // the mapping outlives the fd
 }
 
 MemoryRegion::~MemoryRegion() { munmap(data_, mapped_bytes(num_bytes_)); }

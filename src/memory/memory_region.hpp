@@ -26,7 +26,7 @@ class MemoryRegion {
 
   std::byte* data() const noexcept { return data_; }
   std::size_t num_bytes() const noexcept { return num_bytes_; }
-  int fd() const noexcept { return fd_.get(); }  // -1 for anonymous memory
+  int fd() const noexcept { return fd_.get(); }  // -1 unless this process made it shareable
 
  private:
   MemoryRegion(FileDescriptor fd, std::byte* data, std::size_t num_bytes)

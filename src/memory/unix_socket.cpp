@@ -83,7 +83,7 @@ FileDescriptor accept_unix(int listening_fd, const Deadline& deadline) {
   return FileDescriptor();
 }
 
-SocketResult send_handle(int socket, const HandleMessage& message, int fd, const Deadline& deadline) {
+SocketResult send_handle(int socket, const HandleMessage& message, int fd) {
   iovec part{const_cast<HandleMessage*>(&message), sizeof(message)};
   msghdr header{};
   header.msg_iov = &part;
@@ -100,11 +100,8 @@ SocketResult send_handle(int socket, const HandleMessage& message, int fd, const
   }
   while (sendmsg(socket, &header, MSG_NOSIGNAL) < 0) {
     if (errno == EPIPE || errno == ECONNRESET) return SocketResult::kClosed;
-    if (errno == ETOOMANYREFS) {
-      fail(ErrorCode::kSystem, "too many file descriptors are in flight between processes: raise `ulimit -n`");
-    }
-    if (errno != EAGAIN && errno != EINTR) fail_system("sendmsg on a UNIX socket");
-    if (!poll_for(socket, POLLOUT, deadline)) return SocketResult::kTimeout;
+    if (errno == EAGAIN || errno == ETOOMANYREFS) return SocketResult::kBusy;
+    if (errno != EINTR) fail_system("sendmsg on a UNIX socket");
   }
   return SocketResult::kDone;
 }

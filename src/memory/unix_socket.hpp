@@ -25,10 +25,11 @@ FileDescriptor connect_unix(const std::string& name);
 // Accepts a connection of the same user; an empty descriptor when the deadline has passed. Other users are turned away.
 FileDescriptor accept_unix(int listening_fd, const Deadline& deadline);
 
-enum class SocketResult : std::uint8_t { kDone, kTimeout, kClosed };
+enum class SocketResult : std::uint8_t { kDone, kBusy, kTimeout, kClosed };
 
-// Sends `message`, with `fd` if it is not -1.
-SocketResult send_handle(int socket, const HandleMessage& message, int fd, const Deadline& deadline);
+// Sends `message`, with `fd` if it is not -1. Never blocks: kBusy means that the system holds as many messages or descriptors
+// under way as it will, until somebody receives some.
+SocketResult send_handle(int socket, const HandleMessage& message, int fd);
 
 // Receives the next message and the descriptor that came with it, if any.
 SocketResult receive_handle(int socket, HandleMessage* message, FileDescriptor* fd, const Deadline& deadline);

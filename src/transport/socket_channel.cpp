@@ -1,5 +1,7 @@
+#include <chrono>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "base/fail.hpp"
@@ -18,33 +20,33 @@ class SocketChannel final : public HandleChannel {
 
   void publish(std::uint64_t tag, const std::shared_ptr<MemoryRegion>& region, const Deadline& deadline) override {
     const HandleMessage message{tag, region->num_bytes()};
-    const std::lock_guard lock(send_mutex_);
     for (const int peer : members()) {
       if (peer == rank()) continue;
       // A peer that is gone is reported by whoever waits for it next, with more to say than could be said here.
-      if (send_handle(sockets_[peer].get(), message, region->fd(), deadline) == SocketResult::kTimeout) {
-        throw Error(Failure{ErrorCode::kTimeout, Phase::kMapping, peer, rank()},
-                    fmt::format("rank {}: rank {} did not take this rank's memory within {} ms", rank(), peer,
-                                deadline.timeout().count()));
+      while (send_handle(sockets_[peer].get(), message, region->fd()) == SocketResult::kBusy) {
+        if (deadline.passed()) {
+          throw Error(Failure{ErrorCode::kTimeout, Phase::kMapping, peer, rank()},
+                      fmt::format("rank {}: rank {} did not take this rank's memory within {} ms", rank(), peer,
+                                  deadline.timeout().count()));
+        }
+        // All ranks publish at once, and each must make room for the others.
+        for (const int sender : members()) empty_socket(sender);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
       }
     }
   }
 
   std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes) override {
-    const std::lock_guard lock(receive_mutex_);
+    empty_socket(peer);
+    const std::lock_guard lock(mutex_);
     auto& mailbox = mailboxes_[peer];
-    const Deadline at_once{std::chrono::milliseconds{0}};
-    HandleMessage message;
-    FileDescriptor fd;
-    // Messages for other threads of this rank wait in the mailbox until those ask.
-    while (!mailbox.contains(tag) &&
-           receive_handle(sockets_[peer].get(), &message, &fd, at_once) == SocketResult::kDone) {
-      mailbox[message.tag] = {message.num_bytes, std::exchange(fd, FileDescriptor())};
-    }
     const auto entry = mailbox.find(tag);
     if (entry == mailbox.end()) return nullptr;
     Parcel parcel = std::move(entry->second);
     mailbox.erase(entry);
+    if (parcel.num_bytes != num_bytes) {
+      fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, parcel.num_bytes, num_bytes);
+    }
     return MemoryRegion::map(std::move(parcel.fd), num_bytes);
   }
 
@@ -56,9 +58,20 @@ class SocketChannel final : public HandleChannel {
     FileDescriptor fd;
   };
 
+  // Moves what has come from `peer` into its mailbox, where messages for other threads of this rank wait until those ask.
+  void empty_socket(int peer) {
+    if (peer == rank()) return;
+    const std::lock_guard lock(mutex_);
+    const Deadline at_once{std::chrono::milliseconds{0}};
+    HandleMessage message;
+    FileDescriptor fd;
+    while (receive_handle(sockets_[peer].get(), &message, &fd, at_once) == SocketResult::kDone) {
+      mailboxes_[peer][message.tag] = {message.num_bytes, std::exchange(fd, FileDescriptor())};
+    }
+  }
+
   std::vector<FileDescriptor> sockets_;
-  std::mutex send_mutex_;
-  std::mutex receive_mutex_;
+  std::mutex mutex_;
   std::map<int, std::map<std::uint64_t, Parcel>> mailboxes_;  // by sender, then tag
 };
 
