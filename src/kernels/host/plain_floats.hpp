@@ -19,27 +19,24 @@ using Number = std::conditional_t<kType == DataType::kFloat64, double, float>;
 
 template <DataType kType>
 Number<kType> load_plain(const std::byte* element) {
-  if constexpr (kType == DataType::kFloat16 || kType == DataType::kBFloat16) {
-    std::uint16_t code;
+  const auto read = [element](auto code) {
     std::memcpy(&code, element, sizeof(code));
-    return kType == DataType::kFloat16 ? numeric::float16_to_float(code) : numeric::bfloat16_to_float(code);
-  } else {
-    Number<kType> value;
-    std::memcpy(&value, element, sizeof(value));
-    return value;
-  }
+    return code;
+  };
+  if constexpr (kType == DataType::kFloat8E4M3) return numeric::float8_e4m3_to_float(read(std::uint8_t{}));
+  if constexpr (kType == DataType::kFloat16) return numeric::float16_to_float(read(std::uint16_t{}));
+  if constexpr (kType == DataType::kBFloat16) return numeric::bfloat16_to_float(read(std::uint16_t{}));
+  if constexpr (kType == DataType::kFloat32) return read(float{});
+  if constexpr (kType == DataType::kFloat64) return read(double{});
 }
 
 template <DataType kType>
 void store_plain(std::byte* element, Number<kType> value) {
-  if constexpr (kType == DataType::kFloat16 || kType == DataType::kBFloat16) {
-    const std::uint16_t code =
-        kType == DataType::kFloat16 ? numeric::float_to_float16(value) : numeric::float_to_bfloat16(value);
-    std::memcpy(element, &code, sizeof(code));
-  } else {
-    value = numeric::canonical(value);
-    std::memcpy(element, &value, sizeof(value));
-  }
+  const auto write = [element](auto code) { std::memcpy(element, &code, sizeof(code)); };
+  if constexpr (kType == DataType::kFloat8E4M3) write(numeric::float_to_float8_e4m3(value));
+  if constexpr (kType == DataType::kFloat16) write(numeric::float_to_float16(value));
+  if constexpr (kType == DataType::kBFloat16) write(numeric::float_to_bfloat16(value));
+  if constexpr (kType == DataType::kFloat32 || kType == DataType::kFloat64) write(numeric::canonical(value));
 }
 
 }  // namespace tokenyard::host

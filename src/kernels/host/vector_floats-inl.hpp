@@ -24,43 +24,64 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Highway's own conversion neglects infinities and NaNs or depends on that mode.
 inline constexpr bool kHasFloat16Instructions = HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2;
 
-// Codes of a SmallFloat for the magnitudes of finite floats, given as bits.
-template <class Format, class V32>
-HWY_INLINE V32 round_magnitudes(V32 magnitudes) {
-  const hn::DFromV<V32> d32;
-  const V32 one = hn::Set(d32, 1);
-  constexpr int kDropped = Format::kDroppedBits;
-
-  const V32 rebased = hn::Sub(magnitudes, hn::Set(d32, Format::kRebias));
-  const V32 odd = hn::And(hn::ShiftRight<kDropped>(rebased), one);
-  const V32 normal = hn::ShiftRight<kDropped>(hn::Add(hn::Add(rebased, hn::Set(d32, (1U << (kDropped - 1)) - 1U)), odd));
-
-  // 25 dropped bits leave nothing of a mantissa, so more need not be told apart.
-  const V32 exponents = hn::ShiftRight<numeric::kMantissaBitsFloat32>(magnitudes);
-  const V32 clamped = hn::Min(exponents, hn::Set(d32, static_cast<std::uint32_t>(127 - Format::kBias)));
-  const V32 shifts = hn::Min(hn::Sub(hn::Set(d32, static_cast<std::uint32_t>(kDropped + 128 - Format::kBias)), clamped),
-                             hn::Set(d32, static_cast<std::uint32_t>(numeric::kMantissaBitsFloat32 + 2)));
-  const V32 mantissas = hn::Or(hn::And(magnitudes, hn::Set(d32, 0x7fffffU)), hn::Set(d32, 0x800000U));
-  const V32 subnormal_odd = hn::And(hn::Shr(mantissas, shifts), one);
-  const V32 below_half = hn::Sub(hn::Shl(one, hn::Sub(shifts, one)), one);
-  const V32 subnormal = hn::Shr(hn::Add(hn::Add(mantissas, below_half), subnormal_odd), shifts);
-
-  const hn::RebindToSigned<decltype(d32)> signed32;
-  const auto is_normal =
-      hn::Gt(hn::BitCast(signed32, magnitudes), hn::Set(signed32, static_cast<std::int32_t>(Format::kMinNormal - 1U)));
-  return hn::IfThenElse(hn::RebindMask(d32, is_normal), normal, subnormal);
+template <class D32>
+HWY_INLINE hn::Vec<D32> shift_to_nearest_even(D32 d32, hn::Vec<D32> bits, hn::Vec<D32> shifts) {
+  const auto one = hn::Set(d32, 1U);
+  const auto odd = hn::And(hn::Shr(bits, shifts), one);
+  const auto below_half = hn::Sub(hn::Shl(one, hn::Sub(shifts, one)), one);
+  return hn::Shr(hn::Add(hn::Add(bits, below_half), odd), shifts);
 }
 
-// The inverse of round_magnitudes for codes without infinities and NaNs.
-template <class Format, class DFloat>
-HWY_INLINE hn::Vec<DFloat> widen_magnitudes(DFloat d, hn::Vec<hn::RebindToUnsigned<DFloat>> codes) {
-  const hn::RebindToUnsigned<DFloat> d32;
-  const hn::RebindToSigned<DFloat> signed32;
-  constexpr int kMantissaBits = numeric::kMantissaBitsFloat32 - Format::kDroppedBits;
-  const auto normal = hn::BitCast(d, hn::Add(hn::ShiftLeft<Format::kDroppedBits>(codes), hn::Set(d32, Format::kRebias)));
-  const auto subnormal = hn::Mul(hn::ConvertTo(d, hn::BitCast(signed32, codes)), hn::Set(d, Format::widen(1)));
-  const auto is_subnormal = hn::Lt(hn::BitCast(signed32, codes), hn::Set(signed32, 1 << kMantissaBits));
-  return hn::IfThenElse(hn::RebindMask(d, is_subnormal), subnormal, normal);
+template <int kShift, class D32>
+HWY_INLINE hn::Vec<D32> shift_to_nearest_even(D32 d32, hn::Vec<D32> bits) {
+  const auto odd = hn::And(hn::ShiftRight<kShift>(bits), hn::Set(d32, 1U));
+  return hn::ShiftRight<kShift>(hn::Add(hn::Add(bits, hn::Set(d32, (1U << (kShift - 1)) - 1U)), odd));
+}
+
+template <class D32>
+HWY_INLINE auto is_below(D32 d32, hn::Vec<D32> values, std::uint32_t limit) {  // both below 2^31
+  const hn::RebindToSigned<D32> signed32;
+  return hn::RebindMask(d32, hn::Lt(hn::BitCast(signed32, values), hn::Set(signed32, static_cast<std::int32_t>(limit))));
+}
+
+// Format::encode for a vector of floats whose NaNs are canonical, given as bits.
+template <class Format, class D32>
+HWY_INLINE hn::Vec<D32> encode_vector(D32 d32, hn::Vec<D32> bits) {
+  const auto magnitudes = hn::And(bits, hn::Set(d32, 0x7fffffffU));
+  const auto normal = shift_to_nearest_even<Format::kDroppedBits>(d32, hn::Sub(magnitudes, hn::Set(d32, Format::kRebias)));
+
+  // Lanes that are not subnormal get any legal shift; dropping 25 bits leaves nothing of a mantissa, so no more is needed.
+  const auto mantissas = hn::Or(hn::And(magnitudes, hn::Set(d32, 0x7fffffU)), hn::Set(d32, 0x800000U));
+  const auto exponents = hn::Min(hn::ShiftRight<numeric::kMantissaBitsFloat32>(magnitudes),
+                                 hn::Set(d32, static_cast<std::uint32_t>(Format::kSubnormalShift - 1)));
+  const auto shifts = hn::Min(hn::Sub(hn::Set(d32, static_cast<std::uint32_t>(Format::kSubnormalShift)), exponents),
+                              hn::Set(d32, static_cast<std::uint32_t>(numeric::kMantissaBitsFloat32 + 2)));
+  const auto subnormal = shift_to_nearest_even(d32, mantissas, shifts);
+
+  const auto is_subnormal = is_below(d32, magnitudes, Format::kMinNormal);
+  const auto finite = hn::Min(hn::IfThenElse(is_subnormal, subnormal, normal), hn::Set(d32, Format::kOverflow));
+  const auto sign = hn::ShiftRight<31 - Format::kSignBit>(hn::Xor(bits, magnitudes));
+  const auto is_nan = hn::Eq(bits, hn::Set(d32, numeric::kNanFloat32));
+  return hn::IfThenElse(is_nan, hn::Set(d32, Format::kNan), hn::Or(sign, finite));
+}
+
+// Format::decode, except that NaNs are any.
+template <class Format, class D>
+HWY_INLINE hn::Vec<D> decode_vector(D d, hn::Vec<hn::RebindToUnsigned<D>> codes) {
+  const hn::RebindToUnsigned<D> d32;
+  const hn::RebindToSigned<D> signed32;
+  const auto magnitudes = hn::And(codes, hn::Set(d32, Format::kNan));
+  const auto shifted = hn::ShiftLeft<Format::kDroppedBits>(magnitudes);
+  const auto normal = hn::Add(shifted, hn::Set(d32, Format::kRebias));
+  const auto step = hn::BitCast(d, hn::Set(d32, Format::kStep));
+  const auto subnormal = hn::BitCast(d32, hn::Mul(hn::ConvertTo(d, hn::BitCast(signed32, magnitudes)), step));
+  const auto special = hn::Or(shifted, hn::Set(d32, numeric::kInfinityFloat32));
+
+  const auto is_finite = is_below(d32, magnitudes, Format::kMaxFinite + 1U);
+  const auto is_subnormal = is_below(d32, magnitudes, 1U << Format::kMantissa);
+  const auto sign = hn::ShiftLeft<31 - Format::kSignBit>(hn::Xor(codes, magnitudes));
+  const auto unsigned_bits = hn::IfThenElse(is_finite, hn::IfThenElse(is_subnormal, subnormal, normal), special);
+  return hn::BitCast(d, hn::Or(sign, unsigned_bits));
 }
 
 // One vector of elements. NaNs stay NaNs, but not necessarily the canonical ones.
@@ -70,61 +91,58 @@ HWY_INLINE hn::Vec<D> load_vector(D d, const std::byte* elements) {
     return hn::LoadU(d, reinterpret_cast<const hn::TFromD<D>*>(elements));
   } else {
     const hn::RebindToUnsigned<D> d32;
-    const hn::Rebind<std::uint16_t, D> d16;
-    const auto codes = hn::LoadU(d16, reinterpret_cast<const std::uint16_t*>(elements));
-    if constexpr (kType == DataType::kBFloat16) {
-      return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, codes)));
-    } else if constexpr (kHasFloat16Instructions) {
-      const hn::Rebind<hwy::float16_t, D> half;
-      return hn::PromoteTo(d, hn::BitCast(half, codes));
+    if constexpr (kType == DataType::kFloat8E4M3) {
+      const auto codes = hn::LoadU(hn::Rebind<std::uint8_t, D>(), reinterpret_cast<const std::uint8_t*>(elements));
+      return decode_vector<numeric::Float8E4M3>(d, hn::PromoteTo(d32, codes));
     } else {
-      const auto wide = hn::PromoteTo(d32, codes);
-      const auto magnitudes = hn::And(wide, hn::Set(d32, 0x7fffU));
-      const auto finite = hn::BitCast(d32, widen_magnitudes<numeric::Float16Magnitude>(d, magnitudes));
-      // An exponent of all ones stays one: infinity, or NaN with its mantissa.
-      const auto special = hn::Or(hn::ShiftLeft<13>(magnitudes), hn::Set(d32, numeric::kInfinityFloat32));
-      const hn::RebindToSigned<D> signed32;
-      const auto is_special = hn::Gt(hn::BitCast(signed32, magnitudes), hn::Set(signed32, 0x7bff));
-      const auto sign = hn::ShiftLeft<16>(hn::Xor(wide, magnitudes));
-      return hn::BitCast(d, hn::Or(sign, hn::IfThenElse(hn::RebindMask(d32, is_special), special, finite)));
+      const auto codes = hn::LoadU(hn::Rebind<std::uint16_t, D>(), reinterpret_cast<const std::uint16_t*>(elements));
+      if constexpr (kType == DataType::kBFloat16) {
+        return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, codes)));
+      } else if constexpr (kHasFloat16Instructions) {
+        return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), codes));
+      } else {
+        return decode_vector<numeric::Float16>(d, hn::PromoteTo(d32, codes));
+      }
     }
   }
 }
 
+// Compares bits, since Highway's comparisons of floats disagree between targets about NaN.
 template <class D>
 HWY_INLINE hn::Vec<D> canonical_vector(D d, hn::Vec<D> values) {
-  using Bits = hn::RebindToUnsigned<D>;
-  constexpr auto kNan = sizeof(hn::TFromD<D>) == 4 ? numeric::kNanFloat32 : numeric::kNanFloat64;
-  const auto nan = hn::BitCast(d, hn::Set(Bits(), static_cast<hn::TFromD<Bits>>(kNan)));
-  return hn::IfThenElse(hn::Ne(values, values), nan, values);
+  using Bits = hn::TFromD<hn::RebindToSigned<D>>;
+  const hn::RebindToSigned<D> signed_bits;
+  constexpr bool kIsFloat32 = sizeof(Bits) == sizeof(float);
+  constexpr auto kNan = static_cast<Bits>(kIsFloat32 ? numeric::kNanFloat32 : numeric::kNanFloat64);
+  constexpr auto kInfinity = static_cast<Bits>(kIsFloat32 ? numeric::kInfinityFloat32 : numeric::kInfinityFloat64);
+  const auto nan = hn::Set(signed_bits, kNan);
+  const auto magnitudes = hn::And(hn::BitCast(signed_bits, values), nan);
+  const auto is_nan = hn::Gt(magnitudes, hn::Set(signed_bits, kInfinity));
+  return hn::IfThenElse(hn::RebindMask(d, is_nan), hn::BitCast(d, nan), values);
 }
 
 // Rounds one vector to the type's codes, in the type's width; NaNs become the canonical one.
 template <DataType kType, class D>
 HWY_INLINE auto round_vector(D d, hn::Vec<D> values) {
+  const auto canonical = canonical_vector(d, values);
   if constexpr (kType == DataType::kFloat32 || kType == DataType::kFloat64) {
-    return canonical_vector(d, values);
+    return canonical;
   } else {
     const hn::RebindToUnsigned<D> d32;
     const hn::RebindToSigned<D> signed32;
     const hn::Rebind<std::uint16_t, D> d16;
-    const auto bits = hn::BitCast(d32, canonical_vector(d, values));
-    if constexpr (kType == DataType::kBFloat16) {
-      const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1U));
-      const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(d32, 0x7fffU)), odd));
+    const auto bits = hn::BitCast(d32, canonical);
+    if constexpr (kType == DataType::kFloat8E4M3) {
+      return hn::DemoteTo(hn::Rebind<std::uint8_t, D>(), hn::BitCast(signed32, encode_vector<numeric::Float8E4M3>(d32, bits)));
+    } else if constexpr (kType == DataType::kBFloat16) {
       const auto is_nan = hn::Eq(bits, hn::Set(d32, numeric::kNanFloat32));
-      const auto codes = hn::IfThenElse(is_nan, hn::Set(d32, std::uint32_t{numeric::kNanBFloat16}), rounded);
+      const auto nan = hn::Set(d32, std::uint32_t{numeric::kNanBFloat16});
+      const auto codes = hn::IfThenElse(is_nan, nan, shift_to_nearest_even<16>(d32, bits));
       return hn::DemoteTo(d16, hn::BitCast(signed32, codes));
     } else if constexpr (kHasFloat16Instructions) {
-      const hn::Rebind<hwy::float16_t, D> half;
-      return hn::BitCast(d16, hn::DemoteTo(half, hn::BitCast(d, bits)));
+      return hn::BitCast(d16, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), canonical));
     } else {
-      const auto magnitudes = hn::And(bits, hn::Set(d32, 0x7fffffffU));
-      const auto sign = hn::ShiftRight<16>(hn::Xor(bits, magnitudes));
-      const auto finite = hn::Min(round_magnitudes<numeric::Float16Magnitude>(magnitudes), hn::Set(d32, 0x7c00U));
-      const auto is_nan = hn::Eq(bits, hn::Set(d32, numeric::kNanFloat32));
-      const auto codes = hn::IfThenElse(is_nan, hn::Set(d32, std::uint32_t{numeric::kNanFloat16}), hn::Or(sign, finite));
-      return hn::DemoteTo(d16, hn::BitCast(signed32, codes));
+      return hn::DemoteTo(d16, hn::BitCast(signed32, encode_vector<numeric::Float16>(d32, bits)));
     }
   }
 }

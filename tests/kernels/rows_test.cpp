@@ -1,0 +1,270 @@
+#include "tests/kernels/every_target.hpp"
+// After the targets.
+#include <algorithm>
+#include <bit>
+#include <cfenv>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernels/host/rows.hpp"
+#include "tests/base/reference_rounding.hpp"
+
+namespace tokenyard::test {
+namespace {
+
+constexpr std::byte kPoison{0xa5};
+
+std::vector<std::size_t> lengths() {
+  std::vector<std::size_t> all(301);
+  std::iota(all.begin(), all.end(), 0);
+  for (const std::size_t more : {511, 512, 1000, 1023, 1025, 2055, 7168, 14336, 14391}) all.push_back(more);
+  return all;
+}
+
+// Rows of a type as the tests see them: codes and what they stand for.
+struct Format {
+  DataType dtype;
+  std::size_t num_bytes;
+  std::uint32_t (*encode)(float);
+  float (*decode)(std::uint32_t);
+};
+
+float decode_float16(std::uint32_t code) {
+  static const ReferenceFormat reference = ReferenceFormat::float16();
+  const std::uint32_t magnitude = code & 0x7fffU;
+  if (magnitude > 0x7c00U) return NAN;
+  const auto value = magnitude == 0x7c00U ? INFINITY : static_cast<float>(reference.magnitude(magnitude));
+  return (code & 0x8000U) != 0 ? -value : value;
+}
+
+std::uint32_t encode_float16(float value) {
+  static const ReferenceFormat reference = ReferenceFormat::float16();
+  return reference.encode(value);
+}
+
+float decode_bfloat16(std::uint32_t code) { return std::bit_cast<float>(code << 16); }
+
+std::uint32_t encode_bfloat16(float value) {
+  static const ReferenceFormat reference = ReferenceFormat::bfloat16();
+  return reference.encode(value);
+}
+
+float decode_float32(std::uint32_t code) { return std::bit_cast<float>(code); }
+std::uint32_t encode_float32(float value) { return std::isnan(value) ? 0x7fffffffU : std::bit_cast<std::uint32_t>(value); }
+
+const Format kFormats[] = {{DataType::kFloat16, 2, encode_float16, decode_float16},
+                           {DataType::kBFloat16, 2, encode_bfloat16, decode_bfloat16},
+                           {DataType::kFloat32, 4, encode_float32, decode_float32}};
+
+std::uint32_t load_code(const std::byte* row, std::size_t idx, std::size_t num_bytes) {
+  std::uint32_t code = 0;
+  std::memcpy(&code, row + idx * num_bytes, num_bytes);
+  return code;
+}
+
+bool same(float left, float right) {
+  return (std::isnan(left) && std::isnan(right)) || std::bit_cast<std::uint32_t>(left) == std::bit_cast<std::uint32_t>(right);
+}
+bool same(double left, double right) {
+  return (std::isnan(left) && std::isnan(right)) || std::bit_cast<std::uint64_t>(left) == std::bit_cast<std::uint64_t>(right);
+}
+
+// Memory at a chosen distance from a line's start, with guard bytes around the row.
+class GuardedRow {
+ public:
+  GuardedRow(std::size_t num_bytes, std::size_t misalignment) : num_bytes_(num_bytes), bytes_(num_bytes + 256, kPoison) {
+    const std::size_t to_line = -reinterpret_cast<std::uintptr_t>(bytes_.data() + 64) % 64;
+    row_ = bytes_.data() + 64 + to_line + misalignment;
+  }
+
+  std::byte* row() { return row_; }
+
+  bool is_intact_around() const {
+    const std::byte* end = row_ + num_bytes_;
+    return std::all_of(bytes_.data(), static_cast<const std::byte*>(row_), is_poison) &&
+           std::all_of(end, bytes_.data() + bytes_.size(), is_poison);
+  }
+
+ private:
+  static bool is_poison(std::byte byte) { return byte == kPoison; }
+
+  std::size_t num_bytes_;
+  std::vector<std::byte> bytes_;
+  std::byte* row_;
+};
+
+class Rows : public EveryTarget {
+ protected:
+  // Random elements; all exponents, so infinities, NaNs and denormals as well.
+  void fill(std::byte* row, std::size_t num_bytes) {
+    for (std::size_t idx = 0; idx < num_bytes; ++idx) row[idx] = static_cast<std::byte>(random_());
+  }
+
+  std::mt19937 random_{11};
+};
+
+TOKENYARD_ON_EVERY_TARGET(Rows);
+
+TEST_P(Rows, copy_row_copies_every_length_and_nothing_beside_it) {
+  for (const std::size_t num_bytes : lengths()) {
+    for (const std::size_t misalignment : {0, 16, 48, 7}) {
+      for (const std::size_t source_misalignment : {0, 5}) {
+        GuardedRow source(num_bytes, source_misalignment);
+        fill(source.row(), num_bytes);
+        GuardedRow destination(num_bytes, misalignment);
+        host::copy_row(destination.row(), source.row(), num_bytes);
+        host::finish_copies();
+        ASSERT_EQ(std::memcmp(destination.row(), source.row(), num_bytes), 0) << num_bytes << " bytes at " << misalignment;
+        ASSERT_TRUE(destination.is_intact_around()) << num_bytes << " bytes at " << misalignment;
+      }
+    }
+  }
+}
+
+TEST_P(Rows, add_row_adds_each_element) {
+  for (const Format& format : kFormats) {
+    for (const std::size_t num_elements : lengths()) {
+      GuardedRow row(num_elements * format.num_bytes, num_elements % 5);
+      fill(row.row(), num_elements * format.num_bytes);
+      std::vector<float> sum(num_elements + 8, 3.5F);
+      for (std::size_t idx = 0; idx < num_elements; ++idx)
+        sum[idx] = std::bit_cast<float>(static_cast<std::uint32_t>(random_()));
+      std::vector<float> expected = sum;
+      for (std::size_t idx = 0; idx < num_elements; ++idx) {
+        expected[idx] += format.decode(load_code(row.row(), idx, format.num_bytes));
+      }
+      host::add_row(sum.data(), row.row(), format.dtype, num_elements);
+      for (std::size_t idx = 0; idx < sum.size(); ++idx) {
+        ASSERT_TRUE(same(sum[idx], expected[idx])) << to_string(format.dtype) << " element " << idx << " of " << num_elements;
+      }
+    }
+  }
+}
+
+TEST_P(Rows, add_scaled_row_rounds_the_product_before_it_adds) {
+  std::normal_distribution<float> normal;
+  int num_told_apart = 0;
+  for (const Format& format : kFormats) {
+    for (const std::size_t num_elements : lengths()) {
+      GuardedRow row(num_elements * format.num_bytes, num_elements % 3);
+      std::vector<float> sum(num_elements + 8, 3.5F);
+      std::vector<float> expected = sum;
+      const float factor = normal(random_);
+      for (std::size_t idx = 0; idx < num_elements; ++idx) {
+        const std::uint32_t code = format.encode(normal(random_));
+        std::memcpy(row.row() + idx * format.num_bytes, &code, format.num_bytes);
+        sum[idx] = normal(random_);
+        const float element = format.decode(code);
+        const volatile float product = element * factor;
+        expected[idx] = sum[idx] + product;
+        if (expected[idx] != std::fma(element, factor, sum[idx])) ++num_told_apart;
+      }
+      host::add_scaled_row(sum.data(), row.row(), format.dtype, num_elements, factor);
+      for (std::size_t idx = 0; idx < sum.size(); ++idx) {
+        ASSERT_TRUE(same(sum[idx], expected[idx])) << to_string(format.dtype) << " element " << idx << " of " << num_elements;
+      }
+    }
+  }
+  EXPECT_GT(num_told_apart, 1000) << "the values would not show a fused multiply-add";
+}
+
+TEST_P(Rows, every_code_is_read_exactly) {
+  for (const Format& format : kFormats) {
+    if (format.num_bytes != 2) continue;
+    std::vector<std::uint16_t> codes(65'536);
+    std::iota(codes.begin(), codes.end(), std::uint16_t{0});
+    std::vector<float> sum(codes.size(), -0.0F);
+    host::add_row(sum.data(), reinterpret_cast<const std::byte*>(codes.data()), format.dtype, codes.size());
+    for (std::size_t code = 0; code < codes.size(); ++code) {
+      ASSERT_TRUE(same(sum[code], format.decode(static_cast<std::uint32_t>(code)))) << to_string(format.dtype) << " " << code;
+    }
+  }
+}
+
+TEST_P(Rows, round_row_rounds_values_and_midpoints_to_nearest_even) {
+  const ReferenceFormat references[] = {ReferenceFormat::float16(), ReferenceFormat::bfloat16()};
+  for (const ReferenceFormat& reference : references) {
+    const std::vector<float> floats = reference.telling_floats();
+    for (const Format& format : kFormats) {
+      GuardedRow row(floats.size() * format.num_bytes, 16);
+      host::round_row(row.row(), format.dtype, floats.data(), floats.size());
+      host::finish_copies();
+      for (std::size_t idx = 0; idx < floats.size(); ++idx) {
+        ASSERT_EQ(load_code(row.row(), idx, format.num_bytes), format.encode(floats[idx]))
+            << to_string(format.dtype) << " " << std::hexfloat << floats[idx];
+      }
+    }
+  }
+}
+
+TEST_P(Rows, round_row_ignores_the_rounding_mode_of_the_thread) {
+  for (const Format& format : kFormats) {
+    const std::vector<float> floats = ReferenceFormat::float16().telling_floats();
+    GuardedRow row(floats.size() * format.num_bytes, 0);
+    ASSERT_EQ(std::fesetround(FE_UPWARD), 0);
+    host::round_row(row.row(), format.dtype, floats.data(), floats.size());
+    host::finish_copies();
+    std::fesetround(FE_TONEAREST);
+    for (std::size_t idx = 0; idx < floats.size(); ++idx) {
+      ASSERT_EQ(load_code(row.row(), idx, format.num_bytes), format.encode(floats[idx]))
+          << to_string(format.dtype) << " " << std::hexfloat << floats[idx];
+    }
+  }
+}
+
+TEST_P(Rows, round_row_writes_every_length_and_nothing_beside_it) {
+  for (const Format& format : kFormats) {
+    for (const std::size_t num_elements : lengths()) {
+      for (const std::size_t misalignment : {0, 16, 2, 5}) {
+        std::vector<float> sum(num_elements);
+        for (float& value : sum) value = std::bit_cast<float>(static_cast<std::uint32_t>(random_()));
+        GuardedRow row(num_elements * format.num_bytes, misalignment);
+        host::round_row(row.row(), format.dtype, sum.data(), num_elements);
+        host::finish_copies();
+        for (std::size_t idx = 0; idx < num_elements; ++idx) {
+          ASSERT_EQ(load_code(row.row(), idx, format.num_bytes), format.encode(sum[idx]))
+              << to_string(format.dtype) << " element " << idx << " of " << num_elements << " at " << misalignment;
+        }
+        ASSERT_TRUE(row.is_intact_around()) << to_string(format.dtype) << " " << num_elements << " at " << misalignment;
+      }
+    }
+  }
+}
+
+TEST_P(Rows, float64_rows_are_summed_and_rounded_in_float64) {
+  std::normal_distribution<double> normal;
+  const auto nan = std::bit_cast<double>(0xfff8000000000123U);
+  for (const std::size_t num_elements : lengths()) {
+    std::vector<double> row(num_elements);
+    std::vector<double> sum(num_elements);
+    for (double& value : row) value = random_() % 16 == 0 ? nan : normal(random_);
+    for (double& value : sum) value = normal(random_);
+    std::vector<double> expected = sum;
+    const double factor = normal(random_);
+    for (std::size_t idx = 0; idx < num_elements; ++idx) {
+      expected[idx] += row[idx];
+      const volatile double product = row[idx] * factor;
+      expected[idx] += product;
+    }
+    host::add_row(sum.data(), reinterpret_cast<const std::byte*>(row.data()), num_elements);
+    host::add_scaled_row(sum.data(), reinterpret_cast<const std::byte*>(row.data()), num_elements, factor);
+    GuardedRow rounded(num_elements * sizeof(double), num_elements % 2 == 0 ? 16 : 3);
+    host::round_row(rounded.row(), sum.data(), num_elements);
+    host::finish_copies();
+    for (std::size_t idx = 0; idx < num_elements; ++idx) {
+      ASSERT_TRUE(same(sum[idx], expected[idx])) << "element " << idx << " of " << num_elements;
+      std::uint64_t code = 0;
+      std::memcpy(&code, rounded.row() + idx * sizeof(code), sizeof(code));
+      ASSERT_EQ(code, std::isnan(expected[idx]) ? 0x7fffffffffffffffU : std::bit_cast<std::uint64_t>(expected[idx]));
+    }
+    ASSERT_TRUE(rounded.is_intact_around()) << num_elements;
+  }
+}
+
+}  // namespace
+}  // namespace tokenyard::test
