@@ -11,83 +11,6 @@
 #include "kernels/host/rows.hpp"
 
 namespace tokenyard {
-namespace {
-
-std::string shape_text(const ConstTensorView& view) {
-  std::string text = "[";
-  for (int dim = 0; dim < view.num_dims; ++dim) text += fmt::format("{}{}", dim == 0 ? "" : ", ", view.shape[dim]);
-  return text + "]";
-}
-
-// A dense tensor of num_rows rows of num_columns; the rows may be split over two dimensions (kExpertPadded). num_columns 0: the
-// rows are single values.
-void check_rows(const char* name, const ConstTensorView& view, DataType dtype, std::int64_t num_rows, std::int64_t num_columns) {
-  const int num_row_dims = view.num_dims - (num_columns > 0 ? 1 : 0);
-  bool fits = view.dtype == dtype && (num_row_dims == 1 || num_row_dims == 2);
-  std::int64_t dense_stride = 1;
-  for (int dim = view.num_dims - 1; fits && dim >= 0; --dim) {
-    fits = view.shape[dim] <= 1 || view.strides[dim] == dense_stride;
-    dense_stride *= view.shape[dim];
-  }
-  const std::int64_t num_elements = num_rows * std::max<std::int64_t>(num_columns, 1);
-  // More rows than needed are fine: capacity tensors keep their shape.
-  fits = fits && view.num_elements() >= num_elements && (num_columns == 0 || view.shape[view.num_dims - 1] == num_columns);
-  if (!fits) {
-    fail_argument("{} must be a dense {} tensor of at least {} rows of {}; given: {} {}", name, to_string(dtype), num_rows,
-                  num_columns > 0 ? fmt::format("{} elements", num_columns) : std::string("one value"), to_string(view.dtype),
-                  shape_text(view));
-  }
-  if (num_elements > 0 && view.data == nullptr) fail_argument("{} is a null pointer", name);
-}
-
-// [num_tokens, num_columns] with dense rows that may stand apart.
-void check_token_rows(const char* name, const ConstTensorView& view, DataType dtype, std::int64_t num_tokens,
-                      std::int64_t num_columns) {
-  if (view.num_dims != 2 || view.dtype != dtype || view.shape[0] != num_tokens || view.shape[1] != num_columns ||
-      (view.strides[1] != 1 && num_columns != 1)) {
-    fail_argument("{} must be a {} tensor of shape [{}, {}] with dense rows; given: {} {}", name, to_string(dtype), num_tokens,
-                  num_columns, to_string(view.dtype), shape_text(view));
-  }
-  if (num_tokens > 0 && view.data == nullptr) fail_argument("{} is a null pointer", name);
-}
-
-}  // namespace
-
-void Plan::Impl::check_combine(const CombineArgs& args, const Routing::Data& routing) const {
-  if (combine_lane_.num_elements == 0) {
-    fail(ErrorCode::kUnsupported, "this plan dispatches {} rows, which cannot be summed: set Shape::combine to combine",
-         to_string(shape_.lanes[0].dtype));
-  }
-  if (args.slot < -1 || args.slot >= kNumSlots) fail_argument("slot is {}: it must be 0, 1, or -1 to alternate", args.slot);
-  const bool compact = shape_.layout == Layout::kCompact;
-  const std::int64_t num_rows = compact ? routing.num_recv_rows : routing.num_expanded_rows;
-  check_rows("rows", args.rows, combine_lane_.dtype, num_rows, combine_lane_.num_elements);
-  check_token_rows("output", args.output, combine_lane_.dtype, routing.num_tokens, combine_lane_.num_elements);
-  for (const ConstTensorView& bias : args.biases) {
-    if (bias) check_token_rows("a bias", bias, combine_lane_.dtype, routing.num_tokens, combine_lane_.num_elements);
-  }
-  if (args.factors) check_rows("factors", args.factors, DataType::kFloat32, num_rows, 0);
-  if (args.use_routing_weights) {
-    if (args.factors) fail_argument("give either factors or use_routing_weights, not both");
-    if (compact) {
-      fail_argument("use_routing_weights needs an expert layout: rows of the compact layout stand for several experts at once");
-    }
-    if (!routing.has_weights) fail_argument("use_routing_weights needs weights, and the dispatch was given no topk_weights");
-  }
-  if (static_cast<bool>(args.carried_weights) != static_cast<bool>(args.returned_weights)) {
-    fail_argument("carried_weights and returned_weights go together: give both or neither");
-  }
-  if (args.carried_weights) {
-    check_rows("carried_weights", args.carried_weights, DataType::kFloat32, num_rows, compact ? shape_.top_k : 0);
-    const TensorView& returned = args.returned_weights;
-    if (returned.num_dims != 2 || returned.dtype != DataType::kFloat32 || returned.shape[0] != routing.num_tokens ||
-        returned.shape[1] != shape_.top_k || (returned.data == nullptr && routing.num_tokens > 0)) {
-      fail_argument("returned_weights must be a float32 tensor of shape [{}, {}]; given: {} {}{}", routing.num_tokens, shape_.top_k,
-                    to_string(returned.dtype), shape_text(returned), returned.data == nullptr ? " at a null pointer" : "");
-    }
-  }
-}
-
 int Plan::Impl::find_in_place_slot(const CombineArgs& args, const Routing::Data& routing) const {
   const auto* rows = static_cast<const std::byte*>(args.rows.data);
   for (int slot_idx = 0; slot_idx < kNumSlots; ++slot_idx) {
@@ -107,12 +30,12 @@ int Plan::Impl::find_in_place_slot(const CombineArgs& args, const Routing::Data&
 void Plan::Impl::combine(const CombineArgs& args) {
   peers_->check();
   const Routing::Data& routing = usable_routing(args.routing);
+  const int slot_idx = choose_slot(args.slot, next_combine_slot_);
   check_combine(args, routing);
   const int in_place_slot = find_in_place_slot(args, routing);
   const int rank = peers_->rank();
   const std::chrono::milliseconds timeout = timeout_of(args.timeout);
 
-  const int slot_idx = args.slot >= 0 ? args.slot : next_combine_slot_;
   const Turn turn = signals_->begin(Track::kCombine, slot_idx);
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
   const CallHeader header{.kind = CallKind::kCombine,

@@ -7,6 +7,7 @@
 
 #include "base/fail.hpp"
 #include "base/hooks.hpp"
+#include "engine/check_args.hpp"
 #include "engine/plan_impl.hpp"
 #include "kernels/host/count.hpp"
 #include "kernels/host/expand.hpp"
@@ -26,85 +27,7 @@ TensorView tensor_of_rows(const Shape& shape, const Lane& lane, int num_local_ex
   return {data, lane.dtype, {num_rows, lane.num_elements}};
 }
 
-void check_output(const TensorView& output, const TensorView& wanted, std::size_t lane_idx) {
-  bool fits = output.data != nullptr || wanted.num_elements() == 0;
-  fits = fits && output.num_dims == wanted.num_dims && output.dtype == wanted.dtype;
-  std::int64_t dense_stride = 1;
-  for (int dim = wanted.num_dims - 1; fits && dim >= 0; --dim) {
-    const bool free_extent = dim == 0 && wanted.num_dims == 2;
-    fits = free_extent ? output.shape[dim] >= wanted.shape[dim] : output.shape[dim] == wanted.shape[dim];
-    fits = fits && (output.shape[dim] <= 1 || output.strides[dim] == dense_stride);
-    dense_stride *= output.shape[dim];
-  }
-  if (!fits) {
-    fail_argument("the output for lane {} must be a dense {} tensor of {} dimensions with {} rows (or more, in two dimensions); "
-                  "given: {}, {} dimensions, {} rows",
-                  lane_idx, to_string(wanted.dtype), wanted.num_dims, wanted.shape[0], to_string(output.dtype), output.num_dims,
-                  output.shape[0]);
-  }
-}
-
 }  // namespace
-
-void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
-  if (args.slot < -1 || args.slot >= kNumSlots) fail_argument("slot is {}: it must be 0, 1, or -1 to alternate", args.slot);
-  if (args.lanes.size() != shape_.lanes.size()) {
-    fail_argument("{} lanes were given and the plan has {}", args.lanes.size(), shape_.lanes.size());
-  }
-  std::int64_t num_tokens = 0;
-  if (args.routing != nullptr) {
-    const Routing::Data& routing = usable_routing(args.routing);
-    if (args.topk_idx || args.topk_weights) {
-      fail_argument("a cached dispatch takes its ids and weights from the Routing: leave topk_idx and topk_weights empty");
-    }
-    if (routing.placement != placement_fingerprint_) {
-      fail(ErrorCode::kStale, "the Routing was made for another placement of the experts: dispatch with top-k ids again");
-    }
-    num_tokens = routing.num_tokens;
-  } else {
-    const ConstTensorView& ids = args.topk_idx;
-    if (ids.num_dims != 2 || (ids.dtype != DataType::kInt32 && ids.dtype != DataType::kInt64)) {
-      fail_argument("topk_idx must be an int32 or int64 tensor of 2 dimensions; given: {}, {} dimensions", to_string(ids.dtype),
-                    ids.num_dims);
-    }
-    if (ids.shape[1] != shape_.top_k) fail_argument("topk_idx has {} columns and the plan's top_k is {}", ids.shape[1], shape_.top_k);
-    num_tokens = ids.shape[0];
-    if (num_tokens > 0 && ids.data == nullptr) fail_argument("topk_idx is a null pointer");
-  }
-  if (num_tokens > shape_.max_tokens) {
-    fail_argument("{} tokens were given and the plan's max_tokens is {}: make a plan with a higher bound", num_tokens,
-                  shape_.max_tokens);
-  }
-  for (std::size_t lane_idx = 0; lane_idx < args.lanes.size(); ++lane_idx) {
-    const ConstTensorView& lane = args.lanes[lane_idx];
-    const Lane& wanted = shape_.lanes[lane_idx];
-    if (lane.num_dims != 2 || lane.dtype != wanted.dtype || lane.shape[0] != num_tokens || lane.shape[1] != wanted.num_elements) {
-      fail_argument("lane {} must be a {} tensor of shape [{}, {}]; given: {}, {} dimensions, shape [{}, {}]", lane_idx,
-                    to_string(wanted.dtype), num_tokens, wanted.num_elements, to_string(lane.dtype), lane.num_dims,
-                    lane.shape[0], lane.shape[1]);
-    }
-    if (num_tokens > 0 && lane.data == nullptr) fail_argument("lane {} is a null pointer", lane_idx);
-    if (lane_idx == 0 && lane.strides[1] != 1 && lane.shape[1] != 1) {
-      fail_argument("rows of lane 0 must be dense; the elements given stand {} apart", lane.strides[1]);
-    }
-  }
-  if (const ConstTensorView& weights = args.topk_weights) {
-    if (weights.num_dims != 2 || weights.dtype != DataType::kFloat32 || weights.shape[0] != num_tokens ||
-        weights.shape[1] != shape_.top_k) {
-      fail_argument("topk_weights must be a float32 tensor of shape [{}, {}]; given: {}, {} dimensions, shape [{}, {}]", num_tokens,
-                    shape_.top_k, to_string(weights.dtype), weights.num_dims, weights.shape[0], weights.shape[1]);
-    }
-    if (num_tokens > 0 && weights.data == nullptr) fail_argument("topk_weights is a null pointer");
-  }
-  if (!args.outputs.empty() && args.allocate != nullptr) fail_argument("give either outputs or allocate, not both");
-  if (!args.outputs.empty() && args.outputs.size() != shape_.lanes.size()) {
-    fail_argument("{} outputs were given and the plan has {} lanes", args.outputs.size(), shape_.lanes.size());
-  }
-  if (slots_[slot_idx].live.has_value()) {
-    fail_argument("slot {} still holds a live result: release it first (at most {} results are live at once)", slot_idx,
-                  kNumSlots);
-  }
-}
 
 std::shared_ptr<Routing::Data> Plan::Impl::count_tokens(const DispatchArgs& args) {
   std::shared_ptr<Routing::Data> routing = routings_->take();
@@ -222,7 +145,7 @@ std::vector<TensorView> Plan::Impl::find_outputs(const DispatchArgs& args, const
   for (std::size_t lane_idx = 0; lane_idx < outputs.size(); ++lane_idx) {
     const TensorView wanted =
         tensor_of_rows(shape_, shape_.lanes[lane_idx], sizes.num_local_experts, sizes.num_tensor_rows, nullptr);
-    check_output(outputs[lane_idx], wanted, lane_idx);
+    check_output(fmt::format("the output for lane {}", lane_idx), outputs[lane_idx], wanted);
   }
   if (!outputs.empty()) return outputs;
 
@@ -331,7 +254,7 @@ void Plan::Impl::deliver(const Slot& slot, const Routing::Data& routing, const s
 Received Plan::Impl::dispatch(const DispatchArgs& args) {
   // Nothing is sent before all that can be wrong on this rank alone has been checked.
   peers_->check();
-  const int slot_idx = args.slot >= 0 ? args.slot : next_dispatch_slot_;
+  const int slot_idx = choose_slot(args.slot, next_dispatch_slot_);
   check_dispatch(args, slot_idx);
   const bool cached = args.routing != nullptr;
   std::shared_ptr<Routing::Data> made = cached ? nullptr : count_tokens(args);

@@ -58,6 +58,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   void ensure_capacity(int slot_idx, std::int64_t num_rows);
   // Memory for an expert layout of `num_rows` rows in all lanes; this rank's affair alone.
   void ensure_expanded(Slot* slot, std::int64_t num_rows);
+  static int choose_slot(int wanted, int next);
   std::chrono::milliseconds timeout_of(const std::optional<std::chrono::milliseconds>& given) const;
 
   // Steps of a dispatch, in order.
