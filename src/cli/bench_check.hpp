@@ -1,0 +1,28 @@
+// Whether every row is where it belongs and what it should be.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cli/bench_setup.hpp"
+#include "tokenyard/plan.hpp"
+
+namespace tokenyard::cli {
+
+// The contents of a token's row of a lane at its source.
+void write_token_row(const BenchSetup& setup, int source, std::int64_t token, std::size_t lane_idx, std::byte* row);
+
+// The rows that `rank` passes to combine, in the layout that dispatch gave: they differ by rank and expert, so that a sum tells
+// which rows went into it.
+void write_expert_rows(const BenchSetup& setup, int rank, std::byte* rows);
+
+// Received rows of all lanes that are not what the source sent, that are missing or too many; and those whose source, ids or
+// weights are wrong. Gaps of the expert-contiguous layout count as rows: they must be zero.
+std::int64_t count_wrong_received(const BenchSetup& setup, int rank, const Received& received);
+
+// Output rows of combine on `rank` that differ from plain sums in the documented order.
+std::int64_t count_wrong_combined(const BenchSetup& setup, int rank, const std::byte* output);
+
+}  // namespace tokenyard::cli

@@ -1,0 +1,156 @@
+#include "cli/bench_report.hpp"
+
+#include <fmt/core.h>
+
+#include "cli/statistics.hpp"
+#include "cli/table.hpp"
+#include "tokenyard/version.hpp"
+
+namespace tokenyard::cli {
+namespace {
+
+double number(const Record& record, const std::string& name) {
+  const Value* value = find(record, name);
+  if (value == nullptr) return 0;
+  if (const auto* real = std::get_if<double>(value)) return *real;
+  if (const auto* integer = std::get_if<std::int64_t>(value)) return static_cast<double>(*integer);
+  return 0;
+}
+
+const Record* find_operation(const std::vector<Record>& results, const std::string& operation) {
+  for (const Record& result : results) {
+    const Value* name = find(result, "operation");
+    if (name != nullptr && *name == Value(operation)) return &result;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+OperationTotals bytes_of_operation(const BenchSetup& setup, const std::string& operation) {
+  OperationTotals totals;
+  totals.operation = operation;
+  if (operation == "memcpy") {
+    totals.local_bytes = (setup.num_wire_rows() + setup.num_local_rows()) * setup.dispatch_row_bytes;
+    return totals;
+  }
+  const bool is_combine = operation.starts_with("combine");
+  const std::int64_t row_bytes = is_combine ? setup.combine_row_bytes : setup.dispatch_row_bytes;
+  totals.wire_bytes = setup.num_wire_rows() * row_bytes;
+  totals.local_bytes = setup.num_local_rows() * row_bytes;
+  return totals;
+}
+
+Record to_result(const BenchSetup& setup, const OperationTotals& totals) {
+  const Summary summary = summarize(totals.microseconds);
+  const double bytes_per_rank = static_cast<double>(totals.wire_bytes + totals.local_bytes) / setup.num_ranks;
+  return {{"operation", totals.operation},
+          {"p50_us", summary.p50},
+          {"p99_us", summary.p99},
+          {"max_us", summary.max},
+          {"wire_bytes", totals.wire_bytes},
+          {"local_bytes", totals.local_bytes},
+          {"gb_per_s", bytes_per_rank / summary.p50 * 1e-3},
+          {"wrong_rows", setup.options.check ? Value(totals.wrong_rows) : Value()}};
+}
+
+Record bench_header(const BenchSetup& setup) {
+  const BenchOptions& options = setup.options;
+  return {{"tool", std::string("tokenyard bench")},
+          {"version", std::string(version())},
+          {"mode", options.mode},
+          {"ranks", std::int64_t{setup.num_ranks}},
+          {"launch", setup.rank_description},
+          {"tokens", options.num_tokens},
+          {"hidden", options.hidden},
+          {"experts", std::int64_t{options.num_experts}},
+          {"top_k", std::int64_t{options.top_k}},
+          {"dtype", options.dtype},
+          {"dispatch_row_bytes", setup.dispatch_row_bytes},
+          {"combine_row_bytes", setup.combine_row_bytes},
+          {"layout", options.layout},
+          {"alignment", std::int64_t{options.alignment}},
+          {"expert_capacity", setup.shape.expert_capacity},
+          {"capacity", options.recv_capacity},
+          {"overflow", options.overflow},
+          {"output", options.output},
+          {"routing", options.routing},
+          {"seed", static_cast<std::int64_t>(options.seed)},
+          {"iters", std::int64_t{options.num_iterations}},
+          {"warmup", std::int64_t{options.num_warmups}},
+          {"check", options.check},
+          {"dispatch_rows", setup.num_wire_rows() + setup.num_local_rows()}};
+}
+
+std::string bench_heading(const BenchSetup& setup) {
+  const BenchOptions& options = setup.options;
+  std::string text = fmt::format("tokenyard {} bench: {} mode on {}\n", version(), options.mode, setup.rank_description);
+  text += fmt::format("  shape       {} tokens per rank, hidden {} {}, {} experts, top-{}, layout {}{}\n",
+                      with_commas(options.num_tokens), with_commas(options.hidden), options.dtype, options.num_experts,
+                      options.top_k, options.layout,
+                      setup.shape.layout == Layout::kExpertPadded
+                          ? fmt::format(" with {} rows per expert", with_commas(setup.shape.expert_capacity))
+                          : "");
+  text += fmt::format("  routing     {}, seed {}: {} rows cross between ranks and {} stay, one per (token, destination rank)\n",
+                      options.routing, options.seed, with_commas(setup.num_wire_rows()), with_commas(setup.num_local_rows()));
+  text += fmt::format("  rows        {} bytes in dispatch", with_commas(setup.dispatch_row_bytes));
+  text += setup.can_combine() ? fmt::format(", {} bytes in combine\n", with_commas(setup.combine_row_bytes))
+                              : "; combine is left out, because such rows cannot be summed\n";
+  text += fmt::format("  results in  {}\n", setup.caller_outputs ? "the caller's memory" : "the slot (zero copy)");
+  text += fmt::format("  iterations  {} after {} that warm up, with a barrier and cold caches before every operation{}\n",
+                      options.num_iterations, options.num_warmups, options.check ? "; every row is checked" : "");
+  text +=
+      "\n"
+      "  dispatch          from top-k ids to received rows, counts exchanged on the way\n"
+      "  dispatch_cached   other tensors the way that an earlier dispatch went\n";
+  if (setup.can_combine()) text += "  combine           from rows in the caller's memory to one sum per token\n";
+  if (setup.can_combine_in_place()) text += "  combine_in_place  the same from rows in the slot, read there by their sources\n";
+  text += "  memcpy            the ceiling: all ranks at once copy as many bytes as dispatch brings them, each by one memcpy\n";
+  if (options.against == "mpi") {
+    text +=
+        "  mpi_alltoallv     OpenMPI: pack the same rows per rank, exchange counts, MPI_Alltoallv of rows, ids and weights\n";
+  }
+  text +=
+      "\n"
+      "  p50_us, p99_us, max_us   microseconds of the slowest rank of each iteration: median, 99th percentile, maximum\n"
+      "  wire_bytes, local_bytes  bytes of rows that crossed between ranks, and that stayed on theirs, of all ranks together\n"
+      "  gb_per_s                 (wire_bytes + local_bytes) / ranks / p50_us, in 10^9 bytes per second\n"
+      "  wrong_rows               rows that differ from what plain loops expect, over all ranks and iterations; - without "
+      "--check\n"
+      "\n";
+  return text;
+}
+
+std::string bench_table(const std::vector<Record>& results) {
+  std::vector<std::string> heading;
+  for (const auto& [name, value] : results.front()) heading.push_back(name);
+  Table table(std::move(heading));
+  for (const Record& result : results) {
+    std::vector<std::string> cells;
+    for (const auto& [name, value] : result) cells.push_back(to_cell(value));
+    table.add_row(std::move(cells));
+  }
+  return table.to_string();
+}
+
+Record bench_ratios(const std::vector<Record>& results) {
+  Record ratios;
+  const Record* dispatch = find_operation(results, "dispatch");
+  for (const std::string reference : {"memcpy", "mpi_alltoallv"}) {
+    const Record* other = find_operation(results, reference);
+    if (dispatch == nullptr || other == nullptr) continue;
+    ratios.emplace_back("dispatch_over_" + reference, number(*dispatch, "gb_per_s") / number(*other, "gb_per_s"));
+  }
+  return ratios;
+}
+
+std::string ratio_lines(const Record& ratios) {
+  std::string text = "\n";
+  for (const auto& [name, value] : ratios) {
+    text +=
+        fmt::format("  {}: {} (bytes per second of dispatch as a multiple of {}'s)\n", name, to_cell(value), name.substr(14));
+  }
+  return text;
+}
+
+}  // namespace tokenyard::cli

@@ -1,0 +1,252 @@
+// The command line: what can be said, and what each word means.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "cli/options.hpp"
+#include "cli/usage_error.hpp"
+#include "tokenyard/shape.hpp"
+#include "tokenyard/version.hpp"
+
+namespace tokenyard::cli {
+namespace {
+
+constexpr int kUsageExitCode = 2;
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;  // per rank; far above any batch, far below overflow
+constexpr std::int64_t kMostHidden = std::int64_t{1} << 24;
+
+void add_rank_options(CLI::App& command, RankOptions& options, int default_num_ranks) {
+  command
+      .add_option("--ranks", options.num_ranks, fmt::format("number of ranks [default: {}, or WORLD_SIZE]", default_num_ranks))
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxRanks));
+  auto* processes = command.add_flag_callback(
+      "--processes", [&options] { options.kind = RankKind::kProcesses; }, "run every rank as a process of its own [default]");
+  command
+      .add_flag_callback(
+          "--threads", [&options] { options.kind = RankKind::kThreads; }, "run the ranks as threads of one process")
+      ->excludes(processes);
+  command.add_option("--timeout", options.timeout_seconds, "deadline of every wait, in seconds")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 86400.0))
+      ->capture_default_str();
+}
+
+void add_layout_option(CLI::App& command, std::string& layout) {
+  command.add_option("--layout", layout, "how received rows stand: one per token, or one per (token, expert), grouped")
+      ->check(CLI::IsMember({"compact", "expert-contiguous", "expert-padded"}))
+      ->capture_default_str();
+}
+
+void add_demo(CLI::App& program, DemoOptions& options) {
+  CLI::App& command = *program.add_subcommand("demo", "run a Mixture-of-Experts layer over real text and check it");
+  command.footer(
+      "Splits a text into tokens, spreads them unevenly over the ranks, and runs one Mixture-of-Experts layer: gate,\n"
+      "dispatch, SwiGLU experts, combine. Compares every element with the same layer computed in one process by plain\n"
+      "loops: float32 must agree exactly, bfloat16 and fp8 within a derived bound. Exit code 0: OK, 1: FAILED.\n"
+      "Started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set), a process is one rank "
+      "and starts none.\n\n"
+      "Example: tokenyard demo --text README.md --ranks 4 --experts 16 --top-k 4 --hidden 256 --dtype fp8 --shared-expert");
+  command.add_option("--text", options.text_path, "the text to run over; every word and punctuation mark is a token")
+      ->type_name("FILE")
+      ->required();
+  add_rank_options(command, options.ranks, DemoOptions::kDefaultRanks);
+  command.add_option("--experts", options.num_experts, "number of experts on all ranks together")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxExperts))
+      ->capture_default_str();
+  command.add_option("--top-k", options.top_k, "experts per token")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxTopK))
+      ->capture_default_str();
+  command.add_option("--hidden", options.hidden, "values per token; a row must have a multiple of 16 bytes")
+      ->type_name("VALUES")
+      ->check(CLI::Range(std::int64_t{1}, kMostHidden))
+      ->capture_default_str();
+  command.add_option("--intermediate", options.intermediate, "width of an expert, in values [default: 2 x hidden]")
+      ->type_name("VALUES")
+      ->check(CLI::Range(std::int64_t{1}, kMostHidden));
+  command.add_option("--max-tokens", options.max_tokens, "tokens per rank and call; longer texts take several calls")
+      ->type_name("TOKENS")
+      ->check(CLI::Range(std::int64_t{1}, kMostTokens))
+      ->capture_default_str();
+  command.add_option("--dtype", options.dtype, "payload; fp8 is e4m3 with one float32 scale per 128 values")
+      ->check(CLI::IsMember({"float32", "bfloat16", "fp8"}))
+      ->capture_default_str();
+  add_layout_option(command, options.layout);
+  command.add_flag("--shared-expert", options.shared_expert, "add an expert that every token visits on its own rank meanwhile");
+  command.add_option("--seed", options.seed, "of embeddings, gate and experts")->type_name("NUMBER")->capture_default_str();
+  command.add_option("--record", options.record_path, "save the chosen expert ids: int64 [tokens, top_k], for bench --routing")
+      ->type_name("FILE.npy");
+}
+
+void add_bench(CLI::App& program, BenchOptions& options) {
+  CLI::App& command = *program.add_subcommand("bench", "measure dispatch and combine against a memcpy of the same bytes");
+  command.footer(
+      "Measures dispatch, cached dispatch and combine, and a memcpy of the same bytes by all ranks at once as the ceiling.\n"
+      "Times are microseconds (us) of the slowest rank; GB/s are 10^9 bytes per second. Exit code 1: wrong rows.\n\n"
+      "Routing (--routing): uniform: all experts equally likely; zipf:S: the i-th most popular expert with weight 1/i^S;\n"
+      "grouped:G/K: experts in G groups, each token stays within K of them; FILE.npy: integers [tokens, top_k], as saved by\n"
+      "demo --record.\n"
+      "Started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set), a process is one rank "
+      "and starts none.\n\n"
+      "Example: tokenyard bench --ranks 2 --tokens 4096 --hidden 7168 --experts 256 --top-k 8 --check --against mpi --json "
+      "out.json");
+  add_rank_options(command, options.ranks, BenchOptions::kDefaultRanks);
+  command.add_option("--mode", options.mode, "what to measure")->check(CLI::IsMember({"throughput"}))->capture_default_str();
+  command.add_option("--tokens", options.num_tokens, "tokens per rank")
+      ->type_name("TOKENS")
+      ->check(CLI::Range(std::int64_t{1}, kMostTokens))
+      ->capture_default_str();
+  command.add_option("--hidden", options.hidden, "values per token (bytes for byte); a row must have a multiple of 16 bytes")
+      ->type_name("VALUES")
+      ->check(CLI::Range(std::int64_t{1}, kMostHidden))
+      ->capture_default_str();
+  command.add_option("--experts", options.num_experts, "number of experts on all ranks together")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxExperts))
+      ->capture_default_str();
+  command.add_option("--top-k", options.top_k, "experts per token")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxTopK))
+      ->capture_default_str();
+  command.add_option("--dtype", options.dtype, "payload; fp8 has a float32 scale per 128 values and combines in bfloat16")
+      ->check(CLI::IsMember({"bfloat16", "float16", "float32", "float64", "fp8", "byte"}))
+      ->capture_default_str();
+  add_layout_option(command, options.layout);
+  command.add_option("--alignment", options.alignment, "rows to which each expert's group is aligned (expert-contiguous)")
+      ->type_name("ROWS")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  command
+      .add_option("--expert-capacity", options.expert_capacity,
+                  "rows per expert (expert-padded) [default: the busiest expert's]")
+      ->type_name("ROWS")
+      ->check(CLI::Range(std::int64_t{1}, kMostTokens * kMaxTopK));
+  command.add_option("--capacity", options.recv_capacity, "rows that a slot holds [default: enough for balanced routing]")
+      ->type_name("ROWS")
+      ->check(CLI::Range(std::int64_t{1}, kMostTokens * kMaxRanks));
+  command.add_option("--overflow", options.overflow, "rows without room: grow the slot, or drop them")
+      ->check(CLI::IsMember({"grow", "drop"}))
+      ->capture_default_str();
+  command.add_option("--output", options.output, "results stay in the slot (zero copy), or go to the caller's memory")
+      ->check(CLI::IsMember({"slot", "caller"}))
+      ->capture_default_str();
+  command.add_option("--routing", options.routing, "where the experts of each token come from: see below")
+      ->type_name("uniform|zipf:S|grouped:G/K|FILE.npy")
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "of routing and payload")->type_name("NUMBER")->capture_default_str();
+  command.add_option("--iters", options.num_iterations, "measured iterations")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command.add_option("--warmup", options.num_warmups, "iterations before, not measured: they fault pages in")
+      ->type_name("COUNT")
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+  command.add_flag("--check", options.check, "compare every row of every operation with what plain loops expect");
+  command
+      .add_option("--json", options.json_path, "write the header and the lines there too, as an object with a list `results`")
+      ->type_name("FILE");
+  command.add_option("--against", options.against, "measure another way too: OpenMPI's MPI_Alltoallv")
+      ->check(CLI::IsMember({"mpi"}));
+}
+
+void add_plan(CLI::App& program, PlanOptions& options) {
+  CLI::App& command = *program.add_subcommand("plan", "print the memory that a plan needs, from its shape alone");
+  command.footer(
+      "Prints the size of every region of a plan's memory on one rank, in bytes, bookkeeping (metadata) apart. Needs no ranks\n"
+      "and allocates nothing.\n\n"
+      "Example: tokenyard plan --ranks 2048 --experts 256 --top-k 8 --max-tokens 128 --lane float8_e4m3:7168 --lane "
+      "float32:56");
+  command.add_option("--ranks", options.num_ranks, "number of ranks")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxRanks))
+      ->capture_default_str();
+  command.add_option("--experts", options.num_experts, "number of experts on all ranks together")
+      ->type_name("COUNT")
+      ->capture_default_str();
+  command.add_option("--top-k", options.top_k, "experts per token")->type_name("COUNT")->capture_default_str();
+  command.add_option("--max-tokens", options.max_tokens, "tokens per rank and call, at most")
+      ->type_name("TOKENS")
+      ->capture_default_str();
+  command.add_option("--hidden", options.hidden, "values per token")->type_name("VALUES")->capture_default_str();
+  command.add_option("--dtype", options.dtype, "payload: an element type, or fp8 for values with a float32 scale per 128")
+      ->capture_default_str();
+  command.add_option("--lane", options.lanes, "a lane instead of --hidden and --dtype, COUNT values per row; may be repeated")
+      ->type_name("TYPE:COUNT");
+  command.add_option("--combine", options.combine, "what combine carries, or none [default: bfloat16 for fp8, else lane 0]")
+      ->type_name("TYPE:COUNT");
+  add_layout_option(command, options.layout);
+  command.add_option("--alignment", options.alignment, "rows to which each expert's group is aligned (expert-contiguous)")
+      ->type_name("ROWS")
+      ->capture_default_str();
+  command.add_option("--expert-capacity", options.expert_capacity, "rows per expert (expert-padded)")
+      ->type_name("ROWS")
+      ->capture_default_str();
+  command.add_option("--capacity", options.recv_capacity, "rows that a slot holds; 0: enough for balanced routing")
+      ->type_name("ROWS")
+      ->capture_default_str();
+  command.add_option("--overflow", options.overflow, "rows without room: grow the slot, or drop them")
+      ->check(CLI::IsMember({"grow", "drop"}))
+      ->capture_default_str();
+  command
+      .add_option("--max-local-experts", options.max_local_experts, "room for later placements; 0: what the placement needs")
+      ->type_name("COUNT")
+      ->capture_default_str();
+  command.add_option("--placement", options.placement_path, "a line of expert ids per rank [default: contiguous]")
+      ->type_name("FILE");
+  command.add_flag("--json", options.json, "print JSON instead of a table");
+}
+
+void add_info(CLI::App& program, InfoOptions& options) {
+  CLI::App& command = *program.add_subcommand("info", "print version, features, cores, memory and GPUs");
+  command.footer(
+      "Prints what this build can do and what this host has. Memory is in KiB, MiB and GiB (powers of 1,024), in JSON in "
+      "bytes.\n\n"
+      "Example: tokenyard info --json");
+  command.add_flag("--json", options.json, "print JSON instead of text");
+}
+
+int run(int argc, char** argv) {
+  DemoOptions demo;
+  BenchOptions bench;
+  PlanOptions plan;
+  InfoOptions info;
+  CLI::App program("Tokenyard moves the tokens of a Mixture-of-Experts layer to the ranks of their experts and back.",
+                   "tokenyard");
+  program.set_version_flag("--version", version());
+  program.require_subcommand(1);
+  program.footer("tokenyard COMMAND --help explains a command. Exit codes: 0 done, 1 failed, 2 not understood.");
+  add_demo(program, demo);
+  add_bench(program, bench);
+  add_plan(program, plan);
+  add_info(program, info);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return program.exit(error) == 0 ? 0 : kUsageExitCode;
+  }
+  if (program.got_subcommand("demo")) return run_demo(demo);
+  if (program.got_subcommand("bench")) return run_bench(bench);
+  if (program.got_subcommand("plan")) return run_plan(plan);
+  return run_info(info);
+}
+
+}  // namespace
+}  // namespace tokenyard::cli
+
+int main(int argc, char** argv) {
+  try {
+    return tokenyard::cli::run(argc, argv);
+  } catch (const tokenyard::cli::UsageError& error) {
+    fmt::print(stderr, "tokenyard: {}\n", error.what());
+    return tokenyard::cli::kUsageExitCode;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "tokenyard: {}\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,125 @@
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <vector>
+
+#include "cli/json.hpp"
+#include "cli/options.hpp"
+#include "cli/placement_file.hpp"
+#include "cli/shape_options.hpp"
+#include "cli/table.hpp"
+#include "tokenyard/shape.hpp"
+
+namespace tokenyard::cli {
+namespace {
+
+Shape make_shape(const PlanOptions& options) {
+  Shape shape;
+  shape.num_experts = options.num_experts;
+  shape.top_k = options.top_k;
+  shape.max_tokens = options.max_tokens;
+  if (options.lanes.empty()) {
+    shape.lanes = lanes_of(options.dtype, options.hidden);
+    shape.combine = combine_lane_of(options.dtype, options.hidden);
+  } else {
+    for (const std::string& lane : options.lanes) shape.lanes.push_back(parse_lane(lane));
+  }
+  if (options.combine == "none") {
+    shape.combine.reset();
+  } else if (!options.combine.empty()) {
+    shape.combine = parse_lane(options.combine);
+  }
+  shape.layout = parse_layout(options.layout);
+  shape.expert_alignment = options.alignment;
+  shape.expert_capacity = options.expert_capacity;
+  shape.recv_capacity = options.recv_capacity;
+  shape.overflow = parse_overflow(options.overflow);
+  shape.max_local_experts = options.max_local_experts;
+  if (!options.placement_path.empty()) shape.placement = read_placement(options.placement_path);
+  return shape;
+}
+
+int num_copies(const Region& region) { return region.window == "control" ? 1 : kNumSlots; }
+
+std::string lanes_text(const Shape& shape) {
+  std::string text;
+  for (const Lane& lane : shape.lanes) {
+    text += fmt::format("{}{} x {}", text.empty() ? "" : " + ", to_string(lane.dtype), with_commas(lane.num_elements));
+  }
+  return text;
+}
+
+std::string bytes_cell(std::size_t num_bytes) { return with_commas(static_cast<std::int64_t>(num_bytes)); }
+
+std::string human_cell(std::size_t num_bytes) { return human_bytes(static_cast<std::int64_t>(num_bytes)); }
+
+void print_table(const Shape& shape, const PlanOptions& options, const PlanSizes& sizes) {
+  fmt::print("A plan's memory on each of {} ranks, in bytes\n", options.num_ranks);
+  fmt::print("  {} experts (at most {} per rank), top-{}, at most {} tokens per rank and call, layout {}\n", shape.num_experts,
+             sizes.max_local_experts, shape.top_k, with_commas(shape.max_tokens), to_string(shape.layout));
+  fmt::print("  dispatch carries {} ({} bytes per row)", lanes_text(shape), with_commas(row_bytes(shape.lanes)));
+  if (shape.combine) {
+    fmt::print("; combine {} x {} ({} bytes per row)", to_string(shape.combine->dtype),
+               with_commas(shape.combine->num_elements), bytes_cell(shape.combine->row_bytes()));
+  }
+  fmt::print("\n  a slot holds {} rows at first and can be asked to hold {}; a token can visit {} ranks\n\n",
+             with_commas(sizes.recv_capacity), with_commas(sizes.worst_recv_rows), sizes.max_fan_out);
+
+  Table table({"region", "window", "of", "offset", "bytes", "", "copies", "total bytes"}, 3);
+  for (const Region& region : sizes.regions) {
+    table.add_row({region.name, region.window, region.metadata ? "metadata" : "payload", bytes_cell(region.offset),
+                   bytes_cell(region.num_bytes), human_cell(region.num_bytes), std::to_string(num_copies(region)),
+                   bytes_cell(region.num_bytes * static_cast<std::size_t>(num_copies(region)))});
+  }
+  table.add_rule();
+  table.add_row({"payload, both slots, with gaps", "", "", "", "", human_cell(sizes.window_bytes - sizes.metadata_bytes), "",
+                 bytes_cell(sizes.window_bytes - sizes.metadata_bytes)});
+  table.add_row(
+      {"metadata, both slots", "", "", "", "", human_cell(sizes.metadata_bytes), "", bytes_cell(sizes.metadata_bytes)});
+  table.add_row({"all windows of a rank", "", "", "", "", human_cell(sizes.window_bytes), "", bytes_cell(sizes.window_bytes)});
+  std::fputs(table.to_string().c_str(), stdout);
+  fmt::print(
+      "\n  A window exists once for control and once per slot for dispatch and combine (copies). 1 KiB = 1,024 bytes.\n");
+}
+
+void print_json(const Shape& shape, const PlanOptions& options, const PlanSizes& sizes) {
+  const Record header{
+      {"ranks", std::int64_t{options.num_ranks}},
+      {"experts", std::int64_t{shape.num_experts}},
+      {"top_k", std::int64_t{shape.top_k}},
+      {"max_tokens", shape.max_tokens},
+      {"layout", std::string(to_string(shape.layout))},
+      {"dispatch_row_bytes", row_bytes(shape.lanes)},
+      {"combine_row_bytes", shape.combine ? static_cast<std::int64_t>(shape.combine->row_bytes()) : std::int64_t{0}},
+      {"recv_capacity", sizes.recv_capacity},
+      {"worst_recv_rows", sizes.worst_recv_rows},
+      {"max_local_experts", std::int64_t{sizes.max_local_experts}},
+      {"max_fan_out", std::int64_t{sizes.max_fan_out}},
+      {"window_bytes", static_cast<std::int64_t>(sizes.window_bytes)},
+      {"metadata_bytes", static_cast<std::int64_t>(sizes.metadata_bytes)}};
+  std::vector<Record> regions;
+  for (const Region& region : sizes.regions) {
+    regions.push_back({{"name", region.name},
+                       {"window", region.window},
+                       {"metadata", region.metadata},
+                       {"offset", static_cast<std::int64_t>(region.offset)},
+                       {"bytes", static_cast<std::int64_t>(region.num_bytes)},
+                       {"copies", std::int64_t{num_copies(region)}}});
+  }
+  std::fputs(to_json(header, "regions", regions).c_str(), stdout);
+}
+
+}  // namespace
+
+int run_plan(const PlanOptions& options) {
+  const Shape shape = make_shape(options);
+  const PlanSizes sizes = plan_sizes(shape, options.num_ranks);
+  if (options.json) {
+    print_json(shape, options, sizes);
+  } else {
+    print_table(shape, options, sizes);
+  }
+  return 0;
+}
+
+}  // namespace tokenyard::cli
