@@ -87,6 +87,10 @@ std::optional<Verdict> TcpLobby::accept_all(const FileDescriptor& listener) {
       const int error = errno;
       if (error == EAGAIN || error == EWOULDBLOCK) return std::nullopt;
       if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
+        // accept4 says so before it looks whether anyone is there.
+        pollfd entry{.fd = listener.get(), .events = POLLIN, .revents = 0};
+        poll_for({&entry, 1}, std::chrono::milliseconds{0});
+        if (entry.revents == 0) return std::nullopt;
         return make_verdict(ErrorCode::kSystem, 0, 0,
                             fmt::format("rendezvous: rank 0 cannot accept a connection: {}. It needs one descriptor per rank, "
                                         "{} in all: raise `ulimit -n` on its host",

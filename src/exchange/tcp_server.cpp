@@ -67,10 +67,14 @@ class TcpServer final : public Exchange {
 
   void collect(const Deadline& deadline, TcpLobby* lobby) {
     std::vector<pollfd> entries;
+    std::vector<int> joined;  // the ranks of the first entries
     while (num_arrived_ < num_ranks()) {
-      entries.assign(1, {.fd = -1, .events = 0, .revents = 0});  // rank 0 itself, so that an entry's index is its rank
+      entries.clear();
+      joined.clear();
       for (int rank = 1; rank < num_ranks(); ++rank) {
-        entries.push_back(peers_[rank] ? peers_[rank]->poll_entry() : entries.front());
+        if (!peers_[rank]) continue;
+        joined.push_back(rank);
+        entries.push_back(peers_[rank]->poll_entry());
       }
       std::chrono::milliseconds nap = deadline.remaining();
       if (lobby != nullptr) {
@@ -80,8 +84,8 @@ class TcpServer final : public Exchange {
       poll_for(entries, nap);
 
       std::optional<Verdict> verdict;
-      for (int rank = 1; rank < num_ranks() && !verdict; ++rank) {
-        if (entries[rank].revents != 0) verdict = hear(rank);
+      for (std::size_t i = 0; i < joined.size() && !verdict; ++i) {
+        if (entries[i].revents != 0) verdict = hear(joined[i]);
       }
       if (lobby != nullptr && !verdict) verdict = admit(*lobby);
       if (!verdict && num_arrived_ < num_ranks()) {

@@ -2,11 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cstdio>
 #include <cstdlib>
 
+#include "tests/support/exchange_by_hand.hpp"
 #include "tests/support/exchange_ranks.hpp"
 
 namespace tokenyard::test {
@@ -115,6 +117,26 @@ TEST(tcp_processes, a_stopped_rank_is_named_by_all_others) {
   EXPECT_EQ(wait_for_end(pids[2]), 0);
   kill(pids[1], SIGKILL);
   wait_for_end(pids[1]);
+}
+
+TEST(tcp_processes, too_few_descriptors_are_reported_with_the_cure) {
+  const TestListener listener = listen_on_loopback();
+  const int few = dup(listener.fd) + 3;  // the next three descriptors are the last
+  close(few - 3);
+  const pid_t rank_zero = fork_rank([&] {
+    const rlimit limit{.rlim_cur = static_cast<rlim_t>(few), .rlim_max = static_cast<rlim_t>(few)};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    const auto error = error_of([&] { make_tcp_exchange(rendezvous_at(listener, 0, 9)); });
+    return error && error->code() == ErrorCode::kSystem && std::string(error->what()).find("ulimit -n") != std::string::npos;
+  });
+  close(listener.fd);
+  const FileDescriptor joined = join_by_hand(listener.port, 9, 1);
+  std::vector<FileDescriptor> more;
+  for (int i = 0; i < 3; ++i) more.push_back(connect_stranger(listener.port));
+  const auto relayed = verdict_in(receive_all(joined));
+  EXPECT_EQ(wait_for_end(rank_zero), 0);
+  ASSERT_TRUE(relayed);
+  EXPECT_THAT(relayed->text, testing::HasSubstr("Too many open files"));
 }
 
 }  // namespace
