@@ -19,8 +19,10 @@ class Exchange {
   virtual int rank() const noexcept = 0;
   virtual int num_ranks() const noexcept = 0;
 
-  // Collective, blocking. Returns every rank's bytes in rank order; lengths may differ. Throws Error(kTimeout) that names
-  // the missing ranks when `timeout` passes, and Error(kPeerLost) when a rank has gone.
+  // Collective, blocking. Returns every rank's bytes in rank order; lengths may differ, up to 1 MiB each (kInvalidArgument
+  // beyond; nothing was sent then). Throws Error(kTimeout) that names the missing ranks when `timeout` passes, of whichever
+  // rank's first, and Error(kPeerLost) when a rank has gone. Either ends the Exchange: every later call on any rank throws the
+  // same. Where the ranks are processes and rank 0 does not answer, this takes up to two seconds more.
   virtual std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> bytes,
                                                          std::chrono::milliseconds timeout) = 0;
 
@@ -34,12 +36,14 @@ std::vector<std::shared_ptr<Exchange>> make_thread_exchange(int num_ranks);
 // Ranks are processes that meet at rank 0's TCP port.
 struct TcpRendezvous {
   std::string address = "127.0.0.1";  // of rank 0: host name, IPv4 or IPv6 address
-  std::uint16_t port = 29500;
+  std::uint16_t port = 29500;         // of rank 0; unused by a rank 0 that has listen_fd
   int rank = 0;
   int num_ranks = 1;
-  int local_rank = 0;                          // among the ranks of this host
+  int local_rank = 0;                         // among the ranks of this host
   std::chrono::milliseconds timeout{60'000};  // for all ranks to arrive
-  int listen_fd = -1;  // rank 0: an already listening socket to adopt (launchers pass one), or -1
+  // Rank 0: an already listening socket (launchers pass one), or -1. It is taken over, and closed when all ranks have arrived
+  // or the rendezvous has failed.
+  int listen_fd = -1;
 
   // Reads RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun sets them. Where torchrun's own store
   // occupies MASTER_PORT (TORCHELASTIC_USE_AGENT_STORE=True) the next port is taken; TOKENYARD_PORT overrides both. Logs one
