@@ -21,8 +21,8 @@ namespace HWY_NAMESPACE {
 
 inline constexpr std::size_t kLineBytes = 64;
 
-// Rows are summed in blocks, several rows in turn, which hides the stream from the processor's own prefetcher. Fetching the part
-// of the row that comes with the next block takes a fifth off a combine.
+// Rows are summed in blocks, several rows in turn, which hides the stream from the processor's own prefetcher. Fetching the
+// part of the row that comes with the next block takes a fifth off a combine.
 inline constexpr std::size_t kPrefetchBytes = 2048;
 
 template <DataType kType, bool kScaled>

@@ -1,4 +1,5 @@
 // What is done to one row of a tensor: copied, added, rounded. Vectorised for the processor at hand; equal bits on all of them.
+// Rows may lie at any address; copying and rounding are fastest to a multiple of 64 bytes.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +13,8 @@ namespace tokenyard::host {
 void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes);
 void finish_copies();
 
-// sum[i] += row[i], or sum[i] += row[i] * factor (multiply, round, then add). dtype: float16, bfloat16 or float32; float32 sums.
+// sum[i] += row[i], or sum[i] += row[i] * factor (multiply, round, then add). dtype: float16, bfloat16 or float32. A sum that
+// is NaN may be any NaN until round_row.
 void add_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements);
 void add_scaled_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor);
 
