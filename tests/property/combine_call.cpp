@@ -1,0 +1,179 @@
+// RankRun::combine: the call, and its comparison with the reference.
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "tests/property/contents.hpp"
+#include "tests/property/rank_run.hpp"
+#include "tests/property/strided_matrix.hpp"
+#include "tests/reference/combine.hpp"
+
+namespace tokenyard::test {
+namespace {
+
+// Rows of the layout that stand for something.
+std::vector<std::int64_t> real_rows(const ResultOfStep& result) {
+  std::vector<std::int64_t> rows;
+  if (result.shape->layout == Layout::kCompact) {
+    for (std::size_t row = 0; row < result.expected->rows.size(); ++row) rows.push_back(static_cast<std::int64_t>(row));
+    return rows;
+  }
+  for (std::size_t place = 0; place < result.expected->copied_row.size(); ++place) {
+    if (result.expected->copied_row[place] >= 0) rows.push_back(static_cast<std::int64_t>(place));
+  }
+  return rows;
+}
+
+// A tensor with a row, or a number, per row of the layout.
+ConstTensorView per_row(const Shape& shape, int num_experts, std::int64_t num_rows, DataType dtype, std::int64_t num_elements,
+                        const void* data) {
+  const bool padded = shape.layout == Layout::kExpertPadded;
+  if (num_elements == 0) {
+    return padded ? ConstTensorView(data, dtype, {num_experts, shape.expert_capacity})
+                  : ConstTensorView(data, dtype, {num_rows});
+  }
+  return padded ? ConstTensorView(data, dtype, {num_experts, shape.expert_capacity, num_elements})
+                : ConstTensorView(data, dtype, {num_rows, num_elements});
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+void RankRun::combine(const Step& step) {
+  const Shape& shape = case_.shapes[step.plan];
+  const Lane& lane = combine_lane_of(shape);
+  ResultOfStep& result = results_.at(step.result);
+  const bool compact = shape.layout == Layout::kCompact;
+  const std::int64_t num_tokens = case_.token_sets[step.token_set].num_tokens[rank_];
+  const std::int64_t num_rows = result.sizes.num_tensor_rows;
+  const std::vector<std::int64_t> rows = real_rows(result);
+  RandomBits random = choices_of(step, rank_);
+
+  CombineArgs args;
+  args.routing = &result.routing;
+  args.slot = step.slot;
+
+  // Experts' outputs: over the received rows, or elsewhere.
+  std::optional<GuardedRows> own_rows;
+  const bool in_slot =
+      result.received.live() && result.step->plan == step.plan && random.one_in(2) && (compact || shape.lanes[0] == lane);
+  std::byte* output_rows = nullptr;
+  if (in_slot) {
+    const TensorView buffer = compact ? result.received.combine_buffer() : result.received.lane(0);
+    args.rows = buffer;
+    output_rows = static_cast<std::byte*>(buffer.data);
+    result.is_overwritten = true;
+  } else {
+    own_rows.emplace(num_rows, lane.row_bytes(), static_cast<std::size_t>(random.from(0, 3)) * size_of(lane.dtype));
+    output_rows = own_rows->data();
+    // NaNs where nobody should look.
+    if (num_rows * lane.row_bytes() <= std::size_t{1} << 18) std::memset(output_rows, 0xff, num_rows * lane.row_bytes());
+    args.rows = per_row(shape, result.expected->num_experts, num_rows, lane.dtype, lane.num_elements, output_rows);
+  }
+  for (const std::int64_t row : rows) fill_output_row(step, lane, rank_, row, output_rows + row * lane.row_bytes());
+
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> factors;
+  const Factors kind_of_factors = factors_of(case_, step, rank_);
+  args.use_routing_weights = kind_of_factors == Factors::kOfRouting;
+  if (kind_of_factors == Factors::kGiven) {
+    factors.assign(num_rows, nan);
+    for (const std::int64_t row : rows) factors[row] = factor_at(step, rank_, row);
+    args.factors = per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, factors.data());
+  }
+
+  std::vector<float> carried;
+  std::optional<StridedMatrix> returned;
+  if (step.carries_weights) {
+    const std::int64_t per_place = compact ? shape.top_k : 1;
+    carried.assign(num_rows * per_place, nan);
+    for (const std::int64_t row : rows) {
+      for (std::int64_t place = row * per_place; place < (row + 1) * per_place; ++place) {
+        carried[place] = carried_weight_at(step, rank_, place);
+      }
+    }
+    args.carried_weights = compact
+                               ? tensor(std::as_const(carried).data(), {num_rows, shape.top_k})
+                               : per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, carried.data());
+    returned.emplace(&random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
+    args.returned_weights = returned->view();
+  }
+
+  std::vector<int> biases;
+  std::vector<StridedMatrix> bias_matrices;
+  std::vector<std::byte> row(lane.row_bytes());
+  for (int bias = 0; bias < 2; ++bias) {
+    if (random.one_in(2)) continue;
+    biases.push_back(bias);
+    bias_matrices.emplace_back(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
+    for (std::int64_t token = 0; token < num_tokens; ++token) {
+      fill_bias_row(step, lane, rank_, bias, token, row.data());
+      bias_matrices.back().set_row(token, row.data());
+    }
+    args.biases[bias] = bias_matrices.back().view();
+  }
+
+  StridedMatrix output(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
+  args.output = output.view();
+  plans_[step.plan].combine(args);
+
+  // --- What should have come back ---
+  const reference::World& world = expectations_.world(step.placement);
+  const reference::Routed& routes = routed(step);
+  reference::ExpertOutputs outputs;
+  outputs.number = number_of(lane.dtype);
+  outputs.num_elements = lane.num_elements;
+  outputs.read_row = [&](int rank, std::int64_t row_idx, std::byte* elements) {
+    fill_output_row(step, lane, rank, row_idx, elements);
+  };
+  std::vector<Factors> factors_by_rank;
+  for (int rank = 0; rank < case_.num_ranks; ++rank) {
+    factors_by_rank.push_back(factors_of(case_, step, rank));
+    outputs.has_factors.push_back(factors_by_rank.back() != Factors::kNone);
+  }
+  outputs.factor = [&](int rank, std::int64_t row_idx) {
+    return factors_by_rank[rank] == Factors::kOfRouting ? routes.at[rank].place_weights[row_idx]
+                                                        : factor_at(step, rank, row_idx);
+  };
+
+  const std::string when = fmt::format("rank {}, {}{}", rank_, describe(step), in_slot ? " (rows in the slot)" : "");
+  std::vector<std::byte> actual(lane.row_bytes());
+  std::vector<std::vector<std::byte>> bias_rows(biases.size(), row);
+  std::vector<const std::byte*> bias_views;
+  for (const auto& bias_row : bias_rows) bias_views.push_back(bias_row.data());
+  int num_wrong = 0;
+  for (std::int64_t token = 0; token < num_tokens; ++token) {
+    for (std::size_t i = 0; i < biases.size(); ++i) fill_bias_row(step, lane, rank_, biases[i], token, bias_rows[i].data());
+    reference::combine_token(world, routes, rank_, token, outputs, bias_views, row.data());
+    output.get_row(token, actual.data());
+    if (row == actual || num_wrong++ > 0) continue;
+    const auto element_bytes = static_cast<std::int64_t>(size_of(lane.dtype));
+    const auto element = (std::mismatch(row.begin(), row.end(), actual.begin()).first - row.begin()) / element_bytes;
+    std::string bits[2];
+    for (std::int64_t byte = element_bytes - 1; byte >= 0; --byte) {
+      bits[0] += fmt::format("{:02x}", static_cast<int>(actual[element * element_bytes + byte]));
+      bits[1] += fmt::format("{:02x}", static_cast<int>(row[element * element_bytes + byte]));
+    }
+    findings_->add("{}: token {}, which visited {} ranks, with {} biases: element {} is {}, expected {}", when, token,
+                   routes.visits[rank_][token].size(), biases.size(), element, bits[0], bits[1]);
+  }
+  if (num_wrong > 1) findings_->add("{}: {} tokens in all are wrong", when, num_wrong);
+  if (!output.erase()) findings_->add("{}: bytes between the output's rows were overwritten", when);
+
+  if (!step.carries_weights) return;
+  const auto carried_at = [&](int rank, std::int64_t place) { return carried_weight_at(step, rank, place); };
+  std::vector<float> weights(shape.top_k);
+  for (std::int64_t token = 0; token < num_tokens; ++token) {
+    returned->get_row(token, reinterpret_cast<std::byte*>(weights.data()));
+    if (same_bits(weights, reference::return_weights(world, routes, rank_, token, carried_at))) continue;
+    findings_->add("{}: the returned weights of token {} are wrong", when, token);
+    break;
+  }
+  if (!returned->erase()) findings_->add("{}: bytes between the returned weights were overwritten", when);
+}
+
+}  // namespace tokenyard::test

@@ -1,0 +1,208 @@
+#include "tests/property/rank_run.hpp"
+
+#include <cstring>
+#include <utility>
+
+#include "tests/property/contents.hpp"
+#include "tests/property/strided_matrix.hpp"
+
+namespace tokenyard::test {
+namespace {
+
+std::string when(int rank, const Step& step) { return fmt::format("rank {}, {}", rank, describe(step)); }
+
+// What a dispatch reads, kept together until it has returned.
+struct DispatchInputs {
+  std::vector<StridedMatrix> lanes;
+  std::vector<ConstTensorView> lane_views;
+  std::optional<StridedMatrix> ids;
+  std::optional<StridedMatrix> weights;
+};
+
+template <class T>
+StridedMatrix matrix_of(const std::vector<std::int64_t>& values, std::int64_t num_rows, std::int64_t num_columns,
+                        RandomBits* random) {
+  StridedMatrix matrix(random, StridedMatrix::Rows::kAny, data_type_of<T>(), num_rows, num_columns);
+  std::vector<T> row(num_columns);
+  for (std::int64_t row_idx = 0; row_idx < num_rows; ++row_idx) {
+    for (std::int64_t i = 0; i < num_columns; ++i) row[i] = static_cast<T>(values[row_idx * num_columns + i]);
+    matrix.set_row(row_idx, reinterpret_cast<const std::byte*>(row.data()));
+  }
+  return matrix;
+}
+
+DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet& tokens, int rank, RandomBits* random) {
+  DispatchInputs inputs;
+  const std::int64_t num_tokens = tokens.num_tokens[rank];
+  for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) {
+    const Lane& lane = shape.lanes[lane_idx];
+    const auto rows = lane_idx == 0 ? StridedMatrix::Rows::kDense : StridedMatrix::Rows::kAny;
+    StridedMatrix matrix(random, rows, lane.dtype, num_tokens, lane.num_elements);
+    std::vector<std::byte> row(lane.row_bytes());
+    for (std::int64_t token = 0; token < num_tokens; ++token) {
+      fill_lane_row(step, static_cast<int>(lane_idx), rank, token, row.data(), row.size());
+      matrix.set_row(token, row.data());
+    }
+    inputs.lanes.push_back(std::move(matrix));
+  }
+  for (StridedMatrix& lane : inputs.lanes) inputs.lane_views.emplace_back(lane.view());
+  if (step.call == Call::kCachedDispatch) return inputs;
+
+  inputs.ids = random->one_in(2) ? matrix_of<std::int32_t>(tokens.ids[rank], num_tokens, shape.top_k, random)
+                                 : matrix_of<std::int64_t>(tokens.ids[rank], num_tokens, shape.top_k, random);
+  if (tokens.weights.empty()) return inputs;
+  inputs.weights.emplace(random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
+  for (std::int64_t token = 0; token < num_tokens; ++token) {
+    inputs.weights->set_row(token, reinterpret_cast<const std::byte*>(tokens.weights[rank].data() + token * shape.top_k));
+  }
+  return inputs;
+}
+
+}  // namespace
+
+RankRun::RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Findings* findings)
+    : case_(random_case), expectations_(expectations), findings_(findings), rank_(group.rank()) {
+  for (const Shape& shape : case_.shapes) plans_.push_back(group.plan(shape));
+}
+
+void RankRun::run() {
+  for (const Step& step : case_.steps) {
+    switch (step.call) {
+      case Call::kDispatch:
+      case Call::kCachedDispatch: dispatch(step); break;
+      case Call::kCombine: combine(step); break;
+      case Call::kRelease: release(step); break;
+      case Call::kPlace: plans_[step.plan].place(case_.placements[step.placement]); break;
+    }
+  }
+  // Routings keep what they know, whatever became of the slots.
+  for (const auto& [number, result] : results_) {
+    const Step& step = *result.step;
+    check_routing(result, case_.token_sets[step.token_set].num_tokens[rank_], plans_[step.plan].sizes(),
+                  when(rank_, step) + ", at the end", findings_);
+  }
+  if (case_.drops_plans_first) plans_.clear();
+}
+
+std::int64_t RankRun::expected_tensor_rows(const Step& step) const {
+  const Shape& shape = case_.shapes[step.plan];
+  const reference::Arrived& expected = routed(step).at[rank_];
+  const bool fixed = shape.overflow == Overflow::kDrop;
+  switch (shape.layout) {
+    case Layout::kCompact:
+      return fixed ? plans_[step.plan].sizes().recv_capacity : static_cast<std::int64_t>(expected.rows.size());
+    case Layout::kExpertContiguous:
+      if (!fixed) return expected.expert_offsets.back();
+      return plans_[step.plan].sizes().recv_capacity * shape.top_k + expected.num_experts * (shape.expert_alignment - 1);
+    case Layout::kExpertPadded: return expected.num_experts * shape.expert_capacity;
+  }
+  return 0;
+}
+
+void RankRun::allocate_outputs(const RecvSizes& sizes, ResultOfStep* result, std::span<TensorView> outputs,
+                               RandomBits* random) {
+  const Shape& shape = *result->shape;
+  for (std::size_t lane_idx = 0; lane_idx < outputs.size(); ++lane_idx) {
+    const Lane& lane = shape.lanes[lane_idx];
+    const bool padded = shape.layout == Layout::kExpertPadded;
+    const std::int64_t num_rows = sizes.num_tensor_rows + (padded ? 0 : random->pick({0, 0, 1, 9}));
+    const auto lead_bytes = static_cast<std::size_t>(random->from(0, 3)) * size_of(lane.dtype);
+    result->memory.push_back(std::make_unique<GuardedRows>(num_rows, lane.row_bytes(), lead_bytes));
+    std::byte* data = result->memory.back()->data();
+    outputs[lane_idx] = padded
+                            ? TensorView(data, lane.dtype, {sizes.num_local_experts, shape.expert_capacity, lane.num_elements})
+                            : TensorView(data, lane.dtype, {num_rows, lane.num_elements});
+    poison_lane(*result, static_cast<int>(lane_idx), outputs[lane_idx]);
+  }
+}
+
+void RankRun::check_announced_sizes(const RecvSizes& sizes, const ResultOfStep& result) {
+  const auto num_rows = static_cast<std::int64_t>(result.expected->rows.size());
+  const std::int64_t num_expanded =
+      result.shape->layout == Layout::kCompact ? num_rows : result.expected->expert_offsets.back();
+  const std::int64_t tensor_rows = expected_tensor_rows(*result.step);
+  // Which rows are dropped is not known before they arrive: a bound must do.
+  const bool is_bound = result.shape->overflow == Overflow::kDrop && result.shape->layout == Layout::kExpertContiguous;
+  const bool expanded_fits = is_bound
+                                 ? sizes.num_expanded_rows >= num_expanded && sizes.num_expanded_rows <= sizes.num_tensor_rows
+                                 : sizes.num_expanded_rows == num_expanded;
+  if (sizes.num_recv_rows == num_rows && expanded_fits && sizes.num_local_experts == result.expected->num_experts &&
+      sizes.num_tensor_rows == tensor_rows) {
+    return;
+  }
+  findings_->add("{}: announced {} rows, {} expanded, {} in tensors, {} experts; expected {}, {}, {}, {}",
+                 when(rank_, *result.step), sizes.num_recv_rows, sizes.num_expanded_rows, sizes.num_tensor_rows,
+                 sizes.num_local_experts, num_rows, num_expanded, tensor_rows, result.expected->num_experts);
+}
+
+void RankRun::dispatch(const Step& step) {
+  const TokenSet& tokens = case_.token_sets[step.token_set];
+  const Shape& shape = case_.shapes[step.plan];
+  RandomBits random = choices_of(step, rank_);
+  DispatchInputs inputs = make_inputs(step, shape, tokens, rank_, &random);
+
+  ResultOfStep& result = results_[step.result];
+  result.step = &step;
+  result.shape = &shape;
+  result.expected = &routed(step).at[rank_];
+  result.has_weights = !tokens.weights.empty();
+
+  DispatchArgs args;
+  args.lanes = inputs.lane_views;
+  if (step.call == Call::kCachedDispatch) {
+    args.routing = &results_.at(step.routing_of).routing;
+  } else {
+    args.topk_idx = inputs.ids->view();
+    if (inputs.weights.has_value()) args.topk_weights = inputs.weights->view();
+  }
+  args.slot = step.slot;
+
+  enum class Place { kSlot, kGiven, kAllocated };
+  const Place place = random.pick({Place::kSlot, Place::kSlot, Place::kGiven, Place::kAllocated});
+  std::vector<TensorView> outputs(shape.lanes.size());
+  if (place == Place::kGiven) {
+    RecvSizes sizes;
+    sizes.num_tensor_rows = expected_tensor_rows(step);
+    sizes.num_local_experts = result.expected->num_experts;
+    allocate_outputs(sizes, &result, outputs, &random);
+    args.outputs = outputs;
+  } else if (place == Place::kAllocated) {
+    args.allocate = [&](const RecvSizes& sizes, std::span<TensorView> views) {
+      check_announced_sizes(sizes, result);
+      allocate_outputs(sizes, &result, views, &random);
+    };
+  }
+
+  result.received = plans_[step.plan].dispatch(args);
+  result.routing = result.received.routing();
+  result.sizes = result.received.sizes();
+
+  const std::string at_first = when(rank_, step);
+  check_announced_sizes(result.sizes, result);
+  if (result.sizes.num_expanded_rows != result.routing.num_expanded_rows()) {
+    findings_->add("{}: sizes say {} expanded rows and the Routing {}", at_first, result.sizes.num_expanded_rows,
+                   result.routing.num_expanded_rows());
+  }
+  if (result.received.slot() != step.slot_used) findings_->add("{}: slot {} was used", at_first, result.received.slot());
+  if (result.received.live() != (place == Place::kSlot)) findings_->add("{}: live is {}", at_first, result.received.live());
+  check_routing(result, tokens.num_tokens[rank_], plans_[step.plan].sizes(), at_first, findings_);
+  check_lanes(result, at_first, findings_);
+}
+
+void RankRun::release(const Step& step) {
+  ResultOfStep& result = results_.at(step.result);
+  RandomBits random = choices_of(step, rank_);
+  if (!result.is_overwritten) check_lanes(result, when(rank_, *result.step) + ", before its release", findings_);
+  if (!result.received.live()) return;
+  // Whatever comes next must not find old rows that look right.
+  for (std::size_t lane_idx = 0; lane_idx < result.shape->lanes.size(); ++lane_idx) {
+    poison_lane(result, static_cast<int>(lane_idx), result.received.lane(static_cast<int>(lane_idx)));
+  }
+  if (random.one_in(2)) {
+    result.received.release();
+  } else {
+    result.received = Received();
+  }
+}
+
+}  // namespace tokenyard::test

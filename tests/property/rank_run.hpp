@@ -1,0 +1,66 @@
+// One rank's part in a random case: makes the calls and compares everything that they promise with the reference.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "tests/property/expectations.hpp"
+#include "tests/property/findings.hpp"
+#include "tests/property/guarded_rows.hpp"
+#include "tests/support/random_case.hpp"
+#include "tokenyard/group.hpp"
+
+namespace tokenyard::test {
+
+// A dispatch's result and what is known about it.
+struct ResultOfStep {
+  const Step* step = nullptr;
+  const Shape* shape = nullptr;
+  const reference::Arrived* expected = nullptr;
+  Received received;
+  Routing routing;
+  RecvSizes sizes;
+  std::vector<std::unique_ptr<GuardedRows>> memory;  // by lane, where the rows are not in the slot
+  bool has_weights = false;
+  bool is_overwritten = false;
+};
+
+class RankRun {
+ public:
+  // The references must outlive the run. Collective: all ranks of the group make the same run.
+  RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Findings* findings);
+
+  // Throws what the library throws; wrong results become findings.
+  void run();
+
+ private:
+  void dispatch(const Step& step);
+  void combine(const Step& step);
+  void release(const Step& step);
+
+  // Rows that each lane's tensor must have.
+  std::int64_t expected_tensor_rows(const Step& step) const;
+  void allocate_outputs(const RecvSizes& sizes, ResultOfStep* result, std::span<TensorView> outputs, RandomBits* random);
+  void check_announced_sizes(const RecvSizes& sizes, const ResultOfStep& result);
+
+  const reference::Routed& routed(const Step& step) const { return expectations_.routed(step.token_set, step.placement); }
+
+  const Case& case_;
+  const Expectations& expectations_;
+  Findings* findings_;
+  int rank_;
+  std::vector<Plan> plans_;
+  std::map<int, ResultOfStep> results_;
+};
+
+// Compare a result with what is expected at `rank`; each line found starts with `when`.
+void check_lanes(const ResultOfStep& result, const std::string& when, Findings* findings);
+void check_routing(const ResultOfStep& result, std::int64_t num_sent, const PlanSizes& sizes, const std::string& when,
+                   Findings* findings);
+
+// Overwrites all rows of a lane that are not left unspecified.
+void poison_lane(const ResultOfStep& result, int lane, const TensorView& tensor);
+
+}  // namespace tokenyard::test

@@ -1,0 +1,70 @@
+#include "tests/property/run_case.hpp"
+
+#include <cstdlib>
+#include <exception>
+
+#include "base/hooks.hpp"
+#include "tests/property/rank_run.hpp"
+#include "tests/support/run_ranks.hpp"
+
+namespace tokenyard::test {
+namespace {
+
+constexpr std::chrono::seconds kTimeout{60};
+
+GroupOptions options_of(const Case& random_case) {
+  GroupOptions options;
+  options.timeout = kTimeout;
+  options.waiting = random_case.spin ? Waiting::kAuto : Waiting::kYield;
+  return options;
+}
+
+std::string report(const Case& random_case, const Findings& findings) {
+  if (findings.empty()) return {};
+  return findings.text() + describe(random_case);
+}
+
+std::uint64_t number_in_environment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr || *text == '\0' ? otherwise : std::strtoull(text, nullptr, 0);
+}
+
+}  // namespace
+
+std::string run_with_threads(const Case& random_case) {
+  const Expectations expectations(random_case);
+  Findings findings;
+  set_delay_seed(random_case.shake ? random_case.seed | 1 : 0);
+  run_thread_ranks(random_case.num_ranks, [&](std::shared_ptr<Exchange> exchange) {
+    const int rank = exchange->rank();
+    try {
+      const Group group = Group::create(std::move(exchange), options_of(random_case));
+      RankRun(random_case, expectations, group, &findings).run();
+    } catch (const std::exception& error) {
+      // Its peers learn that this rank has left.
+      findings.add("rank {} threw: {}", rank, error.what());
+    }
+  });
+  return report(random_case, findings);
+}
+
+std::string run_in_group(const Case& random_case, const Group& group) {
+  const Expectations expectations(random_case);
+  Findings findings;
+  try {
+    RankRun(random_case, expectations, group, &findings).run();
+  } catch (const std::exception& error) {
+    throw std::runtime_error(fmt::format("rank {} threw: {}\n{}", group.rank(), error.what(), describe(random_case)));
+  }
+  return report(random_case, findings);
+}
+
+std::uint64_t seed_of_tests() { return number_in_environment("TOKENYARD_TEST_SEED", 20'250'101); }
+
+int num_shapes_of(int num_shapes) {
+  constexpr int kAllShapes = 2000;
+  const auto wanted = static_cast<std::int64_t>(number_in_environment("TOKENYARD_TEST_SHAPES", kAllShapes));
+  return static_cast<int>((num_shapes * wanted + kAllShapes - 1) / kAllShapes);
+}
+
+}  // namespace tokenyard::test

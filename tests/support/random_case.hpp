@@ -1,0 +1,60 @@
+// Random cases: a shape, what the ranks send, and the calls that they make. Everything follows from a seed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/support/random_bits.hpp"
+#include "tokenyard/shape.hpp"
+
+namespace tokenyard::test {
+
+// What all ranks send in a dispatch, apart from the rows' contents.
+struct TokenSet {
+  std::vector<std::int64_t> num_tokens;        // by rank
+  std::vector<std::vector<std::int64_t>> ids;  // by rank: [num_tokens, top_k]
+  std::vector<std::vector<float>> weights;     // by rank: [num_tokens, top_k]; empty: none travel
+};
+
+enum class Call { kDispatch, kCachedDispatch, kCombine, kRelease, kPlace };
+
+// One call that every rank makes. What ranks may do differently (strides, whose memory results lie in, factors) follows from
+// the seed and the rank.
+struct Step {
+  Call call = Call::kDispatch;
+  int plan = 0;
+  std::uint64_t seed = 0;        // of the rows' contents too: equal seeds, equal calls
+  int slot = -1;                 // as passed
+  int token_set = 0;             // kDispatch
+  int placement = 0;             // kPlace, and the one in force for dispatches
+  int result = -1;               // that the step makes (dispatches), takes its Routing from (kCombine), or releases
+  int routing_of = -1;           // kCachedDispatch: the result whose Routing is used
+  int slot_used = 0;             // dispatches: where results lie, if they lie in a slot
+  bool carries_weights = false;  // kCombine
+};
+
+struct Case {
+  std::uint64_t seed = 0;
+  int num_ranks = 1;
+  // One plan, or two that route alike and differ in their lanes.
+  std::vector<Shape> shapes;
+  std::vector<PlacementTable> placements;  // the first is the shapes' own
+  std::vector<TokenSet> token_sets;
+  std::vector<Step> steps;
+  int num_results = 0;
+  bool shake = false;              // with delays before signals and waits
+  bool spin = false;               // with the group's own way of waiting; otherwise ranks yield, which suits crowded machines
+  bool drops_plans_first = false;  // lets go of the plans before the results
+};
+
+// `index` decides which extremes the case has to reach: among any 64 consecutive ones all of them turn up. num_ranks: that
+// many, instead of any number.
+Case make_random_case(std::uint64_t seed, int index, std::optional<int> num_ranks = std::nullopt);
+
+// All that one needs to know to understand a failure: shape, placement, tokens and calls.
+std::string describe(const Case& random_case);
+std::string describe(const Step& step);
+
+}  // namespace tokenyard::test
