@@ -18,9 +18,11 @@ namespace tokenyard {
 // Sizes of a dispatch's result on this rank, known before its rows arrive.
 struct RecvSizes {
   std::int64_t num_recv_rows = 0;      // N: one per (token, this rank)
-  std::int64_t num_expanded_rows = 0;  // N': rows of the expert layout, padding included; N for the compact one
-  std::int64_t num_tensor_rows = 0;    // rows of each output tensor: N or N' under kGrow, the fixed capacity under kDrop and
-                                       // num_local_experts * expert_capacity for kExpertPadded
+  std::int64_t num_expanded_rows = 0;  // N': rows of the expert layout, padding included; N for the compact one. A bound in
+                                       // DispatchArgs::allocate where kExpertContiguous may drop rows; exact in the result
+  std::int64_t num_tensor_rows = 0;    // rows of each output tensor: N or N' under kGrow; num_local_experts * expert_capacity for
+                                       // kExpertPadded; under kDrop what can never be exceeded, PlanSizes::recv_capacity for
+                                       // kCompact, else recv_capacity * top_k + num_local_experts * (expert_alignment - 1)
   int num_local_experts = 0;
 };
 
@@ -119,8 +121,8 @@ class Plan {
   // Collective, blocking. output[t] = sum over the ranks that token t visited, in rank order, of that rank's contribution, plus
   // biases[0] plus biases[1]; computed in float32 (float64 for float64), rounded once at the end. A contribution is the row itself
   // (compact), or the sum of the token's rows on that rank in top-k order (expert layouts), each multiplied by its factor
-  // first; it is computed in float32 and rounded to the combine type once. NaNs come out as the one with all mantissa bits
-  // set. Tokens that visited no rank get the biases alone.
+  // first; it is computed in float32 and rounded to the combine type once. NaNs come out as the positive one with all
+  // mantissa bits set. Tokens that visited no rank get the biases alone.
   void combine(const CombineArgs& args) const;
 
   // Collective: replaces the placement; every rank must pass the same table, with no more experts on any rank than the plan

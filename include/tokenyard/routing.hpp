@@ -23,7 +23,8 @@ class Routing {
   std::int64_t num_dropped() const;        // (token, expert) pairs that this rank lost for want of capacity
 
   ConstTensorView topk_idx() const;       // i32 [N, k]: this rank's local expert ids, -1 for experts elsewhere
-  ConstTensorView topk_weights() const;   // f32 [N, k], or empty where dispatch was given none
+  ConstTensorView topk_weights() const;   // f32 [N, k]: all k weights of the token as its source gave them, also those of
+                                          // experts elsewhere; empty where dispatch was given none
   ConstTensorView source_token() const;   // i32 [N]: the token's index at its source
   ConstTensorView source_offsets() const; // i64 [R + 1]: rows [i, i + 1) came from rank i
 

@@ -119,6 +119,8 @@ void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Rou
   routing->num_view_rows = fixed ? slots_[turn.slot].capacity : routing->num_recv_rows;
   routing->num_expanded_view_rows =
       fixed && shape_.layout == Layout::kExpertContiguous ? max_expanded_rows() : routing->num_expanded_rows;
+  // Announced pairs include those that will be dropped; what the tensors hold is the tighter bound then.
+  routing->num_expanded_rows = std::min(routing->num_expanded_rows, routing->num_expanded_view_rows);
 }
 
 std::int64_t Plan::Impl::max_expanded_rows() const {

@@ -14,7 +14,8 @@ void group_by_expert(const GroupByExpertArgs& args) {
     if (args.topk_idx[pair] >= 0) ++args.expert_counts[args.topk_idx[pair]];
   }
 
-  const std::int64_t alignment = has_fault(Fault::kExpandIgnoresAlignment) ? 1 : args.alignment;
+  const bool aligned = args.layout == Layout::kExpertContiguous && !has_fault(Fault::kExpandIgnoresAlignment);
+  const std::int64_t alignment = aligned ? args.alignment : 1;
   args.expert_offsets[0] = 0;
   for (int expert = 0; expert < args.num_local_experts; ++expert) {
     std::int64_t& num_kept = args.expert_counts[expert];
