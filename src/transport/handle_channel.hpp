@@ -1,8 +1,8 @@
 // How the ranks of a domain hand each other memory: a mailbox of regions, told apart by tags.
 //
-// Tags keep collective calls of different plans apart, so that two threads of a rank may create or grow memory at the same time.
-// Thread ranks pass a pointer (thread_channel.cpp), process ranks a file descriptor (socket_channel.cpp). The channel is also
-// what notices that a peer is gone.
+// Tags keep collective calls of different plans apart, so that two threads of a rank may create or grow memory at the same
+// time. Thread ranks pass a pointer (thread_channel.cpp), process ranks a file descriptor (socket_channel.cpp). The channel is
+// also what notices that a peer is gone.
 #pragma once
 
 #include <cstdint>

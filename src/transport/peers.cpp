@@ -1,6 +1,7 @@
 #include "transport/peers.hpp"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/fail.hpp"
 #include "base/hooks.hpp"
@@ -9,6 +10,11 @@ namespace tokenyard {
 namespace {
 
 constexpr std::uint64_t kControlPageTag = 0;
+
+// A rank that waits shows a pulse every millisecond; one that shows none for so long has been stopped, or has lost its core.
+constexpr std::chrono::milliseconds kLongestPause{500};
+// So long a rank may seem to wait for nobody although it is between two waits.
+constexpr std::chrono::milliseconds kLongestChange{20};
 
 }  // namespace
 
@@ -19,7 +25,7 @@ Peers::Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle st
 
 Peers::~Peers() { word(rank(), &ControlPage::left).store(1, std::memory_order_release); }
 
-std::atomic_ref<std::uint64_t> Peers::word(int rank, std::uint64_t ControlPage::*member) const {
+std::atomic_ref<std::uint64_t> Peers::word(int rank, std::uint64_t ControlPage::* member) const {
   return std::atomic_ref<std::uint64_t>(reinterpret_cast<ControlPage*>(pages_[rank]->data())->*member);
 }
 
@@ -29,8 +35,9 @@ std::vector<std::shared_ptr<MemoryRegion>> Peers::share(std::uint64_t tag, std::
   channel_->publish(tag, regions[rank()], deadline);
   for (const int peer : members()) {
     if (peer == rank()) continue;
+    // Asked again after it was true, it must not look for a second region.
     const auto arrived = [&] {
-      regions[peer] = channel_->try_collect(peer, tag, num_bytes);
+      if (regions[peer] == nullptr) regions[peer] = channel_->try_collect(peer, tag, num_bytes);
       return regions[peer] != nullptr;
     };
     const auto describe = [&] { return fmt::format("expected {} bytes of its memory", num_bytes); };
@@ -43,10 +50,7 @@ std::vector<std::shared_ptr<MemoryRegion>> Peers::share(std::uint64_t tag, std::
     while (!arrived()) {
       if (!backoff.pause()) continue;
       const bool gone = channel_->is_gone(peer);
-      if ((!gone && !deadline.passed()) || arrived()) {
-        if (regions[peer] != nullptr) break;
-        continue;
-      }
+      if ((!gone && !deadline.passed()) || arrived()) continue;
       throw Error(Failure{gone ? ErrorCode::kPeerLost : ErrorCode::kTimeout, Phase::kMapping, peer, rank()},
                   fmt::format("rank {}: rank {} {} while memory was being mapped ({})", rank(), peer,
                               gone ? "is gone" : "did not answer", describe()));
@@ -55,14 +59,18 @@ std::vector<std::shared_ptr<MemoryRegion>> Peers::share(std::uint64_t tag, std::
   return regions;
 }
 
-void Peers::announce_wait(Phase phase, int peer) {
-  word(rank(), &ControlPage::waiting).store(pack_waiting(phase, peer), std::memory_order_relaxed);
+Peers::Announcement::Announcement(const Peers& peers, Phase phase, int peer) : peers_(peers) {
+  peers_.word(peers_.rank(), &ControlPage::waiting).store(pack_waiting(phase, peer), std::memory_order_relaxed);
 }
 
-void Peers::announce_no_wait() { word(rank(), &ControlPage::waiting).store(0, std::memory_order_relaxed); }
+// Release: whoever sees that this rank waits no longer also sees the failure because of which it stopped.
+Peers::Announcement::~Announcement() { peers_.word(peers_.rank(), &ControlPage::waiting).store(0, std::memory_order_release); }
+
+void Peers::beat() const { word(rank(), &ControlPage::pulse).fetch_add(1, std::memory_order_relaxed); }
 
 void Peers::check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
                        const std::function<std::string()>& describe) {
+  beat();
   check();
   if (channel_->is_gone(peer)) {
     if (ready()) return;  // it did its part before it went
@@ -72,26 +80,55 @@ void Peers::check_wait(int peer, Phase phase, const Deadline& deadline, const st
                       to_string(phase), left ? "left the group" : "died", describe()));
   }
   if (!deadline.passed() || ready()) return;
-  std::string chain;
-  const int culprit = find_culprit(peer, &chain);
-  raise({ErrorCode::kTimeout, phase, culprit, rank()},
+  const Diagnosis diagnosis = diagnose(peer, ready);
+  if (ready()) return;
+  raise({diagnosis.code, phase, diagnosis.culprit, rank()},
         fmt::format("rank {} waited {} ms for rank {} in {}: {}{}", rank(), deadline.elapsed().count(), peer, to_string(phase),
-                    describe(), chain));
+                    describe(), diagnosis.text));
 }
 
-int Peers::find_culprit(int peer, std::string* chain) const {
+Peers::Diagnosis Peers::diagnose(int peer, const std::function<bool()>& ready) const {
+  const Deadline limit(4 * kLongestPause);
+  Diagnosis diagnosis{ErrorCode::kTimeout, peer, ""};
   std::vector<int> visited{rank()};
   while (true) {
-    visited.push_back(peer);
-    const std::uint64_t waiting = word(peer, &ControlPage::waiting).load(std::memory_order_relaxed);
+    const std::uint64_t waiting = word(peer, &ControlPage::waiting).load(std::memory_order_acquire);
+    const Watched seen = watch(peer, waiting, ready);
+    if (seen == Watched::kMoved && !limit.passed()) continue;
+    diagnosis.culprit = peer;
+    if (seen == Watched::kNotNeeded) return diagnosis;
     if (waiting == 0) {
-      *chain += fmt::format("; rank {} waits for nobody: it is late, stopped or was never asked", peer);
-      return peer;
+      diagnosis.text += fmt::format("; rank {} waits for nobody: it is late, stopped or was never asked", peer);
+      return diagnosis;
     }
     const int next = waiting_peer(waiting);
-    *chain += fmt::format("; rank {} itself waits for rank {} in {}", peer, next, to_string(waiting_phase(waiting)));
-    if (!is_member(next) || std::find(visited.begin(), visited.end(), next) != visited.end()) return visited[1];
+    const char* phase = to_string(waiting_phase(waiting));
+    if (seen == Watched::kStopped) {
+      diagnosis.text += fmt::format("; rank {} was waiting for rank {} in {}, and has been stopped there", peer, next, phase);
+      return diagnosis;
+    }
+    visited.push_back(peer);
+    diagnosis.text += fmt::format("; rank {} itself waits for rank {} in {}", peer, next, phase);
+    if (!is_member(next) || std::find(visited.begin(), visited.end(), next) != visited.end()) {
+      diagnosis.text += ": they wait for each other, because their calls came in different orders";
+      return {ErrorCode::kDisagreement, visited[1], diagnosis.text};
+    }
     peer = next;
+  }
+}
+
+Peers::Watched Peers::watch(int peer, std::uint64_t waiting, const std::function<bool()>& ready) const {
+  const Deadline limit(waiting == 0 ? kLongestChange : kLongestPause);
+  const std::uint64_t first = word(peer, &ControlPage::pulse).load(std::memory_order_relaxed);
+  while (true) {
+    beat();  // others may be watching this rank
+    check();
+    if (ready()) return Watched::kNotNeeded;
+    if (word(peer, &ControlPage::waiting).load(std::memory_order_acquire) != waiting) return Watched::kMoved;
+    // Between two beats a rank looks once whether its wait is over; the first beat may come from before its wait was.
+    if (word(peer, &ControlPage::pulse).load(std::memory_order_relaxed) - first >= 2) return Watched::kWaits;
+    if (limit.passed()) return Watched::kStopped;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
@@ -104,7 +141,6 @@ void Peers::raise(const Failure& failure, const std::string& text) {
     std::uint64_t none = 0;
     word(peer, &ControlPage::failure).compare_exchange_strong(none, pack(failure), std::memory_order_acq_rel);
   }
-  announce_no_wait();
   throw Error(failure, text);
 }
 
@@ -119,10 +155,10 @@ void Peers::check() const {
 }
 
 void Peers::throw_failure(const Failure& failure) const {
-  throw Error(failure, fmt::format("rank {}: the group has failed: rank {} reported {} of rank {} in {}; Group::recover() or a "
-                                   "new group is needed",
-                                   rank(), failure.reporter, to_string(failure.code), failure.culprit,
-                                   to_string(failure.phase)));
+  throw Error(failure,
+              fmt::format("rank {}: the group has failed: rank {} reported {} of rank {} in {}; Group::recover() or a "
+                          "new group is needed",
+                          rank(), failure.reporter, to_string(failure.code), failure.culprit, to_string(failure.phase)));
 }
 
 void Peers::forget_failure() {

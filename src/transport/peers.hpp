@@ -21,7 +21,6 @@
 
 namespace tokenyard {
 
-
 class Peers {
  public:
   // Collective within the domain: maps the members' control pages.
@@ -46,14 +45,12 @@ class Peers {
   void wait(int peer, Phase phase, const Deadline& deadline, Ready&& ready, Describe&& describe) {
     if (ready()) return;
     Backoff backoff(style_);
-    bool announced = false;
+    std::optional<Announcement> announcement;
     while (!ready()) {
       if (!backoff.pause()) continue;
-      if (!announced) announce_wait(phase, peer);
-      announced = true;
+      if (!announcement) announcement.emplace(*this, phase, peer);
       check_wait(peer, phase, deadline, ready, describe);
     }
-    if (announced) announce_no_wait();
   }
 
   // Makes `failure` the group's unless it has one already, tells the members, and throws what the group's failure now is.
@@ -69,14 +66,36 @@ class Peers {
   std::uint16_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
 
  private:
-  void announce_wait(Phase phase, int peer);
-  void announce_no_wait();
+  // Lets the other ranks see, as long as it lives, whom this rank waits for.
+  class Announcement {
+   public:
+    Announcement(const Peers& peers, Phase phase, int peer);
+    ~Announcement();
+    Announcement(const Announcement&) = delete;
+    Announcement& operator=(const Announcement&) = delete;
+
+   private:
+    const Peers& peers_;
+  };
+
   void check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
                   const std::function<std::string()>& describe);
   [[noreturn]] void throw_failure(const Failure& failure) const;
-  std::atomic_ref<std::uint64_t> word(int rank, std::uint64_t ControlPage::*member) const;
-  // Follows who waits for whom from `peer`; the last in the chain is the one who keeps the others waiting.
-  int find_culprit(int peer, std::string* chain) const;
+  std::atomic_ref<std::uint64_t> word(int rank, std::uint64_t ControlPage::* member) const;
+
+  // Why `peer` keeps this rank waiting.
+  struct Diagnosis {
+    ErrorCode code;
+    int culprit;
+    std::string text;
+  };
+  // Follows who waits for whom from `peer`. The last in the chain keeps the others waiting; where the chain bites its own tail,
+  // the ranks have made different calls. May take a while; throws if the group fails meanwhile, and gives up once ready().
+  Diagnosis diagnose(int peer, const std::function<bool()>& ready) const;
+  // Whether a peer that announces `waiting` goes on waiting, has moved on, or does neither; or ready() has become true.
+  enum class Watched { kWaits, kMoved, kStopped, kNotNeeded };
+  Watched watch(int peer, std::uint64_t waiting, const std::function<bool()>& ready) const;
+  void beat() const;
 
   int num_ranks_;
   std::unique_ptr<HandleChannel> channel_;

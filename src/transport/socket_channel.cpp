@@ -45,7 +45,8 @@ class SocketChannel final : public HandleChannel {
     Parcel parcel = std::move(entry->second);
     mailbox.erase(entry);
     if (parcel.num_bytes != num_bytes) {
-      fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, parcel.num_bytes, num_bytes);
+      fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, parcel.num_bytes,
+           num_bytes);
     }
     return MemoryRegion::map(std::move(parcel.fd), num_bytes);
   }

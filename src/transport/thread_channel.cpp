@@ -3,6 +3,7 @@
 #include <set>
 #include <utility>
 
+#include "base/fail.hpp"
 #include "transport/handle_channel.hpp"
 
 namespace tokenyard {
@@ -49,12 +50,16 @@ class ThreadChannel final : public HandleChannel {
     hub_->offers[{rank(), tag}] = {region, num_takers};
   }
 
-  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t) override {
+  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes) override {
     const std::lock_guard lock(hub_->mutex);
     const auto entry = hub_->offers.find({peer, tag});
     if (entry == hub_->offers.end()) return nullptr;
     std::shared_ptr<MemoryRegion> region = entry->second.region;
     if (--entry->second.num_takers == 0) hub_->offers.erase(entry);
+    if (region->num_bytes() != num_bytes) {
+      fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, region->num_bytes(),
+           num_bytes);
+    }
     return region;
   }
 
