@@ -10,7 +10,12 @@ class Deadline {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit Deadline(std::chrono::milliseconds timeout) : start_(Clock::now()), timeout_(timeout) {}
+  // Timeouts beyond this are as good as none, and would overflow the arithmetic of clocks and of poll().
+  static constexpr std::chrono::milliseconds kLongest = std::chrono::hours{24 * 20};
+
+  // A negative timeout is none at all.
+  explicit Deadline(std::chrono::milliseconds timeout)
+      : start_(Clock::now()), timeout_(std::clamp(timeout, std::chrono::milliseconds{0}, kLongest)) {}
 
   bool passed() const { return Clock::now() - start_ >= timeout_; }
 
