@@ -11,14 +11,15 @@ namespace {
 
 std::string shape_text(const ConstTensorView& tensor) {
   std::string text = "[";
-  for (int dim = 0; dim < tensor.num_dims; ++dim) text += fmt::format("{}{}", dim == 0 ? "" : ", ", tensor.shape[dim]);
+  for (int dim = 0; dim < std::min(tensor.num_dims, tensor.kMaxDims); ++dim)
+    text += fmt::format("{}{}", dim == 0 ? "" : ", ", tensor.shape[dim]);
   return text + "]";
 }
 
 bool is_dense(const ConstTensorView& tensor) {
   std::int64_t dense_stride = 1;
   for (int dim = tensor.num_dims - 1; dim >= 0; --dim) {
-    if (tensor.shape[dim] > 1 && tensor.strides[dim] != dense_stride) return false;
+    if (tensor.shape[dim] < 0 || (tensor.shape[dim] > 1 && tensor.strides[dim] != dense_stride)) return false;
     dense_stride *= tensor.shape[dim];
   }
   return true;
@@ -99,7 +100,8 @@ void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
     fail_argument("{} outputs were given and the plan has {} lanes", args.outputs.size(), shape_.lanes.size());
   }
   if (slots_[slot_idx].live.has_value()) {
-    fail_argument("slot {} still holds a live result: release it first (at most {} results are live at once)", slot_idx, kNumSlots);
+    fail_argument("slot {} still holds a live result: release it first (at most {} results are live at once)", slot_idx,
+                  kNumSlots);
   }
 }
 

@@ -11,17 +11,21 @@
 #include "kernels/host/rows.hpp"
 
 namespace tokenyard {
+
 int Plan::Impl::find_in_place_slot(const CombineArgs& args, const Routing::Data& routing) const {
   const auto* rows = static_cast<const std::byte*>(args.rows.data);
+  const auto lie_in = [rows](const std::shared_ptr<MemoryRegion>& region) {
+    return region != nullptr && rows >= region->data() && rows < region->data() + region->num_bytes();
+  };
   for (int slot_idx = 0; slot_idx < kNumSlots; ++slot_idx) {
     const Slot& slot = slots_[slot_idx];
-    const std::byte* window = slot.windows[peers_->rank()]->data();
-    if (rows < window || rows >= window + slot.layout.num_bytes) continue;
+    const std::shared_ptr<MemoryRegion>& window = slot.windows[peers_->rank()];
+    if (!lie_in(window) && !lie_in(slot.expanded)) continue;
     if (!slot.live.has_value() || slot.live_routing_id != routing.id) {
       fail(ErrorCode::kStale, "rows lie in slot {}, whose result is no longer live or belongs to another Routing", slot_idx);
     }
     const bool as_contributions =
-        shape_.layout == Layout::kCompact && !args.factors && rows == window + slot.layout.lanes[0];
+        shape_.layout == Layout::kCompact && !args.factors && rows == window->data() + slot.layout.lanes[0];
     return as_contributions ? slot_idx : -1;
   }
   return -1;

@@ -85,7 +85,7 @@ void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Rou
 
   const std::int32_t* rank_counts = rank_counts_of(rank);
   routing->max_recv_rows = host::max_recv_rows(rank_counts, num_ranks);
-  ensure_capacity(turn.slot, routing->max_recv_rows);
+  ensure_capacity(turn.slot, routing->max_recv_rows, timeout);
   routing->source_offsets.resize(num_ranks + 1);
   host::place({.rank_counts = rank_counts,
                .rank = rank,
@@ -110,7 +110,8 @@ void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Rou
   if (shape_.layout == Layout::kExpertContiguous) {
     routing->num_expanded_rows = 0;
     for (const std::int64_t num_rows : routing->expert_counts) {
-      routing->num_expanded_rows += (num_rows + shape_.expert_alignment - 1) / shape_.expert_alignment * shape_.expert_alignment;
+      routing->num_expanded_rows +=
+          (num_rows + shape_.expert_alignment - 1) / shape_.expert_alignment * shape_.expert_alignment;
     }
   } else if (shape_.layout == Layout::kExpertPadded) {
     routing->num_expanded_rows = routing->num_local_experts * shape_.expert_capacity;
@@ -181,7 +182,8 @@ void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
   const auto num_rows = static_cast<std::size_t>(routing->num_recv_rows);
   const auto num_view_rows = static_cast<std::size_t>(routing->num_view_rows);
   const auto top_k = static_cast<std::size_t>(shape_.top_k);
-  const auto read = [window](auto* values, std::size_t offset, std::size_t num_values, std::size_t num_view_values, auto filler) {
+  const auto read = [window](auto* values, std::size_t offset, std::size_t num_values, std::size_t num_view_values,
+                             auto filler) {
     values->assign(num_view_values, filler);
     std::memcpy(values->data(), window + offset, num_values * sizeof(filler));
   };
@@ -275,9 +277,10 @@ Received Plan::Impl::dispatch(const DispatchArgs& args) {
       signals_->await_free(turn, peer, Phase::kDispatchFree, timeout);
       signals_->post_enter(turn, peer, header);
     }
-    ensure_capacity(slot_idx, routing->max_recv_rows);
+    ensure_capacity(slot_idx, routing->max_recv_rows, timeout);
   } else {
-    made->id = (static_cast<std::uint64_t>(turn.generation) << 48) + (static_cast<std::uint64_t>(plan_idx_) << 32) + ++num_routings_;
+    made->id =
+        (static_cast<std::uint64_t>(turn.generation) << 48) + (static_cast<std::uint64_t>(plan_idx_) << 32) + ++num_routings_;
     made->has_weights = header.with_weights;
     exchange_counts(turn, header, made.get(), timeout);
   }
@@ -311,7 +314,8 @@ Received Plan::Impl::dispatch(const DispatchArgs& args) {
 
   TensorView combine_buffer;
   if (in_slot && shape_.layout == Layout::kCompact && combine_lane_.num_elements > 0) {
-    combine_buffer = {slot.windows[peers_->rank()]->data() + slot.layout.lanes[0], combine_lane_.dtype,
+    combine_buffer = {slot.windows[peers_->rank()]->data() + slot.layout.lanes[0],
+                      combine_lane_.dtype,
                       {announced.num_tensor_rows, combine_lane_.num_elements}};
   }
   return Received(std::make_unique<Received::Impl>(shared_from_this(), turn, in_slot, sizes_of(*routing), Routing(routing),

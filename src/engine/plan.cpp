@@ -45,31 +45,35 @@ Plan::Impl::Impl(std::shared_ptr<Peers> peers, Shape shape, std::uint64_t group,
   const Deadline deadline(peers_->timeout());
   control_ = peers_->share(window_tag(WindowKind::kControl, 0, 0), control_layout_.num_bytes, deadline);
   for (int slot = 0; slot < kNumSlots; ++slot) {
-    open_slot(slot, dimensions_.first_recv_capacity);
+    open_slot(slot, dimensions_.first_recv_capacity, peers_->timeout());
     combine_windows_[slot] = peers_->share(window_tag(WindowKind::kCombine, slot, 0), combine_layout_.num_bytes, deadline);
   }
   signals_.emplace(peers_.get(), plan_idx_, control_layout_, control_);
 }
 
+// From the top: a zero bit (windows of users have a one there), plan, generation, kind, slot, growths.
 std::uint64_t Plan::Impl::window_tag(WindowKind kind, int slot, std::uint32_t num_growths) const {
-  return (static_cast<std::uint64_t>(plan_idx_ + 1) << 32) | (static_cast<std::uint64_t>(kind) << 28) |
-         (static_cast<std::uint64_t>(slot) << 24) | num_growths;
+  return (static_cast<std::uint64_t>(plan_idx_ + 1) << 40) | (static_cast<std::uint64_t>(peers_->generation()) << 24) |
+         (static_cast<std::uint64_t>(kind) << 20) | (static_cast<std::uint64_t>(slot) << 16) | (num_growths & 0xffff);
 }
 
-void Plan::Impl::open_slot(int slot_idx, std::int64_t capacity) {
+void Plan::Impl::open_slot(int slot_idx, std::int64_t capacity, std::chrono::milliseconds timeout) {
   Slot& slot = slots_[slot_idx];
+  const DispatchLayout layout = dispatch_layout(shape_, dimensions_, capacity);
+  slot.windows =
+      peers_->share(window_tag(WindowKind::kDispatch, slot_idx, slot.num_growths++), layout.num_bytes, Deadline(timeout));
+  slot.layout = layout;
   slot.capacity = capacity;
-  slot.layout = dispatch_layout(shape_, dimensions_, capacity);
-  slot.windows = peers_->share(window_tag(WindowKind::kDispatch, slot_idx, slot.num_growths), slot.layout.num_bytes,
-                               Deadline(peers_->timeout()));
+  slot.in_doubt = false;
 }
 
-void Plan::Impl::ensure_capacity(int slot_idx, std::int64_t num_rows) {
+void Plan::Impl::ensure_capacity(int slot_idx, std::int64_t num_rows, std::chrono::milliseconds timeout) {
   Slot& slot = slots_[slot_idx];
-  if (shape_.overflow == Overflow::kDrop || num_rows <= slot.capacity) return;
-  ++slot.num_growths;
+  const std::int64_t capacity = slot.in_doubt ? dimensions_.first_recv_capacity : slot.capacity;
+  const bool fits = num_rows <= capacity || shape_.overflow == Overflow::kDrop;
+  if (fits && !slot.in_doubt) return;
   // A quarter more than asked, so that slowly rising counts do not grow the slot at every call.
-  open_slot(slot_idx, std::min(dimensions_.worst_recv_rows, num_rows + num_rows / 4));
+  open_slot(slot_idx, fits ? capacity : std::min(dimensions_.worst_recv_rows, num_rows + num_rows / 4), timeout);
 }
 
 void Plan::Impl::ensure_expanded(Slot* slot, std::int64_t num_rows) {
@@ -91,6 +95,7 @@ std::chrono::milliseconds Plan::Impl::timeout_of(const std::optional<std::chrono
 RoutingKey Plan::Impl::routing_key() const {
   RoutingKey key;
   key.group = group_;
+  key.rank = peers_->rank();
   key.num_experts = shape_.num_experts;
   key.top_k = shape_.top_k;
   key.max_tokens = shape_.max_tokens;
@@ -109,8 +114,9 @@ const Routing::Data& Plan::Impl::usable_routing(const Routing* routing) const {
   const Routing::Data& data = *routing->data();
   if (!(data.key == routing_key())) {
     fail(ErrorCode::kStale,
-         "the Routing comes from a plan that routes differently (another group, number of experts, top-k, max_tokens, layout or "
-         "capacity): use it with the plan that made it, or with one that differs in its lanes only");
+         "the Routing comes from a plan that routes differently (another group, rank, number of experts, top-k, max_tokens, "
+         "layout "
+         "or capacity): use it with the plan that made it, or with one that differs in its lanes only");
   }
   if (data.generation != peers_->generation()) {
     fail(ErrorCode::kStale, "the Routing was made before the group recovered from a failure: dispatch again");
@@ -128,16 +134,24 @@ void Plan::Impl::place(const PlacementTable& table) {
   placement_fingerprint_ = placement_.fingerprint();
 }
 
+bool Plan::Impl::is_live(const Turn& turn) const noexcept {
+  const Slot& slot = slots_[turn.slot];
+  return slot.live.has_value() && slot.live->word() == turn.word();
+}
+
 void Plan::Impl::release(const Turn& turn) noexcept {
-  Slot& slot = slots_[turn.slot];
-  if (!slot.live.has_value() || slot.live->word() != turn.word()) return;
-  slot.live.reset();
+  if (!is_live(turn)) return;
+  slots_[turn.slot].live.reset();
   delay_point();
   signals_->post_free(signals_->next(Track::kDispatch, turn.slot));
 }
 
 void Plan::Impl::reset() {
-  for (Slot& slot : slots_) slot.live.reset();
+  for (Slot& slot : slots_) {
+    slot.live.reset();
+    slot.num_growths = 0;
+    slot.in_doubt = shape_.overflow == Overflow::kGrow;
+  }
   num_routings_ = 0;
   next_dispatch_slot_ = 0;
   next_combine_slot_ = 0;
@@ -173,7 +187,8 @@ TensorView Received::lane(int lane_idx) const {
 TensorView Received::combine_buffer() const {
   if (!get().combine_buffer_) {
     fail(ErrorCode::kUnsupported,
-         "this result has no combine buffer: only results of the compact layout that lie in the slot, of plans that combine, do");
+         "this result has no combine buffer: only results of the compact layout that lie in the slot, of plans that combine, "
+         "do");
   }
   return get().combine_buffer_;
 }
@@ -181,7 +196,7 @@ TensorView Received::combine_buffer() const {
 const RecvSizes& Received::sizes() const { return get().sizes_; }
 const Routing& Received::routing() const { return get().routing_; }
 int Received::slot() const { return get().turn_.slot; }
-bool Received::live() const noexcept { return impl_ != nullptr && impl_->live_; }
+bool Received::live() const noexcept { return impl_ != nullptr && impl_->live(); }
 
 void Received::release() noexcept {
   if (impl_ != nullptr) impl_->release();

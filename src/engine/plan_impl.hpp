@@ -32,7 +32,8 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   void combine(const CombineArgs& args);
   void place(const PlacementTable& table);
 
-  // Ends the life of the result of dispatch turn `turn`; ignored if it has ended already.
+  // The result of dispatch turn `turn`: whether it lives, and the end of its life (ignored if it has ended already).
+  bool is_live(const Turn& turn) const noexcept;
   void release(const Turn& turn) noexcept;
 
   // For Group::recover, between two barriers of all ranks.
@@ -41,21 +42,22 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
  private:
   // A dispatch slot: every rank's window, and this rank's memory for an expert layout.
   struct Slot {
-    std::int64_t capacity = 0;  // rows; equal on all ranks
-    std::uint32_t num_growths = 0;
+    std::int64_t capacity = 0;      // rows; equal on all ranks
+    std::uint32_t num_growths = 0;  // in this generation
+    bool in_doubt = false;          // a failure may have come between some ranks' growth and others': to be opened anew by all
     DispatchLayout layout{};
     std::vector<std::shared_ptr<MemoryRegion>> windows;  // by rank
     std::shared_ptr<MemoryRegion> expanded;
     std::array<std::size_t, kMaxLanes> expanded_lanes{};  // offsets
-    std::optional<Turn> live;  // the turn whose result is live
+    std::optional<Turn> live;                             // the turn whose result is live
     std::uint64_t live_routing_id = 0;
   };
 
   enum class WindowKind : std::uint8_t { kControl = 1, kDispatch, kCombine };
   std::uint64_t window_tag(WindowKind kind, int slot, std::uint32_t num_growths) const;
-  void open_slot(int slot_idx, std::int64_t capacity);
+  void open_slot(int slot_idx, std::int64_t capacity, std::chrono::milliseconds timeout);
   // Grows the slot if a rank is to receive more rows than fit. All ranks come to the same decision.
-  void ensure_capacity(int slot_idx, std::int64_t num_rows);
+  void ensure_capacity(int slot_idx, std::int64_t num_rows, std::chrono::milliseconds timeout);
   // Memory for an expert layout of `num_rows` rows in all lanes; this rank's affair alone.
   void ensure_expanded(Slot* slot, std::int64_t num_rows);
   static int choose_slot(int wanted, int next);
@@ -121,6 +123,8 @@ class Received::Impl {
         lanes_(std::move(lanes)),
         combine_buffer_(combine_buffer) {}
   ~Impl() { release(); }
+
+  bool live() const noexcept { return live_ && plan_->is_live(turn_); }
 
   void release() noexcept {
     if (live_) plan_->release(turn_);

@@ -15,6 +15,7 @@ namespace tokenyard {
 // Plans whose keys are equal route alike: the Routing of one may be used with the other (FP8 forward, BF16 backward).
 struct RoutingKey {
   std::uint64_t group = 0;
+  int rank = 0;
   int num_experts = 0;
   int top_k = 0;
   std::int64_t max_tokens = 0;
@@ -54,8 +55,8 @@ struct Routing::Data {
   std::vector<std::int64_t> expert_counts, expert_offsets, expert_dropped, expanded_row;
 };
 
-// Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates nothing. Thread-safe: a Routing
-// may be dropped anywhere, also after its plan.
+// Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates nothing. Thread-safe: a
+// Routing may be dropped anywhere, also after its plan.
 class RoutingPool : public std::enable_shared_from_this<RoutingPool> {
  public:
   std::shared_ptr<Routing::Data> take();

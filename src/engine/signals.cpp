@@ -91,18 +91,20 @@ void Signals::await(const Turn& turn, int peer, Word word, Phase phase, std::chr
   };
   peers_->wait(peer, phase, Deadline(timeout), arrived, describe);
   if (value != turn.word()) {
-    peers_->raise({ErrorCode::kDisagreement, phase, peers_->rank(), peers_->rank()},
-                  fmt::format("rank {} was left behind by rank {} in {}: {}", peers_->rank(), peer, to_string(phase), describe()));
+    peers_->raise(
+        {ErrorCode::kDisagreement, phase, peers_->rank(), peers_->rank()},
+        fmt::format("rank {} was left behind by rank {} in {}: {}", peers_->rank(), peer, to_string(phase), describe()));
   }
 }
 
 void Signals::check_header(const Turn& turn, int peer, Phase phase, const CallHeader& mine) {
   const PeerLine& theirs = line(peers_->rank(), peer, turn);
   const auto disagree = [&](const std::string& text) {
-    peers_->raise({ErrorCode::kDisagreement, phase, peer, peers_->rank()},
-                  fmt::format("rank {} and rank {} disagree in {}, plan {}, slot {}, turn {}: {}; calls on a plan must come in the "
-                              "same order on all ranks",
-                              peers_->rank(), peer, to_string(phase), plan_idx_, turn.slot, turn.number, text));
+    peers_->raise(
+        {ErrorCode::kDisagreement, phase, peer, peers_->rank()},
+        fmt::format("rank {} and rank {} disagree in {}, plan {}, slot {}, turn {}: {}; calls on a plan must come in the "
+                    "same order on all ranks",
+                    peers_->rank(), peer, to_string(phase), plan_idx_, turn.slot, turn.number, text));
   };
   if (theirs.kind != mine.kind) {
     disagree(fmt::format("this rank calls {}, the other {}", to_string(mine.kind), to_string(theirs.kind)));
@@ -128,16 +130,14 @@ void Signals::await_enter(const Turn& turn, int peer, Phase phase, const CallHea
 }
 
 void Signals::await_data(const Turn& turn, int peer, Phase phase, const CallHeader& mine, std::chrono::milliseconds timeout) {
+  await_enter(turn, peer, phase, mine, timeout);
   await(turn, peer, &PeerLine::data, phase, timeout);
-  check_header(turn, peer, phase, mine);
 }
 
 void Signals::await_done(const Turn& turn, int peer, Phase phase, std::chrono::milliseconds timeout) {
   await(turn, peer, &PeerLine::done, phase, timeout);
 }
 
-int Signals::in_place_slot(const Turn& turn, int peer) const {
-  return line(peers_->rank(), peer, turn).in_place_slot;
-}
+int Signals::in_place_slot(const Turn& turn, int peer) const { return line(peers_->rank(), peer, turn).in_place_slot; }
 
 }  // namespace tokenyard

@@ -54,7 +54,7 @@ class Signals {
 
   // Acquire: pairs with the post of the same name. Each waits at most `timeout`.
   void await_free(const Turn& turn, int peer, Phase phase, std::chrono::milliseconds timeout);
-  // Also checks that the peer makes the same call.
+  // Also checks that the peer makes the same call; so does await_data, before the data are there.
   void await_enter(const Turn& turn, int peer, Phase phase, const CallHeader& mine, std::chrono::milliseconds timeout);
   void await_data(const Turn& turn, int peer, Phase phase, const CallHeader& mine, std::chrono::milliseconds timeout);
   void await_done(const Turn& turn, int peer, Phase phase, std::chrono::milliseconds timeout);
