@@ -38,7 +38,7 @@ class Group {
   int rank() const noexcept;
   int num_ranks() const noexcept;
   int num_domains() const noexcept;
-  int domain_of(int rank) const noexcept;  // numbered from 0 in the order of their first ranks
+  int domain_of(int rank) const noexcept;  // numbered from 0 in the order of their first ranks; -1: no such rank
   std::chrono::milliseconds timeout() const noexcept;
 
   // Collective, blocking. `num_bytes` must be the same on all ranks (kDisagreement otherwise).

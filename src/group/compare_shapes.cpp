@@ -4,41 +4,58 @@
 #include <cstring>
 #include <optional>
 #include <span>
-#include <utility>
+#include <string>
 #include <vector>
 
 #include "base/fail.hpp"
+#include "group/gather_call.hpp"
 #include "layout/plan_layout.hpp"
 
 namespace tokenyard {
 namespace {
 
-using Field = std::pair<std::string, std::int64_t>;
+constexpr int kMaxDifferencesShown = 8;
+
+// A field as it travels. Enumerations are shown by their names.
+struct Field {
+  std::string name;
+  std::int64_t value;
+  std::string (*show)(std::int64_t value) = [](std::int64_t number) { return fmt::format("{}", number); };
+};
+
+std::string show_layout(std::int64_t value) { return to_string(static_cast<Layout>(value)); }
+std::string show_overflow(std::int64_t value) { return static_cast<Overflow>(value) == Overflow::kGrow ? "grow" : "drop"; }
+std::string show_dtype(std::int64_t value) { return value < 0 ? "not set" : to_string(static_cast<DataType>(value)); }
+
+std::int64_t fingerprint(const PlacementTable& table) {
+  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the table, row by row
+  for (const auto& experts : table.experts_of) {
+    hash = (hash ^ 0xffffffffU) * 0x100000001b3;
+    for (const std::int32_t expert : experts) hash = (hash ^ static_cast<std::uint32_t>(expert)) * 0x100000001b3;
+  }
+  return static_cast<std::int64_t>(hash);
+}
 
 std::vector<Field> fields_of(const Shape& shape) {
   std::vector<Field> fields{{"num_experts", shape.num_experts},
                             {"top_k", shape.top_k},
                             {"max_tokens", shape.max_tokens},
-                            {"layout", static_cast<std::int64_t>(shape.layout)},
+                            {"layout", static_cast<std::int64_t>(shape.layout), show_layout},
                             {"expert_alignment", shape.expert_alignment},
                             {"expert_capacity", shape.expert_capacity},
                             {"recv_capacity", shape.recv_capacity},
-                            {"overflow", static_cast<std::int64_t>(shape.overflow)},
+                            {"overflow", static_cast<std::int64_t>(shape.overflow), show_overflow},
                             {"max_local_experts", shape.max_local_experts},
                             {"the number of lanes", static_cast<std::int64_t>(shape.lanes.size())},
-                            {"combine.dtype", shape.combine ? static_cast<std::int64_t>(shape.combine->dtype) : -1},
+                            {"combine.dtype", shape.combine ? static_cast<std::int64_t>(shape.combine->dtype) : -1, show_dtype},
                             {"combine.num_elements", shape.combine ? shape.combine->num_elements : -1}};
   for (std::size_t lane = 0; lane < kMaxLanes; ++lane) {
     const Lane given = lane < shape.lanes.size() ? shape.lanes[lane] : Lane{DataType::kByte, 0};
-    fields.emplace_back(fmt::format("lanes[{}].dtype", lane), static_cast<std::int64_t>(given.dtype));
-    fields.emplace_back(fmt::format("lanes[{}].num_elements", lane), given.num_elements);
+    fields.push_back({fmt::format("lanes[{}].dtype", lane), static_cast<std::int64_t>(given.dtype), show_dtype});
+    fields.push_back({fmt::format("lanes[{}].num_elements", lane), given.num_elements});
   }
-  std::uint64_t placement = 0xcbf29ce484222325;  // FNV-1a over the table, row by row
-  for (const auto& experts : shape.placement.experts_of) {
-    placement = (placement ^ 0xffffffffU) * 0x100000001b3;
-    for (const std::int32_t expert : experts) placement = (placement ^ static_cast<std::uint32_t>(expert)) * 0x100000001b3;
-  }
-  fields.emplace_back("placement (fingerprint)", static_cast<std::int64_t>(placement));
+  fields.push_back({"placement (fingerprint)", fingerprint(shape.placement),
+                    [](std::int64_t hash) { return fmt::format("{:016x}", static_cast<std::uint64_t>(hash)); }});
   return fields;
 }
 
@@ -55,28 +72,37 @@ void compare_shapes(Exchange& exchange, const Shape& shape, std::chrono::millise
   }
   const std::vector<Field> mine = fields_of(shape);
   std::vector<std::int64_t> values{complaint.has_value() ? 1 : 0};
-  for (const Field& field : mine) values.push_back(field.second);
+  for (const Field& field : mine) values.push_back(field.value);
 
-  const auto gathered = exchange.all_gather(std::as_bytes(std::span(values)), timeout);
+  const auto gathered = gather_call(exchange, GroupCall::kPlan, std::as_bytes(std::span(values)), timeout);
   if (complaint.has_value()) throw Error(*complaint);
 
   std::string differences;
-  for (std::size_t rank = 0; rank < gathered.size(); ++rank) {
+  int num_differences = 0;
+  int culprit = -1;
+  const auto report = [&](int rank, const std::string& difference) {
+    if (culprit < 0) culprit = rank;
+    if (++num_differences <= kMaxDifferencesShown) differences += "; " + difference;
+  };
+  for (int rank = 0; rank < exchange.num_ranks(); ++rank) {
     std::vector<std::int64_t> theirs(values.size(), -1);
     std::memcpy(theirs.data(), gathered[rank].data(), std::min(gathered[rank].size(), values.size() * sizeof(std::int64_t)));
     if (theirs[0] != 0) {
-      differences += fmt::format("; rank {} found its own shape invalid", rank);
+      report(rank, fmt::format("rank {} found its own shape invalid", rank));
       continue;
     }
     for (std::size_t i = 0; i < mine.size(); ++i) {
       if (theirs[i + 1] == values[i + 1]) continue;
-      differences += fmt::format("; {} is {} on rank {} and {} on rank {}", mine[i].first, values[i + 1], exchange.rank(),
-                                 theirs[i + 1], rank);
+      report(rank, fmt::format("{} is {} on rank {} and {} on rank {}", mine[i].name, mine[i].show(mine[i].value),
+                               exchange.rank(), mine[i].show(theirs[i + 1]), rank));
     }
   }
-  if (!differences.empty()) {
-    fail(ErrorCode::kDisagreement, "the ranks describe different plans{}", differences);
+  if (num_differences == 0) return;
+  if (num_differences > kMaxDifferencesShown) {
+    differences += fmt::format("; and {} more differences", num_differences - kMaxDifferencesShown);
   }
+  throw Error(Failure{ErrorCode::kDisagreement, Phase::kNone, culprit, exchange.rank()},
+              "the ranks describe different plans" + differences);
 }
 
 }  // namespace tokenyard

@@ -8,6 +8,7 @@
 #include "base/fail.hpp"
 #include "engine/plan_impl.hpp"
 #include "group/compare_shapes.hpp"
+#include "group/gather_call.hpp"
 #include "group/group_impl.hpp"
 #include "group/topology.hpp"
 #include "group/window_impl.hpp"
@@ -34,23 +35,23 @@ Group Group::create(std::shared_ptr<Exchange> exchange, const GroupOptions& opti
 
 int Group::rank() const noexcept { return impl_->peers_->rank(); }
 int Group::num_ranks() const noexcept { return impl_->peers_->num_ranks(); }
-int Group::domain_of(int rank) const noexcept { return impl_->domain_of_[rank]; }
+int Group::domain_of(int rank) const noexcept { return rank >= 0 && rank < num_ranks() ? impl_->domain_of_[rank] : -1; }
 std::chrono::milliseconds Group::timeout() const noexcept { return impl_->options_.timeout; }
 
-int Group::num_domains() const noexcept {
-  return *std::max_element(impl_->domain_of_.begin(), impl_->domain_of_.end()) + 1;
-}
+int Group::num_domains() const noexcept { return *std::max_element(impl_->domain_of_.begin(), impl_->domain_of_.end()) + 1; }
 
 Window Group::window(std::size_t num_bytes) const {
   impl_->peers_->check();
   const std::uint64_t mine = num_bytes;
-  const auto gathered = impl_->exchange_->all_gather(std::as_bytes(std::span(&mine, 1)), impl_->options_.timeout);
+  const auto gathered =
+      gather_call(*impl_->exchange_, GroupCall::kWindow, std::as_bytes(std::span(&mine, 1)), impl_->options_.timeout);
   for (std::size_t rank = 0; rank < gathered.size(); ++rank) {
     std::uint64_t theirs = 0;
     std::memcpy(&theirs, gathered[rank].data(), std::min(gathered[rank].size(), sizeof(theirs)));
     if (theirs != mine) {
-      fail(ErrorCode::kDisagreement, "a window is {} bytes on rank {} and {} on rank {}: all ranks must ask for the same size", mine,
-           this->rank(), theirs, rank);
+      throw Error(Failure{ErrorCode::kDisagreement, Phase::kNone, static_cast<int>(rank), this->rank()},
+                  fmt::format("a window is {} bytes on rank {} and {} on rank {}: all ranks must ask for the same size", mine,
+                              this->rank(), theirs, rank));
     }
   }
   const std::uint64_t tag = (std::uint64_t{1} << 63) | ++impl_->num_windows_;
@@ -62,10 +63,11 @@ Plan Group::plan(const Shape& shape) const {
   impl_->peers_->check();
   compare_shapes(*impl_->exchange_, shape, impl_->options_.timeout);
   if (num_domains() > 1) {
-    fail(ErrorCode::kUnsupported,
-         "the group spans {} domains, and this version has no network between domains: ranks must be threads of one process, or "
-         "processes of one host and one user that can map each other's memory, without different GroupOptions::domain",
-         num_domains());
+    fail(
+        ErrorCode::kUnsupported,
+        "the group spans {} domains, and this version has no network between domains: ranks must be threads of one process, or "
+        "processes of one host and one user that can map each other's memory, without different GroupOptions::domain",
+        num_domains());
   }
   auto plan = std::make_shared<Plan::Impl>(impl_->peers_, shape, impl_->token_, impl_->num_plans_++);
   std::erase_if(impl_->plans_, [](const auto& known) { return known.expired(); });
@@ -73,18 +75,19 @@ Plan Group::plan(const Shape& shape) const {
   return Plan(std::move(plan));
 }
 
-void Group::barrier() const { impl_->exchange_->barrier(impl_->options_.timeout); }
+void Group::barrier() const { gather_call(*impl_->exchange_, GroupCall::kBarrier, {}, impl_->options_.timeout); }
 
 std::optional<Failure> Group::status() const noexcept { return impl_->peers_->failure(); }
 
 void Group::recover() const {
-  // Between the barriers no rank is in a call of any plan, so words may be rewritten.
-  barrier();
+  // Between the two no rank is in a call of any plan, so words may be rewritten.
+  const auto meet = [this] { gather_call(*impl_->exchange_, GroupCall::kRecover, {}, impl_->options_.timeout); };
+  meet();
   impl_->peers_->forget_failure();
   for (const auto& known : impl_->plans_) {
     if (const auto plan = known.lock()) plan->reset();
   }
-  barrier();
+  meet();
 }
 
 }  // namespace tokenyard

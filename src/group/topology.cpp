@@ -3,12 +3,14 @@
 #include <sched.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <mutex>
 #include <string>
 
 #include "base/fail.hpp"
@@ -30,9 +32,9 @@ struct Introduction {
   std::uint32_t wire_version;
   std::int32_t domain;  // GroupOptions::domain, or -1
   std::uint64_t group_token;
-  std::uint64_t process;     // random, one per process
-  std::uint64_t host;        // equal for ranks that can reach each other's sockets: same boot, same network namespace, same user
-  std::uint64_t boot;        // equal for ranks of one machine
+  std::uint64_t process;  // random, one per process
+  std::uint64_t host;     // equal for ranks that can reach each other's sockets: same boot, same network namespace, same user
+  std::uint64_t boot;     // equal for ranks of one machine
   std::array<char, 64> socket_name;
   cpu_set_t cores;  // that this rank may run on
 };
@@ -43,16 +45,26 @@ std::uint64_t hash_text(const std::string& text) {
   return hash;
 }
 
+// A random number that a forked child does not share with its parent and siblings.
+std::uint64_t process_number() {
+  static std::mutex mutex;
+  static pid_t owner = 0;
+  static std::uint64_t number = 0;
+  const std::lock_guard lock(mutex);
+  if (owner != getpid()) number = random_word();
+  owner = getpid();
+  return number;
+}
+
 Introduction introduce(const GroupOptions& options, const std::string& socket_name) {
-  static const std::uint64_t process = random_word();
   Introduction mine{};
   mine.wire_version = kWireVersion;
   mine.domain = options.domain.value_or(-1);
   mine.group_token = random_word();
-  mine.process = process;
+  mine.process = process_number();
   std::string boot_id;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_id;
-  struct stat network {};
+  struct stat network{};
   stat("/proc/self/ns/net", &network);
   mine.boot = hash_text(boot_id);
   mine.host = hash_text(fmt::format("{} {} {}", boot_id, network.st_ino, geteuid()));
@@ -131,12 +143,17 @@ std::vector<FileDescriptor> connect_all(Exchange& exchange, const FileDescriptor
     connected[peer] = std::byte{send_handle(sockets[peer].get(), hello, -1) == SocketResult::kDone};
   }
   const auto by_rank = exchange.all_gather(connected, timeout);
-  int num_expected = 0;
-  for (int peer = rank + 1; peer < num_ranks; ++peer) num_expected += by_rank[peer][rank] == std::byte{1} ? 1 : 0;
-  while (num_expected > 0) {
+  const auto first_missing = [&] {
+    int peer = rank + 1;
+    while (peer < num_ranks && (by_rank[peer][rank] == std::byte{0} || sockets[peer])) ++peer;
+    return peer;
+  };
+  while (first_missing() < num_ranks) {
     FileDescriptor socket = accept_unix(listener.get(), deadline);
     if (!socket) {
-      fail(ErrorCode::kTimeout, "rank {}: {} ranks of this host did not connect within {} ms", rank, num_expected, timeout.count());
+      throw Error(Failure{ErrorCode::kTimeout, Phase::kMapping, first_missing(), rank},
+                  fmt::format("rank {}: the socket of rank {} of this host did not arrive within {} ms", rank, first_missing(),
+                              timeout.count()));
     }
     HandleMessage hello;
     FileDescriptor unused;
@@ -146,7 +163,6 @@ std::vector<FileDescriptor> connect_all(Exchange& exchange, const FileDescriptor
                          !sockets[hello.tag];
     if (!is_peer) continue;
     sockets[hello.tag] = std::move(socket);
-    --num_expected;
   }
   return sockets;
 }
@@ -161,14 +177,15 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
   const std::vector<Introduction> all = gather(exchange, introduce(options, socket_name), options.timeout);
   for (int peer = 0; peer < num_ranks; ++peer) {
     if (all[peer].wire_version != kWireVersion) {
-      fail(ErrorCode::kDisagreement, "rank {} speaks version {} of the wire format, this rank version {}: install one release", peer,
-           all[peer].wire_version, kWireVersion);
+      fail(ErrorCode::kDisagreement, "rank {} speaks version {} of the wire format, this rank version {}: install one release",
+           peer, all[peer].wire_version, kWireVersion);
     }
   }
 
   // If all ranks that may share memory are threads of one process, pointers do; otherwise descriptors pass through sockets.
   const bool all_threads = std::all_of(all.begin(), all.end(), [&](const Introduction& a) {
-    return std::all_of(all.begin(), all.end(), [&](const Introduction& b) { return !may_share(a, b) || a.process == b.process; });
+    return std::all_of(all.begin(), all.end(),
+                       [&](const Introduction& b) { return !may_share(a, b) || a.process == b.process; });
   });
   std::vector<FileDescriptor> sockets(num_ranks);
   if (!all_threads) sockets = connect_all(exchange, listener, all, options.timeout);
@@ -196,9 +213,9 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     const bool lost = may_share(all[rank], all[peer]) && topology.domain_of[peer] != topology.domain_of[rank];
     if (lost) log(LogLevel::kWarning, fmt::format("rank {} cannot map the memory of rank {} of its host", rank, peer));
   }
-  log(LogLevel::kDebug, fmt::format("rank {} of {}: domain of {} ranks, {}, {}", rank, num_ranks, members.size(),
-                                    all_threads ? "threads" : "processes",
-                                    topology.wait_style == WaitStyle::kSpin ? "spinning" : "yielding"));
+  log(LogLevel::kDebug,
+      fmt::format("rank {} of {}: domain of {} ranks, {}, {}", rank, num_ranks, members.size(),
+                  all_threads ? "threads" : "processes", topology.wait_style == WaitStyle::kSpin ? "spinning" : "yielding"));
   topology.channel = all_threads ? make_thread_channel(topology.group_token, rank, std::move(members))
                                  : make_socket_channel(rank, std::move(members), std::move(sockets));
   return topology;
