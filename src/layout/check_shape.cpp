@@ -1,15 +1,28 @@
+#include <algorithm>
+#include <string>
+
 #include "base/fail.hpp"
 #include "layout/plan_layout.hpp"
 
 namespace tokenyard {
 namespace {
 
-constexpr std::int64_t kMaxRows = (std::int64_t{1} << 31) - 1;  // row numbers travel as 32-bit integers
+constexpr std::int64_t kMaxRows = (std::int64_t{1} << 31) - 1;  // row numbers and counts travel as 32-bit integers
+constexpr std::int64_t kMaxRowBytes = std::int64_t{1} << 28;    // with kMaxRows, keeps all offsets below 2^63
+constexpr long double kMaxExpandedBytes = std::int64_t{1} << 62;
+
+// `name` is "lane 1" or "combine".
+void check_row(const std::string& name, const Lane& lane) {
+  const auto element_bytes = static_cast<std::int64_t>(size_of(lane.dtype));
+  if (element_bytes == 0) fail_argument("{} has elements of type {}, which is none", name, static_cast<int>(lane.dtype));
+  if (lane.num_elements < 1 || lane.num_elements > kMaxRowBytes / element_bytes) {
+    fail_argument("{} has {} {} elements per row: give from 1 to {} (rows of at most {} bytes)", name, lane.num_elements,
+                  to_string(lane.dtype), kMaxRowBytes / element_bytes, kMaxRowBytes);
+  }
+}
 
 void check_lane(const Lane& lane, std::size_t lane_idx) {
-  if (lane.num_elements <= 0) {
-    fail_argument("lane {} has {} elements per row: give at least 1", lane_idx, lane.num_elements);
-  }
+  check_row(fmt::format("lane {}", lane_idx), lane);
   if (lane_idx == 0 && lane.row_bytes() % 16 != 0) {
     fail_argument("lane 0 has rows of {} bytes ({} x {}), which is not a multiple of 16: pad the hidden size", lane.row_bytes(),
                   lane.num_elements, to_string(lane.dtype));
@@ -20,9 +33,10 @@ void check_combine(const Lane& lane) {
   if (!is_summable(lane.dtype)) {
     fail_argument("combine sums float16, bfloat16, float32 or float64 rows, not {}", to_string(lane.dtype));
   }
-  if (lane.num_elements <= 0 || lane.row_bytes() % 16 != 0) {
-    fail_argument("combine has rows of {} bytes ({} x {}): give a positive multiple of 16", lane.row_bytes(), lane.num_elements,
-                  to_string(lane.dtype));
+  check_row("combine", lane);
+  if (lane.row_bytes() % 16 != 0) {
+    fail_argument("combine has rows of {} bytes ({} x {}), which is not a multiple of 16: pad the hidden size",
+                  lane.row_bytes(), lane.num_elements, to_string(lane.dtype));
   }
 }
 
@@ -44,16 +58,36 @@ void check_shape(const Shape& shape, int num_ranks) {
   check_range("the number of ranks", num_ranks, 1, kMaxRanks);
   check_range("num_experts", shape.num_experts, 1, kMaxExperts);
   check_range("top_k", shape.top_k, 1, kMaxTopK);
-  check_range("max_tokens (per rank; ranks * max_tokens must stay below 2^31)", shape.max_tokens, 1, kMaxRows / num_ranks);
+  check_range("max_tokens (per rank; times the ranks, and times top_k, it must stay below 2^31)", shape.max_tokens, 1,
+              kMaxRows / std::max(num_ranks, shape.top_k));
   check_range("the number of lanes", static_cast<std::int64_t>(shape.lanes.size()), 1, kMaxLanes);
   check_range("recv_capacity", shape.recv_capacity, 0, num_ranks * shape.max_tokens);
   check_range("max_local_experts", shape.max_local_experts, 0, kMaxExperts);
   for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) check_lane(shape.lanes[lane_idx], lane_idx);
   if (shape.combine.has_value()) check_combine(*shape.combine);
+  check_range("layout (an enumerator's number)", static_cast<std::int64_t>(shape.layout), 0,
+              static_cast<std::int64_t>(Layout::kExpertPadded));
+  check_range("overflow (an enumerator's number)", static_cast<std::int64_t>(shape.overflow), 0,
+              static_cast<std::int64_t>(Overflow::kDrop));
   if (shape.layout == Layout::kExpertContiguous) check_range("expert_alignment", shape.expert_alignment, 1, 1 << 16);
   if (shape.layout == Layout::kExpertPadded) {
     check_range("expert_capacity (rows per expert, needed by the expert-padded layout)", shape.expert_capacity, 1,
                 num_ranks * shape.max_tokens * shape.top_k);
+  }
+}
+
+void check_expanded_bytes(const Shape& shape, const PlanDimensions& dimensions) {
+  long double num_rows = 0;
+  if (shape.layout == Layout::kExpertPadded)
+    num_rows = static_cast<long double>(shape.expert_capacity) * dimensions.max_local_experts;
+  if (shape.layout == Layout::kExpertContiguous) {
+    num_rows = static_cast<long double>(dimensions.worst_recv_rows) * shape.top_k +
+               static_cast<long double>(shape.expert_alignment) * dimensions.max_local_experts;
+  }
+  for (const Lane& lane : shape.lanes) {
+    if (num_rows * static_cast<long double>(lane.row_bytes()) <= kMaxExpandedBytes) continue;
+    fail_argument("the {} layout could need {:.0f} rows of {} bytes: lower expert_capacity, max_tokens or the hidden size",
+                  to_string(shape.layout), num_rows, lane.row_bytes());
   }
 }
 

@@ -107,8 +107,8 @@ CombineLayout combine_layout(const Shape& shape, const PlanDimensions& dimension
   const auto max_tokens = static_cast<std::size_t>(dimensions.max_tokens);
   CombineLayout layout{};
   layout.weights = table.add("returned weights", max_tokens * static_cast<std::size_t>(dimensions.top_k) * sizeof(float), true);
-  layout.rows = table.add("returned rows",
-                          max_tokens * static_cast<std::size_t>(dimensions.max_fan_out) * combine_lane(shape).row_bytes(), false);
+  layout.rows = table.add(
+      "returned rows", max_tokens * static_cast<std::size_t>(dimensions.max_fan_out) * combine_lane(shape).row_bytes(), false);
   layout.num_bytes = table.num_bytes();
   return layout;
 }
@@ -117,6 +117,7 @@ PlanSizes plan_sizes(const Shape& shape, int num_ranks) {
   check_shape(shape, num_ranks);
   const Placement placement(shape.placement, shape.num_experts, num_ranks);
   const PlanDimensions dimensions = plan_dimensions(shape, num_ranks, placement);
+  check_expanded_bytes(shape, dimensions);
   PlanSizes sizes;
   sizes.recv_capacity = dimensions.first_recv_capacity;
   sizes.worst_recv_rows = dimensions.worst_recv_rows;

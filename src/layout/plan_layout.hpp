@@ -27,6 +27,9 @@ struct PlanDimensions {
 };
 PlanDimensions plan_dimensions(const Shape& shape, int num_ranks, const Placement& placement);
 
+// Throws Error(kInvalidArgument) if the rows of an expert layout could not be addressed.
+void check_expanded_bytes(const Shape& shape, const PlanDimensions& dimensions);
+
 // Whether combine can add rows of this type.
 bool is_summable(DataType dtype);
 
@@ -36,9 +39,10 @@ Lane combine_lane(const Shape& shape);
 // The control window: one per plan.
 struct ControlLayout {
   std::array<std::array<std::size_t, kNumSlots>, kNumTracks> lines;  // PeerLine [num_ranks], by writer
-  std::array<std::size_t, kNumSlots> rank_counts;    // i32 [num_ranks, num_ranks]: row i, written by rank i, says how many rows
-                                                     // it sends to each rank
-  std::array<std::size_t, kNumSlots> expert_counts;  // i32 [num_ranks, max_local_experts]: rows of rank i for this rank's experts
+  std::array<std::size_t, kNumSlots> rank_counts;  // i32 [num_ranks, num_ranks]: row i, written by rank i, says how many rows
+                                                   // it sends to each rank
+  std::array<std::size_t, kNumSlots>
+      expert_counts;  // i32 [num_ranks, max_local_experts]: rows of rank i for this rank's experts
   std::size_t num_bytes;
 };
 

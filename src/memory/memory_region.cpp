@@ -14,13 +14,15 @@ namespace {
 // A mapping must not be empty, and an empty region is a valid one.
 std::size_t mapped_bytes(std::size_t num_bytes) { return std::max<std::size_t>(num_bytes, 1); }
 
+[[noreturn]] void fail_for_want_of_memory(std::size_t num_bytes) {
+  fail(ErrorCode::kSystem,
+       "cannot map {} bytes of memory: the address space or a limit (ulimit -v, cgroup, vm.overcommit_memory=2) is too small",
+       num_bytes);
+}
+
 std::byte* map_pages(std::size_t num_bytes, int flags, int fd) {
   void* pages = mmap(nullptr, mapped_bytes(num_bytes), PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
-  if (pages == MAP_FAILED) {
-    fail(ErrorCode::kSystem,
-         "cannot map {} bytes of memory: the address space or a limit (ulimit -v, cgroup, vm.overcommit_memory=2) is too small",
-         num_bytes);
-  }
+  if (pages == MAP_FAILED) fail_for_want_of_memory(num_bytes);
   return static_cast<std::byte*>(pages);
 }
 
@@ -36,7 +38,7 @@ std::shared_ptr<MemoryRegion> MemoryRegion::anonymous(std::size_t num_bytes) {
 std::shared_ptr<MemoryRegion> MemoryRegion::shareable(std::size_t num_bytes) {
   FileDescriptor fd(memfd_create("tokenyard", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) fail_system("memfd_create");
-  if (ftruncate(fd.get(), static_cast<off_t>(mapped_bytes(num_bytes))) != 0) fail_system("ftruncate of a memfd");
+  if (ftruncate(fd.get(), static_cast<off_t>(mapped_bytes(num_bytes))) != 0) fail_for_want_of_memory(num_bytes);
   if (fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) fail_system("sealing a memfd");
   std::byte* data = map_pages(num_bytes, MAP_SHARED, fd.get());
   return std::shared_ptr<MemoryRegion>(new MemoryRegion(std::move(fd), data, num_bytes));
@@ -47,7 +49,7 @@ std::shared_ptr<MemoryRegion> MemoryRegion::map(FileDescriptor fd, std::size_t n
   if (seals < 0 || (seals & kSeals) != kSeals) {
     fail(ErrorCode::kDisagreement, "a peer passed memory that is not sealed: it does not run this version of the library");
   }
-  struct stat status {};
+  struct stat status{};
   if (fstat(fd.get(), &status) != 0) fail_system("fstat of a memfd");
   if (static_cast<std::size_t>(status.st_size) != mapped_bytes(num_bytes)) {
     fail(ErrorCode::kDisagreement, "a peer passed {} bytes of memory where {} were expected", status.st_size, num_bytes);
