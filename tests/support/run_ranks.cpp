@@ -1,43 +1,29 @@
 #include "tests/support/run_ranks.hpp"
 
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <stdexcept>
 #include <thread>
 
+#include "tests/support/exchange_ranks.hpp"
+
 namespace tokenyard::test {
 namespace {
 
-// A listening loopback socket on a port that the system chooses.
-int listen_on_any_port(std::uint16_t* port) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t num_bytes = sizeof(address);
-  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 || listen(fd, SOMAXCONN) != 0 ||
-      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &num_bytes) != 0) {
-    throw std::runtime_error("cannot listen on loopback");
-  }
-  *port = ntohs(address.sin_port);
-  return fd;
-}
-
-[[noreturn]] void run_child(const TcpRendezvous& rendezvous, const std::function<void(std::shared_ptr<Exchange>)>& body) {
+[[noreturn]] void run_child(int rank, const std::function<void(int)>& body) {
   int exit_code = 0;
   try {
-    body(make_tcp_exchange(rendezvous));
+    body(rank);
     if (::testing::Test::HasFailure()) exit_code = 1;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "rank %d: %s\n", rendezvous.rank, error.what());
+    std::fprintf(stderr, "rank %d: %s\n", rank, error.what());
     exit_code = 1;
   }
   std::fflush(nullptr);
@@ -65,37 +51,51 @@ void run_thread_ranks(int num_ranks, const std::function<void(std::shared_ptr<Ex
   }
 }
 
-std::vector<ProcessResult> run_process_ranks(int num_ranks, const std::function<void(std::shared_ptr<Exchange>)>& body,
-                                             std::chrono::milliseconds limit) {
-  TcpRendezvous rendezvous;
-  rendezvous.num_ranks = num_ranks;
-  const int listening_fd = listen_on_any_port(&rendezvous.port);
+RankProcesses::RankProcesses(int num_ranks, const std::function<void(int)>& body) {
   std::fflush(nullptr);
-  std::vector<pid_t> children(num_ranks);
   for (int rank = 0; rank < num_ranks; ++rank) {
-    rendezvous.rank = rendezvous.local_rank = rank;
-    rendezvous.listen_fd = rank == 0 ? listening_fd : -1;
-    children[rank] = fork();
-    if (children[rank] < 0) throw std::runtime_error("fork failed");
-    if (children[rank] == 0) {
-      if (rank != 0) close(listening_fd);
-      run_child(rendezvous, body);
-    }
+    const pid_t child = fork();
+    if (child == 0) run_child(rank, body);
+    if (child < 0) throw std::runtime_error("fork failed");
+    children_.push_back(child);
   }
-  close(listening_fd);
+}
 
-  std::vector<ProcessResult> results(num_ranks);
+RankProcesses::~RankProcesses() {
+  const bool all_reaped = std::all_of(children_.begin(), children_.end(), [](pid_t child) { return child < 0; });
+  if (!all_reaped) wait(std::chrono::milliseconds(0));
+}
+
+void RankProcesses::send_signal(int rank, int signal_number) {
+  if (children_[rank] > 0) kill(children_[rank], signal_number);
+}
+
+std::vector<ProcessResult> RankProcesses::wait(std::chrono::milliseconds limit) {
+  std::vector<ProcessResult> results(children_.size());
   const auto end = std::chrono::steady_clock::now() + limit;
-  for (int rank = 0; rank < num_ranks; ++rank) {
+  for (std::size_t rank = 0; rank < children_.size(); ++rank) {
+    if (children_[rank] < 0) continue;
     int status = 0;
-    while (waitpid(children[rank], &status, WNOHANG) == 0) {
-      if (std::chrono::steady_clock::now() > end) kill(children[rank], SIGKILL);
+    while (waitpid(children_[rank], &status, WNOHANG) == 0) {
+      if (std::chrono::steady_clock::now() > end) kill(children_[rank], SIGKILL);
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
+    children_[rank] = -1;
     if (WIFEXITED(status)) results[rank].exit_code = WEXITSTATUS(status);
     if (WIFSIGNALED(status)) results[rank].signal = WTERMSIG(status);
   }
   return results;
+}
+
+std::vector<ProcessResult> run_process_ranks(int num_ranks, const std::function<void(std::shared_ptr<Exchange>)>& body,
+                                             std::chrono::milliseconds limit) {
+  const TestListener listener = listen_on_loopback();
+  RankProcesses processes(num_ranks, [&](int rank) {
+    if (rank != 0) close(listener.fd);
+    body(make_tcp_exchange(rendezvous_at(listener, rank, num_ranks)));
+  });
+  close(listener.fd);
+  return processes.wait(limit);
 }
 
 }  // namespace tokenyard::test
