@@ -24,11 +24,6 @@ std::string report(const Case& random_case, const Findings& findings) {
   return findings.text() + describe(random_case);
 }
 
-std::uint64_t number_in_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr || *text == '\0' ? otherwise : std::strtoull(text, nullptr, 0);
-}
-
 }  // namespace
 
 std::string run_with_threads(const Case& random_case) {
@@ -59,12 +54,16 @@ std::string run_in_group(const Case& random_case, const Group& group) {
   return report(random_case, findings);
 }
 
-std::uint64_t seed_of_tests() { return number_in_environment("TOKENYARD_TEST_SEED", 20'250'101); }
+std::int64_t number_in_environment(const char* name, std::int64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr || *text == '\0' ? otherwise : std::strtoll(text, nullptr, 0);
+}
 
-int num_shapes_of(int num_shapes) {
-  constexpr int kAllShapes = 2000;
-  const auto wanted = static_cast<std::int64_t>(number_in_environment("TOKENYARD_TEST_SHAPES", kAllShapes));
-  return static_cast<int>((num_shapes * wanted + kAllShapes - 1) / kAllShapes);
+std::uint64_t seed_of_tests() { return static_cast<std::uint64_t>(number_in_environment("TOKENYARD_TEST_SEED", 20'250'101)); }
+
+int num_shapes_to_run(int num_shapes) {
+  const std::int64_t num_wanted = number_in_environment("TOKENYARD_TEST_SHAPES", kNumShapes);
+  return static_cast<int>((num_shapes * num_wanted + kNumShapes - 1) / kNumShapes);
 }
 
 }  // namespace tokenyard::test

@@ -16,10 +16,15 @@ std::string run_with_threads(const Case& random_case);
 // This rank's part of the case in a group of processes.
 std::string run_in_group(const Case& random_case, const Group& group);
 
-// TOKENYARD_TEST_SEED, or the one that is always used.
+// TOKENYARD_TEST_SEED, or the seed that is used otherwise.
 std::uint64_t seed_of_tests();
 
-// How many of `num_shapes` (out of 2,000 in all) to run: TOKENYARD_TEST_SHAPES asks for fewer or more than 2,000.
-int num_shapes_of(int num_shapes);
+// The number in an environment variable, or `otherwise` where it is unset or empty.
+std::int64_t number_in_environment(const char* name, std::int64_t otherwise);
+
+// How many of `num_shapes` random shapes to run. All suites together have kNumShapes; TOKENYARD_TEST_SHAPES asks for another
+// number in all, of which each suite takes its share.
+inline constexpr int kNumShapes = 2000;
+int num_shapes_to_run(int num_shapes);
 
 }  // namespace tokenyard::test

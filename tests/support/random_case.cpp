@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "tests/support/random_contents.hpp"
 
@@ -13,8 +14,9 @@ struct Budget {
   std::int64_t num_pairs;
   std::int64_t num_bytes;
 };
-constexpr Budget kUsualBudget{30'000, 1 << 20};
-constexpr Budget kLargeBudget{150'000, 8 << 20};
+constexpr Budget kUsualBudget{60'000, 4 << 20};
+constexpr Budget kLargeBudget{200'000, 16 << 20};
+constexpr Budget kSmallBudget{400, 32768};  // of cases with many calls
 
 constexpr std::int64_t kMaxRowBytes = 32768;
 constexpr std::int64_t kMaxPaddedRows = 60'000;  // of all ranks
@@ -31,10 +33,15 @@ bool can_combine(const Shape& shape) { return shape.combine.has_value() || is_su
 
 class CaseMaker {
  public:
-  CaseMaker(std::uint64_t seed, int index, std::optional<int> num_ranks)
-      : random_(seed_of(seed, index)), extreme_(index % 64), budget_(index % 32 == 1 ? kLargeBudget : kUsualBudget) {
+  CaseMaker(std::uint64_t seed, int index, const CaseOptions& options)
+      : random_(seed_of(seed, index)),
+        num_calls_(options.num_calls),
+        extreme_(num_calls_ > 0 ? kNoExtreme : index % 64),
+        budget_(num_calls_ > 0    ? kSmallBudget
+                : index % 32 == 1 ? kLargeBudget
+                                  : kUsualBudget) {
     case_.seed = seed_of(seed, index);
-    choose_num_ranks(num_ranks);
+    choose_num_ranks(options.num_ranks);
   }
 
   Case make() {
@@ -45,7 +52,7 @@ class CaseMaker {
     case_.shapes.push_back(shape_);
     if (random_.one_in(4)) add_second_shape();
     choose_steps();
-    case_.shake = random_.one_in(8);
+    case_.shake = num_calls_ > 0 || random_.one_in(8);
     case_.spin = case_.num_ranks <= 2 && random_.one_in(10);
     case_.drops_plans_first = random_.one_in(4);
     return std::move(case_);
@@ -68,11 +75,14 @@ class CaseMaker {
     shape_.layout = random_.pick({Layout::kCompact, Layout::kCompact, Layout::kExpertContiguous, Layout::kExpertPadded});
     shape_.overflow = random_.pick({Overflow::kGrow, Overflow::kGrow, Overflow::kDrop});
     shape_.num_experts = static_cast<int>(random_.any_magnitude(1, random_.one_in(6) ? num_ranks : 1024));
+    if (num_calls_ > 0) shape_.num_experts = static_cast<int>(random_.any_magnitude(1, 32));
     if (extreme_ == 7) shape_.num_experts = 1024;
     shape_.top_k = static_cast<int>(random_.any_magnitude(1, kMaxTopK));
+    if (num_calls_ > 0) shape_.top_k = static_cast<int>(random_.from(1, 4));
     if (extreme_ == 9) shape_.top_k = kMaxTopK;
 
     std::int64_t row_bytes = random_.one_in(3) ? random_.any_magnitude(1024, kMaxRowBytes) : random_.any_magnitude(16, 4096);
+    if (num_calls_ > 0) row_bytes = random_.any_magnitude(16, 256);
     if (extreme_ == 11) row_bytes = kMaxRowBytes;
     if (extreme_ == 13) row_bytes = 16;
     if (is_large()) {
@@ -118,7 +128,7 @@ class CaseMaker {
     const int num_used_ranks = random_.one_in(4) ? static_cast<int>(random_.from(1, case_.num_ranks)) : case_.num_ranks;
     const auto add = [&](int expert) {
       auto& experts = table.experts_of[random_.from(0, num_used_ranks - 1)];
-      experts.insert(experts.begin() + random_.from(0, static_cast<std::int64_t>(experts.size())), expert);
+      experts.insert(experts.begin() + random_.from(0, std::ssize(experts)), expert);
     };
     for (int expert = 0; expert < shape_.num_experts; ++expert) add(expert);
     const std::int64_t num_replicas = random_.one_in(4) ? 0 : random_.from(1, shape_.num_experts);
@@ -212,13 +222,14 @@ class CaseMaker {
     std::int64_t num_places = 1;  // local experts of all ranks
     for (const auto& table : case_.placements) {
       std::int64_t count = shape_.num_experts;
-      for (const auto& experts : table.experts_of) count += static_cast<std::int64_t>(experts.size());
+      for (const auto& experts : table.experts_of) count += std::ssize(experts);
       num_places = std::max(num_places, count);
     }
     std::int64_t row_bytes = 0;
     for (const Lane& lane : shape_.lanes) row_bytes += static_cast<std::int64_t>(lane.row_bytes());
     if (shape_.layout == Layout::kExpertContiguous) {
       shape_.expert_alignment = random_.pick({1, 2, 8, 16, 128, static_cast<int>(random_.from(1, 100))});
+      if (num_calls_ > 0) shape_.expert_alignment = random_.pick({1, 2, 4});
       const std::int64_t most = std::max<std::int64_t>(2 * budget_.num_bytes / (num_places * row_bytes), 1);
       shape_.expert_alignment = static_cast<int>(std::min<std::int64_t>(shape_.expert_alignment, most));
     } else {
@@ -254,7 +265,7 @@ class CaseMaker {
     std::array<int, kNumSlots> live{-1, -1};  // results that may be live there
   };
 
-  int any_plan() { return static_cast<int>(random_.from(0, static_cast<std::int64_t>(case_.shapes.size()) - 1)); }
+  int any_plan() { return static_cast<int>(random_.from(0, std::ssize(case_.shapes) - 1)); }
 
   void add_release(int plan, int slot) {
     int& live = plans_[plan].live[slot];
@@ -287,14 +298,13 @@ class CaseMaker {
     step.call = Call::kDispatch;
     step.plan = any_plan();
     step.seed = random_.next();
-    step.token_set = static_cast<int>(random_.from(0, static_cast<std::int64_t>(case_.token_sets.size()) - 1));
-    // Now and then the same call once more.
-    for (const Step& earlier : case_.steps) {
-      if (earlier.call == Call::kDispatch && random_.one_in(4)) {
-        step.plan = earlier.plan;
-        step.seed = earlier.seed;
-        step.token_set = earlier.token_set;
-      }
+    step.token_set = static_cast<int>(random_.from(0, std::ssize(case_.token_sets) - 1));
+    // Now and then an earlier call once more.
+    const Step* earlier = case_.steps.empty() ? nullptr : &case_.steps[random_.from(0, std::ssize(case_.steps) - 1)];
+    if (earlier != nullptr && earlier->call == Call::kDispatch) {
+      step.plan = earlier->plan;
+      step.seed = earlier->seed;
+      step.token_set = earlier->token_set;
     }
     add_dispatch(step);
   }
@@ -330,7 +340,7 @@ class CaseMaker {
     Step step;
     step.call = Call::kPlace;
     step.plan = any_plan();
-    step.placement = static_cast<int>(random_.from(0, static_cast<std::int64_t>(case_.placements.size()) - 1));
+    step.placement = static_cast<int>(random_.from(0, std::ssize(case_.placements) - 1));
     plans_[step.plan].placement = step.placement;
     case_.steps.push_back(step);
   }
@@ -338,8 +348,8 @@ class CaseMaker {
   void choose_steps() {
     plans_.resize(case_.shapes.size());
     add_dispatch_of_tokens();
-    const std::int64_t num_steps = random_.from(2, case_.num_ranks > 8 || is_large() ? 5 : 9);
-    while (static_cast<std::int64_t>(case_.steps.size()) < num_steps) {
+    const std::int64_t num_steps = num_calls_ > 0 ? num_calls_ : random_.from(2, case_.num_ranks > 8 || is_large() ? 5 : 9);
+    while (std::ssize(case_.steps) < num_steps) {
       const std::int64_t choice = random_.from(0, 11);
       if (choice < 2) {
         add_dispatch_of_tokens();
@@ -355,7 +365,10 @@ class CaseMaker {
     }
   }
 
+  static constexpr int kNoExtreme = 15;
+
   RandomBits random_;
+  int num_calls_;
   int extreme_;
   Budget budget_;
   Case case_;
@@ -366,8 +379,8 @@ class CaseMaker {
 
 }  // namespace
 
-Case make_random_case(std::uint64_t seed, int index, std::optional<int> num_ranks) {
-  return CaseMaker(seed, index, num_ranks).make();
+Case make_random_case(std::uint64_t seed, int index, const CaseOptions& options) {
+  return CaseMaker(seed, index, options).make();
 }
 
 }  // namespace tokenyard::test

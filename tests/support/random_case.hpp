@@ -49,9 +49,14 @@ struct Case {
   bool drops_plans_first = false;  // lets go of the plans before the results
 };
 
-// `index` decides which extremes the case has to reach: among any 64 consecutive ones all of them turn up. num_ranks: that
-// many, instead of any number.
-Case make_random_case(std::uint64_t seed, int index, std::optional<int> num_ranks = std::nullopt);
+struct CaseOptions {
+  std::optional<int> num_ranks;  // unset: any number
+  // 0: a few calls on tensors of any size. Otherwise about so many calls, on small tensors.
+  int num_calls = 0;
+};
+
+// `index` decides which extremes the case has to reach: among any 64 consecutive ones all of them turn up.
+Case make_random_case(std::uint64_t seed, int index, const CaseOptions& options = {});
 
 // All that one needs to know to understand a failure: shape, placement, tokens and calls.
 std::string describe(const Case& random_case);
