@@ -8,6 +8,7 @@
 #include "cli/bench_check.hpp"
 #include "cli/cache_sweep.hpp"
 #include "cli/progress.hpp"
+#include "cli/start_line.hpp"
 
 namespace tokenyard::cli {
 namespace {
@@ -39,6 +40,7 @@ class BenchRank {
   Plan plan_;
   const ExpectedRank& expected_;
   CacheSweep cache_sweep_;
+  StartLine start_line_;
   std::vector<Bytes> token_rows_;  // by lane: what this rank sends
   std::vector<Bytes> outputs_;     // by lane, where results go to the caller's memory
   Bytes expert_rows_;              // what combine sends back
@@ -54,7 +56,8 @@ BenchRank::BenchRank(const BenchSetup& setup, const Group& group)
       group_(group),
       plan_(group.plan(setup.shape)),
       expected_(setup.expected[static_cast<std::size_t>(group.rank())]),
-      cache_sweep_(setup.num_ranks) {
+      cache_sweep_(setup.num_ranks),
+      start_line_(group) {
   for (std::size_t lane_idx = 0; lane_idx < setup.shape.lanes.size(); ++lane_idx) {
     const std::size_t num_row_bytes = setup.shape.lanes[lane_idx].row_bytes();
     Bytes& rows = token_rows_.emplace_back(static_cast<std::size_t>(setup.options.num_tokens) * num_row_bytes);
@@ -154,7 +157,7 @@ void BenchRank::run_memcpy() {
 template <class Operation>
 double BenchRank::time_cold(const Operation& operation) {
   cache_sweep_.sweep();
-  group_.barrier();
+  start_line_.wait_for_all();
   const auto start = std::chrono::steady_clock::now();
   operation();
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();

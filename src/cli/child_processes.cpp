@@ -56,20 +56,18 @@ void ChildProcesses::start(const std::function<int()>& work) {
 std::vector<int> ChildProcesses::wait() {
   std::optional<int> stop_signal;
   std::optional<Clock::time_point> deadline;  // set once something went wrong
-  bool told_to_end = false;
   reap();
   while (any_running()) {
     const bool has_failed = std::any_of(children_.begin(), children_.end(),
                                         [](const Child& child) { return !child.running && child.exit_code != 0; });
     if (has_failed && !deadline) deadline = Clock::now() + grace_;
     if (deadline && Clock::now() >= *deadline) {
-      if (!told_to_end && !stop_signal) {
+      if (!told_to_end_) {
         fmt::print(stderr, "tokenyard: a rank failed {} ms ago and others still run: ending them\n", grace_.count());
         tell_all(SIGTERM);
       } else {
         tell_all(SIGKILL);
       }
-      told_to_end = true;
       deadline = Clock::now() + kTimeToEnd;
     }
     const auto interval = std::chrono::duration_cast<std::chrono::nanoseconds>(kLookInterval);
@@ -95,14 +93,15 @@ void ChildProcesses::reap() {
     if (!child.running || waitpid(child.process, &status, WNOHANG) != child.process) continue;
     child.running = false;
     child.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (WIFSIGNALED(status)) {
+    if (WIFSIGNALED(status) && !told_to_end_) {
       fmt::print(stderr, "tokenyard: rank {} (process {}) was killed by signal {} ({})\n", i, child.process, WTERMSIG(status),
                  sigdescr_np(WTERMSIG(status)));
     }
   }
 }
 
-void ChildProcesses::tell_all(int signal_number) const {
+void ChildProcesses::tell_all(int signal_number) {
+  told_to_end_ = true;
   for (const Child& child : children_) {
     if (child.running) kill(child.process, signal_number);
   }

@@ -37,12 +37,13 @@ class ChildProcesses {
   };
 
   void reap();
-  void tell_all(int signal_number) const;
+  void tell_all(int signal_number);
   bool any_running() const;
   void end_all();
 
   std::chrono::milliseconds grace_;
   std::vector<Child> children_;
+  bool told_to_end_ = false;  // by this process: their deaths are no news then
   sigset_t taken_signals_;
   sigset_t old_mask_;
 };

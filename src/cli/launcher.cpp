@@ -16,6 +16,9 @@
 namespace tokenyard::cli {
 namespace {
 
+// Beyond the ranks' own deadline, which may begin a moment after a peer has failed.
+constexpr std::chrono::milliseconds kMargin{2'000};
+
 int first_failure(const std::vector<int>& exit_codes) {
   const auto failed = std::find_if(exit_codes.begin(), exit_codes.end(), [](int code) { return code != 0; });
   return failed == exit_codes.end() ? 0 : *failed;
@@ -36,7 +39,7 @@ int launch_threads(const Launch& launch, const RankBody& body) {
 
 int launch_processes(const Launch& launch, const RankBody& body) {
   LoopbackListener listener = LoopbackListener::open(launch.num_ranks);
-  ChildProcesses children(launch.timeout);
+  ChildProcesses children(launch.timeout + kMargin);
   for (int rank = 0; rank < launch.num_ranks; ++rank) {
     children.start([&, rank] {
       return run_reporting(rank, [&] {
@@ -63,7 +66,7 @@ int run_reporting(int rank, const std::function<int()>& work) {
     return work();
   } catch (const std::exception& error) {
     // One write, so that the lines of several ranks do not mix.
-    const std::string line = fmt::format("tokenyard: rank {}: {}\n", rank, error.what());
+    const std::string line = fmt::format("tokenyard [rank {}]: {}\n", rank, error.what());
     std::fwrite(line.data(), 1, line.size(), stderr);
     return 1;
   }

@@ -1,8 +1,8 @@
 #include "cli/text.hpp"
 
+#include <array>
 #include <cerrno>
-#include <fstream>
-#include <iterator>
+#include <cstdio>
 #include <system_error>
 #include <unordered_map>
 
@@ -48,14 +48,17 @@ Text split_text(std::string_view text) {
 }
 
 std::string read_text_file(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
   std::string bytes;
-  if (file) bytes.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-  if (!file || file.bad()) {
-    const int number = errno;
-    fail(ErrorCode::kSystem, "cannot read \"{}\": {}", path, std::generic_category().message(number == 0 ? EIO : number));
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  bool has_failed = file == nullptr;
+  std::array<char, 65536> buffer;
+  while (!has_failed && std::feof(file) == 0) {
+    bytes.append(buffer.data(), std::fread(buffer.data(), 1, buffer.size(), file));
+    has_failed = std::ferror(file) != 0;
   }
+  const int number = errno;
+  if (file != nullptr) std::fclose(file);
+  if (has_failed) fail(ErrorCode::kSystem, "cannot read \"{}\": {}", path, std::generic_category().message(number));
   return bytes;
 }
 

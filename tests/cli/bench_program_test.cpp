@@ -1,0 +1,125 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/text.hpp"
+#include "tests/cli/program.hpp"
+
+namespace tokenyard::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Json = nlohmann::ordered_json;
+
+struct BenchRun {
+  ProgramResult program;
+  Json report;
+};
+
+BenchRun run_small_bench(const std::vector<std::string>& arguments) {
+  const std::string path = testing::TempDir() + "bench_program_test.json";
+  std::vector<std::string> all{"bench", "--tokens", "200", "--hidden", "256", "--experts", "16", "--top-k",
+                               "4",     "--iters",  "3",   "--warmup", "1",   "--json",    path};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  BenchRun run{.program = run_tokenyard(all), .report = {}};
+  if (run.program.exit_code == 0) run.report = Json::parse(read_text_file(path));
+  return run;
+}
+
+std::vector<std::string> operations_of(const Json& report) {
+  std::vector<std::string> operations;
+  for (const Json& result : report["results"]) operations.push_back(result["operation"]);
+  return operations;
+}
+
+void expect_no_wrong_rows(const BenchRun& run) {
+  ASSERT_EQ(run.program.exit_code, 0) << run.program.output << run.program.errors;
+  for (const Json& result : run.report["results"]) EXPECT_EQ(result["wrong_rows"], 0) << result;
+}
+
+TEST(bench_program, no_row_is_wrong_in_any_layout_on_threads_and_processes) {
+  for (const char* layout : {"compact", "expert-contiguous", "expert-padded"}) {
+    for (const char* kind : {"--threads", "--processes"}) {
+      SCOPED_TRACE(std::string(layout) + " " + kind);
+      expect_no_wrong_rows(run_small_bench({"--check", kind, "--layout", layout, "--alignment", "8"}));
+    }
+  }
+}
+
+TEST(bench_program, no_row_is_wrong_for_any_payload) {
+  for (const char* dtype : {"bfloat16", "float16", "float32", "float64", "fp8", "byte"}) {
+    SCOPED_TRACE(dtype);
+    expect_no_wrong_rows(run_small_bench({"--check", "--threads", "--dtype", dtype, "--ranks", "3"}));
+  }
+}
+
+TEST(bench_program, no_row_is_wrong_in_the_callers_memory_or_when_rows_are_dropped) {
+  expect_no_wrong_rows(run_small_bench({"--check", "--output", "caller", "--layout", "expert-contiguous"}));
+  for (const char* layout : {"compact", "expert-contiguous"}) {
+    for (const char* output : {"slot", "caller"}) {
+      SCOPED_TRACE(std::string(layout) + " " + output);
+      expect_no_wrong_rows(run_small_bench(
+          {"--check", "--threads", "--overflow", "drop", "--capacity", "150", "--layout", layout, "--output", output}));
+    }
+  }
+  expect_no_wrong_rows(run_small_bench({"--check", "--threads", "--layout", "expert-padded", "--expert-capacity", "20"}));
+  expect_no_wrong_rows(
+      run_small_bench({"--check", "--threads", "--overflow", "grow", "--capacity", "10", "--routing", "zipf:2"}));
+}
+
+TEST(bench_program, the_report_has_the_columns_as_keys) {
+  const BenchRun run = run_small_bench({"--check"});
+  expect_no_wrong_rows(run);
+  EXPECT_THAT(operations_of(run.report), ElementsAre("dispatch", "combine", "combine_in_place", "dispatch_cached", "memcpy"));
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : run.report["results"][0].items()) keys.push_back(key);
+  EXPECT_THAT(keys,
+              ElementsAre("operation", "p50_us", "p99_us", "max_us", "wire_bytes", "local_bytes", "gb_per_s", "wrong_rows"));
+  for (const std::string& key : keys) EXPECT_THAT(run.program.output, HasSubstr(key));
+  EXPECT_EQ(run.report["ranks"], 2);
+  EXPECT_EQ(run.report["tokens"], 200);
+  EXPECT_GT(run.report["dispatch_over_memcpy"].get<double>(), 0);
+  EXPECT_THAT(run.program.output, HasSubstr("dispatch_over_memcpy"));
+  EXPECT_EQ(run.program.errors, "");
+
+  const Json& dispatch = run.report["results"][0];
+  EXPECT_LE(dispatch["p50_us"], dispatch["p99_us"]);
+  EXPECT_LE(dispatch["p99_us"], dispatch["max_us"]);
+  const std::int64_t num_bytes = dispatch["wire_bytes"].get<std::int64_t>() + dispatch["local_bytes"].get<std::int64_t>();
+  EXPECT_EQ(num_bytes, run.report["dispatch_rows"].get<std::int64_t>() * 512);
+  EXPECT_EQ(run.report["results"][4]["local_bytes"], num_bytes);
+  EXPECT_NEAR(dispatch["gb_per_s"].get<double>(), static_cast<double>(num_bytes) / 2 / dispatch["p50_us"].get<double>() / 1000,
+              1e-6);
+}
+
+TEST(bench_program, what_is_not_checked_is_not_claimed) {
+  const BenchRun run = run_small_bench({"--threads"});
+  ASSERT_EQ(run.program.exit_code, 0) << run.program.errors;
+  for (const Json& result : run.report["results"]) EXPECT_TRUE(result["wrong_rows"].is_null());
+}
+
+TEST(bench_program, payloads_that_cannot_be_summed_are_only_dispatched) {
+  const BenchRun run = run_small_bench({"--threads", "--dtype", "byte"});
+  EXPECT_THAT(operations_of(run.report), ElementsAre("dispatch", "dispatch_cached", "memcpy"));
+}
+
+TEST(bench_program, the_mpi_baseline_moves_the_same_bytes) {
+  const ProgramResult info = run_tokenyard({"info", "--json"});
+  const Json features = Json::parse(info.output)["features"];
+  if (!features.back()["works"].get<bool>()) GTEST_SKIP() << "this build has no MPI baseline";
+  const BenchRun run = run_small_bench({"--check", "--against", "mpi", "--routing", "grouped:4/2"});
+  expect_no_wrong_rows(run);
+  const Json& dispatch = run.report["results"].front();
+  const Json& baseline = run.report["results"].back();
+  EXPECT_EQ(baseline["operation"], "mpi_alltoallv");
+  EXPECT_EQ(baseline["wire_bytes"], dispatch["wire_bytes"]);
+  EXPECT_EQ(baseline["local_bytes"], dispatch["local_bytes"]);
+  EXPECT_GT(run.report["dispatch_over_mpi_alltoallv"].get<double>(), 0);
+}
+
+}  // namespace
+}  // namespace tokenyard::cli

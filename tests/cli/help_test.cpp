@@ -1,0 +1,43 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/cli/program.hpp"
+#include "tokenyard/version.hpp"
+
+namespace tokenyard::cli {
+namespace {
+
+using testing::HasSubstr;
+
+std::string help_of(const std::string& command) {
+  const ProgramResult result = run_tokenyard({command, "--help"});
+  EXPECT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_THAT(result.output, HasSubstr("Example: tokenyard " + command));
+  return result.output;
+}
+
+TEST(help, every_command_is_listed) {
+  const std::string help = run_tokenyard({"--help"}).output;
+  for (const char* command : {"demo", "bench", "plan", "info"}) EXPECT_THAT(help, HasSubstr(command));
+}
+
+TEST(help, every_command_explains_its_units) {
+  for (const char* unit : {"in seconds", "values per token", "multiple of 16 bytes", "tokens per rank", "experts per token"}) {
+    EXPECT_THAT(help_of("demo"), HasSubstr(unit));
+    EXPECT_THAT(help_of("bench"), HasSubstr(unit));
+  }
+  EXPECT_THAT(help_of("bench"), HasSubstr("microseconds"));
+  EXPECT_THAT(help_of("bench"), HasSubstr("10^9 bytes per second"));
+  EXPECT_THAT(help_of("plan"), HasSubstr("in bytes"));
+  EXPECT_THAT(help_of("plan"), HasSubstr("values per row"));
+  EXPECT_THAT(help_of("info"), HasSubstr("powers of 1,024"));
+}
+
+TEST(help, every_routing_is_explained) {
+  for (const char* source : {"uniform", "zipf:S", "grouped:G/K", "FILE.npy"}) EXPECT_THAT(help_of("bench"), HasSubstr(source));
+}
+
+TEST(help, the_version_is_the_librarys) { EXPECT_EQ(run_tokenyard({"--version"}).output, std::string(version()) + "\n"); }
+
+}  // namespace
+}  // namespace tokenyard::cli

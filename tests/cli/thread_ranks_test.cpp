@@ -1,0 +1,61 @@
+// Commands with ranks as threads of this process, where sanitizers see all of them.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "cli/options.hpp"
+
+namespace tokenyard::cli {
+namespace {
+
+std::string write_text() {
+  std::string path = testing::TempDir() + "thread_ranks_test.txt";
+  std::ofstream(path)
+      << "A goods train does not go to one place. It leaves the harbour with forty wagons: timber, oranges and steel.";
+  return path;
+}
+
+TEST(thread_ranks, the_demonstration_agrees_with_its_reference) {
+  DemoOptions options;
+  options.text_path = write_text();
+  options.ranks.num_ranks = 3;
+  options.ranks.kind = RankKind::kThreads;
+  options.num_experts = 7;
+  options.top_k = 3;
+  options.hidden = 48;
+  options.max_tokens = 5;
+  options.shared_expert = true;
+  for (const char* dtype : {"float32", "bfloat16", "fp8"}) {
+    for (const char* layout : {"compact", "expert-contiguous", "expert-padded"}) {
+      SCOPED_TRACE(std::string(dtype) + " " + layout);
+      options.dtype = dtype;
+      options.layout = layout;
+      EXPECT_EQ(run_demo(options), 0);
+    }
+  }
+}
+
+TEST(thread_ranks, the_benchmark_finds_no_wrong_row) {
+  BenchOptions options;
+  options.ranks.num_ranks = 4;
+  options.ranks.kind = RankKind::kThreads;
+  options.num_tokens = 40;
+  options.hidden = 64;
+  options.num_experts = 10;
+  options.top_k = 3;
+  options.routing = "zipf:1";
+  options.num_iterations = 3;
+  options.num_warmups = 1;
+  options.check = true;
+  for (const char* layout : {"compact", "expert-contiguous", "expert-padded"}) {
+    for (const char* output : {"slot", "caller"}) {
+      SCOPED_TRACE(std::string(layout) + " " + output);
+      options.layout = layout;
+      options.output = output;
+      EXPECT_EQ(run_bench(options), 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tokenyard::cli
