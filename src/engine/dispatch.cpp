@@ -185,7 +185,7 @@ void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
   const auto read = [window](auto* values, std::size_t offset, std::size_t num_values, std::size_t num_view_values,
                              auto filler) {
     values->assign(num_view_values, filler);
-    std::memcpy(values->data(), window + offset, num_values * sizeof(filler));
+    std::copy_n(reinterpret_cast<const decltype(filler)*>(window + offset), num_values, values->begin());
   };
   read(&routing->topk_idx, slot.layout.topk_idx, num_rows * top_k, num_view_rows * top_k, std::int32_t{-1});
   read(&routing->source_token, slot.layout.source_token, num_rows, num_view_rows, std::int32_t{-1});
