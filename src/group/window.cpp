@@ -36,7 +36,7 @@ std::byte* Window::Impl::at(int peer, std::size_t offset, std::size_t num_bytes)
     fail_argument("rank {} was named and the window has ranks 0 to {}", peer, peers_->num_ranks() - 1);
   }
   if (offset > num_bytes_ || num_bytes > num_bytes_ - offset) {
-    fail_argument("bytes {} to {} were named and the window has {}", offset, offset + num_bytes, num_bytes_);
+    fail_argument("{} bytes at offset {} were named and the window has {}", num_bytes, offset, num_bytes_);
   }
   if (regions_[peer] == nullptr) {
     fail(ErrorCode::kUnsupported, "rank {} is in another domain, and this version has no network between domains", peer);
