@@ -196,6 +196,18 @@ void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
 
   const std::vector<std::int64_t> announced = routing->expert_counts;
   const auto num_local_experts = static_cast<std::size_t>(routing->num_local_experts);
+  // All sizes follow from the announced counts: rows that contradict them would be written past the end of tensors.
+  const auto check_announced = [&](bool holds) {
+    if (holds) return;
+    const int rank = peers_->rank();
+    peers_->raise(
+        {ErrorCode::kDisagreement, Phase::kDispatchRows, rank, rank},
+        fmt::format("rank {}: rows arrived for experts for which they were not announced: a rank runs another version, or "
+                    "memory is corrupted",
+                    rank));
+  };
+  check_announced(std::all_of(routing->topk_idx.begin(), routing->topk_idx.end(),
+                              [&](std::int32_t expert) { return expert < routing->num_local_experts; }));
   routing->expert_offsets.resize(num_local_experts + 1);
   routing->expert_dropped.resize(num_local_experts);
   routing->expanded_row.assign(num_view_rows * top_k, -1);
@@ -212,6 +224,7 @@ void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
                          .expanded_row = routing->expanded_row.data()});
   for (std::size_t expert = 0; expert < num_local_experts; ++expert) {
     routing->expert_dropped[expert] = announced[expert] - routing->expert_counts[expert];
+    check_announced(routing->expert_dropped[expert] >= 0);
   }
   if (shape_.layout == Layout::kCompact) return;
   if (shape_.layout == Layout::kExpertContiguous) routing->num_expanded_rows = routing->expert_offsets[num_local_experts];
