@@ -57,6 +57,12 @@ bool has_fault(Fault fault) noexcept {
   return active == fault;
 }
 
+std::vector<std::string> fault_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, fault] : kFaultNames) names.emplace_back(name);
+  return names;
+}
+
 void set_delay_seed(std::uint64_t seed) noexcept { delay_seed.store(seed, std::memory_order_relaxed); }
 
 void delay_point() noexcept {

@@ -4,6 +4,11 @@
 
 #include <cstdint>
 
+#ifdef TOKENYARD_TEST_HOOKS
+#include <string>
+#include <vector>
+#endif
+
 namespace tokenyard {
 
 enum class Fault : std::uint8_t {
@@ -23,8 +28,11 @@ enum class Fault : std::uint8_t {
 
 #ifdef TOKENYARD_TEST_HOOKS
 
-// Whether the fault named by TOKENYARD_FAULT (its enumerator's name) is `fault`.
+// Whether the fault named by TOKENYARD_FAULT (its enumerator's name) is `fault`. The environment is read once.
 bool has_fault(Fault fault) noexcept;
+
+// The names of all faults.
+std::vector<std::string> fault_names();
 
 // Sleeps or yields for a random while with some probability; off until set_delay_seed was called with a value other than 0.
 void delay_point() noexcept;
