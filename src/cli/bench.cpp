@@ -49,8 +49,7 @@ void write_json(const BenchSetup& setup, const std::vector<Record>& results, con
 
 bool has_wrong_rows(const std::vector<Record>& results) {
   for (const Record& result : results) {
-    const auto* wrong_rows = std::get_if<std::int64_t>(find(result, "wrong_rows"));
-    if (wrong_rows != nullptr && *wrong_rows != 0) return true;
+    if (find(result, "wrong_rows").integer != 0) return true;
   }
   return false;
 }

@@ -9,18 +9,9 @@
 namespace tokenyard::cli {
 namespace {
 
-double number(const Record& record, const std::string& name) {
-  const Value* value = find(record, name);
-  if (value == nullptr) return 0;
-  if (const auto* real = std::get_if<double>(value)) return *real;
-  if (const auto* integer = std::get_if<std::int64_t>(value)) return static_cast<double>(*integer);
-  return 0;
-}
-
 const Record* find_operation(const std::vector<Record>& results, const std::string& operation) {
   for (const Record& result : results) {
-    const Value* name = find(result, "operation");
-    if (name != nullptr && *name == Value(operation)) return &result;
+    if (find(result, "operation") == Value(operation)) return &result;
   }
   return nullptr;
 }
@@ -56,28 +47,28 @@ Record to_result(const BenchSetup& setup, const OperationTotals& totals) {
 
 Record bench_header(const BenchSetup& setup) {
   const BenchOptions& options = setup.options;
-  return {{"tool", std::string("tokenyard bench")},
-          {"version", std::string(version())},
+  return {{"tool", "tokenyard bench"},
+          {"version", version()},
           {"mode", options.mode},
-          {"ranks", std::int64_t{setup.num_ranks}},
+          {"ranks", setup.num_ranks},
           {"launch", setup.rank_description},
           {"tokens", options.num_tokens},
           {"hidden", options.hidden},
-          {"experts", std::int64_t{options.num_experts}},
-          {"top_k", std::int64_t{options.top_k}},
+          {"experts", options.num_experts},
+          {"top_k", options.top_k},
           {"dtype", options.dtype},
           {"dispatch_row_bytes", setup.dispatch_row_bytes},
           {"combine_row_bytes", setup.combine_row_bytes},
           {"layout", options.layout},
-          {"alignment", std::int64_t{options.alignment}},
+          {"alignment", options.alignment},
           {"expert_capacity", setup.shape.expert_capacity},
           {"capacity", options.recv_capacity},
           {"overflow", options.overflow},
           {"output", options.output},
           {"routing", options.routing},
-          {"seed", static_cast<std::int64_t>(options.seed)},
-          {"iters", std::int64_t{options.num_iterations}},
-          {"warmup", std::int64_t{options.num_warmups}},
+          {"seed", options.seed},
+          {"iters", options.num_iterations},
+          {"warmup", options.num_warmups},
           {"check", options.check},
           {"dispatch_rows", setup.num_wire_rows() + setup.num_local_rows()}};
 }
@@ -139,7 +130,7 @@ Record bench_ratios(const std::vector<Record>& results) {
   for (const std::string reference : {"memcpy", "mpi_alltoallv"}) {
     const Record* other = find_operation(results, reference);
     if (dispatch == nullptr || other == nullptr) continue;
-    ratios.emplace_back("dispatch_over_" + reference, number(*dispatch, "gb_per_s") / number(*other, "gb_per_s"));
+    ratios.emplace_back("dispatch_over_" + reference, find(*dispatch, "gb_per_s").number() / find(*other, "gb_per_s").number());
   }
   return ratios;
 }

@@ -23,19 +23,15 @@ bool has_mpi_baseline() {
 }
 
 std::vector<Record> list_features(bool has_mpi) {
-  return {{{"feature", std::string("ranks as threads of one process")}, {"works", true}, {"remark", std::string("")}},
-          {{"feature", std::string("ranks as processes of one host")},
-           {"works", true},
-           {"remark", std::string("memory mapped by the peers")}},
-          {{"feature", std::string("ranks on several hosts")},
-           {"works", false},
-           {"remark", std::string("no network transport in this build")}},
-          {{"feature", std::string("throughput mode")}, {"works", true}, {"remark", std::string("host kernels")}},
-          {{"feature", std::string("latency mode")}, {"works", false}, {"remark", std::string("not in this build")}},
-          {{"feature", std::string("GPUs")}, {"works", false}, {"remark", std::string("this build has no GPU part")}},
-          {{"feature", std::string("bench --against mpi")},
+  return {{{"feature", "ranks as threads of one process"}, {"works", true}, {"remark", ""}},
+          {{"feature", "ranks as processes of one host"}, {"works", true}, {"remark", "memory mapped by the peers"}},
+          {{"feature", "ranks on several hosts"}, {"works", false}, {"remark", "no network transport in this build"}},
+          {{"feature", "throughput mode"}, {"works", true}, {"remark", "host kernels"}},
+          {{"feature", "latency mode"}, {"works", false}, {"remark", "not in this build"}},
+          {{"feature", "GPUs"}, {"works", false}, {"remark", "this build has no GPU part"}},
+          {{"feature", "bench --against mpi"},
            {"works", has_mpi},
-           {"remark", std::string(has_mpi ? "" : "needs libopenmpi-dev and openmpi-bin when Tokenyard is built")}}};
+           {"remark", has_mpi ? "" : "needs libopenmpi-dev and openmpi-bin when Tokenyard is built"}}};
 }
 
 std::string gpu_text(int num_gpu_nodes) {
@@ -48,7 +44,7 @@ void print_text(const HostFacts& facts, const std::vector<Record>& features) {
   fmt::print("tokenyard {} (wire format {})\n\n", version(), kWireVersion);
   Table table({"feature", "works", ""}, 3);
   for (const Record& feature : features) {
-    table.add_row({to_cell(*find(feature, "feature")), to_cell(*find(feature, "works")), to_cell(*find(feature, "remark"))});
+    table.add_row({to_cell(find(feature, "feature")), to_cell(find(feature, "works")), to_cell(find(feature, "remark"))});
   }
   std::fputs(table.to_string().c_str(), stdout);
   fmt::print("\n  processor  {} ({})\n", facts.processor, facts.vector_units);
@@ -60,16 +56,16 @@ void print_text(const HostFacts& facts, const std::vector<Record>& features) {
 }
 
 void print_json(const HostFacts& facts, const std::vector<Record>& features) {
-  const Record header{{"version", std::string(version())},
-                      {"wire_version", std::int64_t{kWireVersion}},
+  const Record header{{"version", version()},
+                      {"wire_version", kWireVersion},
                       {"processor", facts.processor},
                       {"vector_units", facts.vector_units},
-                      {"cores", std::int64_t{facts.num_cores}},
-                      {"allowed_cores", std::int64_t{facts.num_allowed_cores}},
+                      {"cores", facts.num_cores},
+                      {"allowed_cores", facts.num_allowed_cores},
                       {"memory_bytes", facts.memory_bytes},
                       {"available_memory_bytes", facts.available_memory_bytes},
                       {"lockable_bytes", facts.lockable_bytes < 0 ? Value() : Value(facts.lockable_bytes)},
-                      {"gpu_device_nodes", std::int64_t{facts.num_gpu_nodes}},
+                      {"gpu_device_nodes", facts.num_gpu_nodes},
                       {"gpu_part", false}};
   std::fputs(to_json(header, "features", features).c_str(), stdout);
 }

@@ -11,14 +11,14 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json to_value(const Value& value) {
-  struct Convert {
-    Json operator()(std::monostate) const { return nullptr; }
-    Json operator()(bool truth) const { return truth; }
-    Json operator()(std::int64_t number) const { return number; }
-    Json operator()(double number) const { return std::isfinite(number) ? Json(number) : Json(nullptr); }
-    Json operator()(const std::string& text) const { return text; }
-  };
-  return std::visit(Convert{}, value);
+  switch (value.kind) {
+    case Value::Kind::kUnknown: return nullptr;
+    case Value::Kind::kTruth: return value.truth;
+    case Value::Kind::kInteger: return value.integer;
+    case Value::Kind::kReal: return std::isfinite(value.real) ? Json(value.real) : Json(nullptr);
+    case Value::Kind::kText: return value.text;
+  }
+  return nullptr;
 }
 
 Json to_object(const Record& record) {
@@ -43,7 +43,7 @@ Record parse_flat_json(std::string_view text) {
   Record record;
   for (const auto& [name, value] : document.items()) {
     switch (value.type()) {
-      case Json::value_t::null: record.emplace_back(name, std::monostate{}); break;
+      case Json::value_t::null: record.emplace_back(name, Value()); break;
       case Json::value_t::boolean: record.emplace_back(name, value.get<bool>()); break;
       case Json::value_t::number_integer:
       case Json::value_t::number_unsigned: record.emplace_back(name, value.get<std::int64_t>()); break;

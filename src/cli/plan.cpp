@@ -83,28 +83,27 @@ void print_table(const Shape& shape, const PlanOptions& options, const PlanSizes
 }
 
 void print_json(const Shape& shape, const PlanOptions& options, const PlanSizes& sizes) {
-  const Record header{
-      {"ranks", std::int64_t{options.num_ranks}},
-      {"experts", std::int64_t{shape.num_experts}},
-      {"top_k", std::int64_t{shape.top_k}},
-      {"max_tokens", shape.max_tokens},
-      {"layout", std::string(to_string(shape.layout))},
-      {"dispatch_row_bytes", row_bytes(shape.lanes)},
-      {"combine_row_bytes", shape.combine ? static_cast<std::int64_t>(shape.combine->row_bytes()) : std::int64_t{0}},
-      {"recv_capacity", sizes.recv_capacity},
-      {"worst_recv_rows", sizes.worst_recv_rows},
-      {"max_local_experts", std::int64_t{sizes.max_local_experts}},
-      {"max_fan_out", std::int64_t{sizes.max_fan_out}},
-      {"window_bytes", static_cast<std::int64_t>(sizes.window_bytes)},
-      {"metadata_bytes", static_cast<std::int64_t>(sizes.metadata_bytes)}};
+  const Record header{{"ranks", options.num_ranks},
+                      {"experts", shape.num_experts},
+                      {"top_k", shape.top_k},
+                      {"max_tokens", shape.max_tokens},
+                      {"layout", to_string(shape.layout)},
+                      {"dispatch_row_bytes", row_bytes(shape.lanes)},
+                      {"combine_row_bytes", shape.combine ? static_cast<std::int64_t>(shape.combine->row_bytes()) : 0},
+                      {"recv_capacity", sizes.recv_capacity},
+                      {"worst_recv_rows", sizes.worst_recv_rows},
+                      {"max_local_experts", sizes.max_local_experts},
+                      {"max_fan_out", sizes.max_fan_out},
+                      {"window_bytes", sizes.window_bytes},
+                      {"metadata_bytes", sizes.metadata_bytes}};
   std::vector<Record> regions;
   for (const Region& region : sizes.regions) {
     regions.push_back({{"name", region.name},
                        {"window", region.window},
                        {"metadata", region.metadata},
-                       {"offset", static_cast<std::int64_t>(region.offset)},
-                       {"bytes", static_cast<std::int64_t>(region.num_bytes)},
-                       {"copies", std::int64_t{num_copies(region)}}});
+                       {"offset", region.offset},
+                       {"bytes", region.num_bytes},
+                       {"copies", num_copies(region)}});
   }
   std::fputs(to_json(header, "regions", regions).c_str(), stdout);
 }

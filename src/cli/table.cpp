@@ -66,16 +66,15 @@ std::string human_bytes(std::int64_t num_bytes) {
 }
 
 std::string to_cell(const Value& value) {
-  struct Convert {
-    std::string operator()(std::monostate) const { return "-"; }
-    std::string operator()(bool truth) const { return truth ? "yes" : "no"; }
-    std::string operator()(std::int64_t number) const { return with_commas(number); }
-    std::string operator()(double number) const {
-      return number >= 0.1 || number == 0 ? fmt::format("{:.2f}", number) : fmt::format("{:.2g}", number);
-    }
-    std::string operator()(const std::string& text) const { return text; }
-  };
-  return std::visit(Convert{}, value);
+  switch (value.kind) {
+    case Value::Kind::kUnknown: return "-";
+    case Value::Kind::kTruth: return value.truth ? "yes" : "no";
+    case Value::Kind::kInteger: return with_commas(value.integer);
+    case Value::Kind::kReal:
+      return value.real >= 0.1 || value.real == 0 ? fmt::format("{:.2f}", value.real) : fmt::format("{:.2g}", value.real);
+    case Value::Kind::kText: return value.text;
+  }
+  return {};
 }
 
 }  // namespace tokenyard::cli

@@ -44,7 +44,7 @@ TEST(table, bytes_have_binary_units) {
 
 TEST(table, unknown_values_are_dashes) {
   EXPECT_EQ(to_cell(Value()), "-");
-  EXPECT_EQ(to_cell(Value(std::int64_t{1234})), "1,234");
+  EXPECT_EQ(to_cell(Value(1234)), "1,234");
   EXPECT_EQ(to_cell(Value(12.345)), "12.35");
   EXPECT_EQ(to_cell(Value(0.0)), "0.00");
   EXPECT_EQ(to_cell(Value(0.00123)), "0.0012");
