@@ -6,6 +6,7 @@
 #include "base/fail.hpp"
 #include "base/hooks.hpp"
 #include "engine/plan_impl.hpp"
+#include "engine/turn_guard.hpp"
 #include "kernels/host/fold.hpp"
 #include "kernels/host/reduce.hpp"
 #include "kernels/host/rows.hpp"
@@ -41,6 +42,7 @@ void Plan::Impl::combine(const CombineArgs& args) {
   const std::chrono::milliseconds timeout = timeout_of(args.timeout);
 
   const Turn turn = signals_->begin(Track::kCombine, slot_idx);
+  TurnGuard guard(peers_.get(), Phase::kCombineRows);
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
   const CallHeader header{.kind = CallKind::kCombine,
                           .in_place_slot = in_place_slot,
@@ -112,6 +114,7 @@ void Plan::Impl::combine(const CombineArgs& args) {
   }
   delay_point();
   signals_->post_free(signals_->next(Track::kCombine, slot_idx));
+  guard.over();
 }
 
 }  // namespace tokenyard

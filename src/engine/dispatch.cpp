@@ -9,6 +9,7 @@
 #include "base/hooks.hpp"
 #include "engine/check_args.hpp"
 #include "engine/plan_impl.hpp"
+#include "engine/turn_guard.hpp"
 #include "kernels/host/count.hpp"
 #include "kernels/host/expand.hpp"
 #include "kernels/host/group_by_expert.hpp"
@@ -280,6 +281,7 @@ Received Plan::Impl::dispatch(const DispatchArgs& args) {
 
   Slot& slot = slots_[slot_idx];
   const Turn turn = signals_->begin(Track::kDispatch, slot_idx);
+  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
   next_dispatch_slot_ = (slot_idx + 1) % kNumSlots;
   const CallHeader header{.kind = cached ? CallKind::kCachedDispatch : CallKind::kDispatch,
                           .with_weights = static_cast<bool>(args.topk_weights),
@@ -323,6 +325,7 @@ Received Plan::Impl::dispatch(const DispatchArgs& args) {
     slot.live = turn;
     slot.live_routing_id = routing->id;
   }
+  guard.over();
   if (output_error != nullptr) std::rethrow_exception(output_error);
 
   TensorView combine_buffer;

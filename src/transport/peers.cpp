@@ -132,15 +132,19 @@ Peers::Watched Peers::watch(int peer, std::uint64_t waiting, const std::function
   }
 }
 
-void Peers::raise(const Failure& failure, const std::string& text) {
-  std::uint64_t expected = 0;
-  if (!word(rank(), &ControlPage::failure).compare_exchange_strong(expected, pack(failure), std::memory_order_acq_rel)) {
-    throw_failure(unpack_failure(expected));
-  }
+bool Peers::spread(const Failure& failure) noexcept {
+  std::uint64_t none = 0;
+  if (!word(rank(), &ControlPage::failure).compare_exchange_strong(none, pack(failure), std::memory_order_acq_rel))
+    return false;
   for (const int peer : members()) {
-    std::uint64_t none = 0;
+    none = 0;
     word(peer, &ControlPage::failure).compare_exchange_strong(none, pack(failure), std::memory_order_acq_rel);
   }
+  return true;
+}
+
+void Peers::raise(const Failure& failure, const std::string& text) {
+  if (!spread(failure)) check();
   throw Error(failure, text);
 }
 

@@ -53,7 +53,9 @@ class Peers {
     }
   }
 
-  // Makes `failure` the group's unless it has one already, tells the members, and throws what the group's failure now is.
+  // Makes `failure` the group's and tells the members, unless it has one already: then returns false.
+  bool spread(const Failure& failure) noexcept;
+  // The same; then throws what the group's failure now is.
   [[noreturn]] void raise(const Failure& failure, const std::string& text);
 
   // Throws if the group has failed.
