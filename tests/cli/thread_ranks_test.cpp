@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/options.hpp"
 
@@ -37,7 +40,7 @@ TEST(thread_ranks, the_demonstration_agrees_with_its_reference) {
 
 TEST(thread_ranks, the_benchmark_finds_no_wrong_row) {
   BenchOptions options;
-  options.ranks.num_ranks = 4;
+  options.ranks.num_ranks = 3;
   options.ranks.kind = RankKind::kThreads;
   options.num_tokens = 40;
   options.hidden = 64;
@@ -47,13 +50,12 @@ TEST(thread_ranks, the_benchmark_finds_no_wrong_row) {
   options.num_iterations = 2;
   options.num_warmups = 0;
   options.check = true;
-  for (const char* layout : {"compact", "expert-contiguous", "expert-padded"}) {
-    for (const char* output : {"slot", "caller"}) {
-      SCOPED_TRACE(std::string(layout) + " " + output);
-      options.layout = layout;
-      options.output = output;
-      EXPECT_EQ(run_bench(options), 0);
-    }
+  for (const auto& [layout, output] : std::vector<std::pair<std::string, std::string>>{
+           {"compact", "slot"}, {"expert-contiguous", "caller"}, {"expert-padded", "slot"}}) {
+    SCOPED_TRACE(layout);
+    options.layout = layout;
+    options.output = output;
+    EXPECT_EQ(run_bench(options), 0);
   }
 }
 
