@@ -28,7 +28,9 @@ TEST(progress, rewrites_and_removes_its_line_on_a_terminal) {
   if (controller < 0 || grantpt(controller) != 0 || unlockpt(controller) != 0) GTEST_SKIP() << "no pseudo-terminals here";
   std::FILE* terminal = std::fopen(ptsname(controller), "r+");
   if (terminal == nullptr) GTEST_SKIP() << "no pseudo-terminals here";
-  { const Progress progress("work", 10, terminal); }
+  {
+    const Progress progress("work", 10, terminal);
+  }
   std::array<char, 256> written{};
   const ssize_t num_bytes = read(controller, written.data(), written.size() - 1);
   ASSERT_GT(num_bytes, 0);
