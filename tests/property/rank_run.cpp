@@ -63,10 +63,15 @@ DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet&
 RankRun::RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Findings* findings)
     : case_(random_case), expectations_(expectations), findings_(findings), rank_(group.rank()) {
   for (const Shape& shape : case_.shapes) plans_.push_back(group.plan(shape));
+  for (std::size_t step_idx = 0; step_idx < case_.steps.size(); ++step_idx) {
+    last_uses_[case_.steps[step_idx].result] = step_idx;
+    last_uses_[case_.steps[step_idx].routing_of] = step_idx;
+  }
 }
 
 void RankRun::run() {
-  for (const Step& step : case_.steps) {
+  for (std::size_t step_idx = 0; step_idx < case_.steps.size(); ++step_idx) {
+    const Step& step = case_.steps[step_idx];
     switch (step.call) {
       case Call::kDispatch:
       case Call::kCachedDispatch: dispatch(step); break;
@@ -74,14 +79,30 @@ void RankRun::run() {
       case Call::kRelease: release(step); break;
       case Call::kPlace: plans_[step.plan].place(case_.placements[step.placement]); break;
     }
+    forget_unused(step_idx);
   }
-  // Routings keep what they know, whatever became of the slots.
-  for (const auto& [number, result] : results_) {
-    const Step& step = *result.step;
-    check_routing(result, case_.token_sets[step.token_set].num_tokens[rank_], plans_[step.plan].sizes(),
-                  when(rank_, step) + ", at the end", findings_);
-  }
+  for (const auto& [number, result] : results_) check_routing_of(result, "at the end");
   if (case_.drops_plans_first) plans_.clear();
+}
+
+void RankRun::forget_unused(std::size_t step_idx) {
+  RandomBits random(seed_of(case_.seed, step_idx, rank_));
+  for (auto result = results_.begin(); result != results_.end();) {
+    if (last_uses_[result->first] > step_idx || random.one_in(2)) {
+      ++result;
+      continue;
+    }
+    let_go(&result->second, &random);
+    check_routing_of(result->second, "after its release");
+    result = results_.erase(result);
+  }
+}
+
+// Routings keep what they know, whatever became of the slots.
+void RankRun::check_routing_of(const ResultOfStep& result, const std::string& moment) {
+  const Step& step = *result.step;
+  check_routing(result, case_.token_sets[step.token_set].num_tokens[rank_], plans_[step.plan].sizes(),
+                fmt::format("{}, {}", when(rank_, step), moment), findings_);
 }
 
 std::int64_t RankRun::expected_tensor_rows(const Step& step) const {
@@ -190,18 +211,23 @@ void RankRun::dispatch(const Step& step) {
 }
 
 void RankRun::release(const Step& step) {
-  ResultOfStep& result = results_.at(step.result);
   RandomBits random = choices_of(step, rank_);
-  if (!result.is_overwritten) check_lanes(result, when(rank_, *result.step) + ", before its release", findings_);
-  if (!result.received.live()) return;
+  let_go(&results_.at(step.result), &random);
+}
+
+void RankRun::let_go(ResultOfStep* result, RandomBits* random) {
+  if (result->is_released) return;
+  result->is_released = true;
+  if (!result->is_overwritten) check_lanes(*result, when(rank_, *result->step) + ", before its release", findings_);
+  if (!result->received.live()) return;
   // Whatever comes next must not find old rows that look right.
-  for (std::size_t lane_idx = 0; lane_idx < result.shape->lanes.size(); ++lane_idx) {
-    poison_lane(result, static_cast<int>(lane_idx), result.received.lane(static_cast<int>(lane_idx)));
+  for (std::size_t lane_idx = 0; lane_idx < result->shape->lanes.size(); ++lane_idx) {
+    poison_lane(*result, static_cast<int>(lane_idx), result->received.lane(static_cast<int>(lane_idx)));
   }
-  if (random.one_in(2)) {
-    result.received.release();
+  if (random->one_in(2)) {
+    result->received.release();
   } else {
-    result.received = Received();
+    result->received = Received();
   }
 }
 

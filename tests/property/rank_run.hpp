@@ -24,7 +24,8 @@ struct ResultOfStep {
   RecvSizes sizes;
   std::vector<std::unique_ptr<GuardedRows>> memory;  // by lane, where the rows are not in the slot
   bool has_weights = false;
-  bool is_overwritten = false;
+  bool is_overwritten = false;  // by outputs of experts
+  bool is_released = false;
 };
 
 class RankRun {
@@ -39,6 +40,10 @@ class RankRun {
   void dispatch(const Step& step);
   void combine(const Step& step);
   void release(const Step& step);
+  void let_go(ResultOfStep* result, RandomBits* random);
+  // Drops some of the results that no later step needs, so that their Routings' memory serves other results.
+  void forget_unused(std::size_t step_idx);
+  void check_routing_of(const ResultOfStep& result, const std::string& moment);
 
   // Rows that each lane's tensor must have.
   std::int64_t expected_tensor_rows(const Step& step) const;
@@ -53,6 +58,7 @@ class RankRun {
   int rank_;
   std::vector<Plan> plans_;
   std::map<int, ResultOfStep> results_;
+  std::map<int, std::size_t> last_uses_;  // of results: indices of steps
 };
 
 // Compare a result with what is expected at `rank`; each line found starts with `when`.
