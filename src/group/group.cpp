@@ -29,6 +29,22 @@ Group::Impl::Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& option
   peers_ = std::make_shared<Peers>(exchange_->num_ranks(), std::move(topology.channel), topology.wait_style, options.timeout);
 }
 
+// For calls that pass through the Exchange: what goes wrong there is a failure of the group, unless it has one already, which
+// then says more about the cause.
+template <class Body>
+auto Group::Impl::in_exchange(Phase phase, Body&& body) {
+  peers_->check();
+  try {
+    return body();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kTimeout && error.code() != ErrorCode::kPeerLost) throw;
+    Failure failure = error.failure();
+    if (failure.culprit < 0 || failure.reporter < 0) throw;
+    failure.phase = phase;
+    peers_->raise(failure, error.what());
+  }
+}
+
 Group Group::create(std::shared_ptr<Exchange> exchange, const GroupOptions& options) {
   return Group(std::make_shared<Impl>(std::move(exchange), options));
 }
@@ -41,10 +57,10 @@ std::chrono::milliseconds Group::timeout() const noexcept { return impl_->option
 int Group::num_domains() const noexcept { return *std::max_element(impl_->domain_of_.begin(), impl_->domain_of_.end()) + 1; }
 
 Window Group::window(std::size_t num_bytes) const {
-  impl_->peers_->check();
   const std::uint64_t mine = num_bytes;
-  const auto gathered =
-      gather_call(*impl_->exchange_, GroupCall::kWindow, std::as_bytes(std::span(&mine, 1)), impl_->options_.timeout);
+  const auto gathered = impl_->in_exchange(Phase::kRendezvous, [&] {
+    return gather_call(*impl_->exchange_, GroupCall::kWindow, std::as_bytes(std::span(&mine, 1)), impl_->options_.timeout);
+  });
   for (std::size_t rank = 0; rank < gathered.size(); ++rank) {
     std::uint64_t theirs = 0;
     std::memcpy(&theirs, gathered[rank].data(), std::min(gathered[rank].size(), sizeof(theirs)));
@@ -60,8 +76,7 @@ Window Group::window(std::size_t num_bytes) const {
 }
 
 Plan Group::plan(const Shape& shape) const {
-  impl_->peers_->check();
-  compare_shapes(*impl_->exchange_, shape, impl_->options_.timeout);
+  impl_->in_exchange(Phase::kRendezvous, [&] { compare_shapes(*impl_->exchange_, shape, impl_->options_.timeout); });
   if (num_domains() > 1) {
     fail(
         ErrorCode::kUnsupported,
@@ -75,7 +90,10 @@ Plan Group::plan(const Shape& shape) const {
   return Plan(std::move(plan));
 }
 
-void Group::barrier() const { gather_call(*impl_->exchange_, GroupCall::kBarrier, {}, impl_->options_.timeout); }
+void Group::barrier() const {
+  impl_->in_exchange(Phase::kBarrier,
+                     [&] { gather_call(*impl_->exchange_, GroupCall::kBarrier, {}, impl_->options_.timeout); });
+}
 
 std::optional<Failure> Group::status() const noexcept { return impl_->peers_->failure(); }
 
@@ -87,7 +105,7 @@ void Group::recover() const {
   for (const auto& known : impl_->plans_) {
     if (const auto plan = known.lock()) plan->reset();
   }
-  meet();
+  impl_->in_exchange(Phase::kBarrier, meet);
 }
 
 }  // namespace tokenyard

@@ -15,6 +15,9 @@ class Group::Impl {
  public:
   Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& options);
 
+  template <class Body>
+  auto in_exchange(Phase phase, Body&& body);
+
   std::shared_ptr<Exchange> exchange_;
   GroupOptions options_;
   std::uint64_t token_ = 0;

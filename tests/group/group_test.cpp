@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "tests/base/expect_error.hpp"
 #include "tests/engine/round_trip.hpp"
@@ -271,6 +273,51 @@ TEST(group, a_rank_that_leaves_early_does_not_block_and_is_reported_as_having_le
     const auto barrier_error = error_of([&] { group->barrier(); });
     ASSERT_TRUE(barrier_error.has_value());
     EXPECT_EQ(barrier_error->code(), ErrorCode::kPeerLost);
+  });
+}
+
+TEST(group, a_barrier_that_one_rank_misses_is_a_failure_of_the_group) {
+  std::atomic<int> num_told{0};
+  run_thread_ranks(3, [&](std::shared_ptr<Exchange> exchange) {
+    const int rank = exchange->rank();
+    const Group group = Group::create(std::move(exchange), patient(100ms));
+    if (rank == 1) {
+      while (num_told < 2) std::this_thread::sleep_for(1ms);
+    }
+    const auto error = error_of([&] { group.barrier(); });
+    ++num_told;
+    ASSERT_TRUE(error.has_value());
+    EXPECT_EQ(error->code(), ErrorCode::kTimeout) << error->what();
+    EXPECT_EQ(error->failure().phase, Phase::kBarrier);
+    EXPECT_EQ(error->failure().culprit, 1);
+    ASSERT_TRUE(group.status().has_value());
+    EXPECT_EQ(group.status()->phase, Phase::kBarrier);
+    while (num_told < 3) std::this_thread::sleep_for(1ms);
+  });
+}
+
+TEST(group, ranks_that_wait_in_the_exchange_are_told_the_cause_rather_than_who_gave_up_because_of_it) {
+  std::atomic<int> num_told{0};
+  run_thread_ranks(3, [&](std::shared_ptr<Exchange> exchange) {
+    const int rank = exchange->rank();
+    const Group group = Group::create(std::move(exchange), patient());
+    std::optional<Plan> plan = group.plan(small_shape(3));
+    const SmallInput input(rank, 3, 0);
+    DispatchArgs args = input.dispatch();
+    args.timeout = 50ms;
+    // Rank 0 waits at the barrier, rank 1 gives up on rank 2 and leaves, rank 2 does nothing.
+    std::optional<Error> error;
+    if (rank == 0) error = error_of([&] { group.barrier(); });
+    if (rank == 1) error = error_of([&] { plan->dispatch(args); });
+    if (rank == 2) {
+      while (num_told < 2) std::this_thread::sleep_for(1ms);
+      error = error_of([&] { group.barrier(); });
+    }
+    ++num_told;
+    ASSERT_TRUE(error.has_value());
+    EXPECT_EQ(error->code(), ErrorCode::kTimeout) << error->what();
+    EXPECT_EQ(error->failure().reporter, 1) << error->what();
+    EXPECT_EQ(error->failure().phase, Phase::kDispatchCounts) << error->what();
   });
 }
 
