@@ -8,6 +8,7 @@
 #include "cli/bench_rank.hpp"
 #include "cli/bench_report.hpp"
 #include "cli/bench_setup.hpp"
+#include "cli/core_binding.hpp"
 #include "cli/gather.hpp"
 #include "cli/json.hpp"
 #include "cli/mpi_comparison.hpp"
@@ -71,6 +72,8 @@ int run_rank(const BenchSetup& setup, const std::optional<MpiBaseline>& baseline
   std::vector<Record> results;
   {
     const Group group = Group::create(exchange, {.timeout = setup.options.ranks.timeout(), .domain = {}});
+    std::optional<CoreBinding> binding;  // made after the group, which counts cores to choose how its ranks wait
+    if (setup.bound) binding.emplace(group.rank());
     const std::vector<Measurement> measurements = measure_rank(setup, group);
     for (const Measurement& measurement : measurements) results.push_back(gather_result(setup, *exchange, measurement));
   }
@@ -85,6 +88,7 @@ int run_bench(const BenchOptions& options) {
   const RankSource source = choose_ranks(options.ranks, BenchOptions::kDefaultRanks);
   BenchSetup setup = make_bench_setup(options, source.launch.num_ranks);
   setup.rank_description = source.description();
+  if (source.started) setup.bound = false;  // that is the affair of whoever started the ranks
   std::optional<MpiBaseline> baseline;
   if (!options.against.empty()) baseline = find_mpi_baseline();
   return start_ranks(source, [&](std::shared_ptr<Exchange> exchange) { return run_rank(setup, baseline, exchange); });

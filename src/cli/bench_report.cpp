@@ -65,6 +65,7 @@ Record bench_header(const BenchSetup& setup) {
           {"capacity", options.recv_capacity},
           {"overflow", options.overflow},
           {"output", options.output},
+          {"bound", setup.bound},
           {"routing", options.routing},
           {"seed", options.seed},
           {"iters", options.num_iterations},
@@ -88,6 +89,8 @@ std::string bench_heading(const BenchSetup& setup) {
   text += setup.can_combine() ? fmt::format(", {} bytes in combine\n", with_commas(setup.combine_row_bytes))
                               : "; combine is left out, because such rows cannot be summed\n";
   text += fmt::format("  results in  {}\n", setup.caller_outputs ? "the caller's memory" : "the slot (zero copy)");
+  text += fmt::format("  cores       {}\n",
+                      setup.bound ? "each rank is bound to one of its own" : "the ranks are not bound to cores");
   text += fmt::format("  iterations  {} after {} that warm up, with a barrier and cold caches before every operation{}\n",
                       options.num_iterations, options.num_warmups, options.check ? "; every row is checked" : "");
   text +=
@@ -130,7 +133,9 @@ Record bench_ratios(const std::vector<Record>& results) {
   for (const std::string reference : {"memcpy", "mpi_alltoallv"}) {
     const Record* other = find_operation(results, reference);
     if (dispatch == nullptr || other == nullptr) continue;
-    ratios.emplace_back("dispatch_over_" + reference, find(*dispatch, "gb_per_s").number() / find(*other, "gb_per_s").number());
+    const double reference_rate = find(*other, "gb_per_s").number();
+    const Value ratio = reference_rate > 0 ? Value(find(*dispatch, "gb_per_s").number() / reference_rate) : Value();
+    ratios.emplace_back("dispatch_over_" + reference, ratio);
   }
   return ratios;
 }

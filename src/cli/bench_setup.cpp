@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cli/core_binding.hpp"
 #include "cli/shape_options.hpp"
 #include "cli/usage_error.hpp"
 
@@ -34,8 +35,11 @@ BenchSetup make_bench_setup(const BenchOptions& options, int num_ranks) {
   if (!options.against.empty() && options.against != "mpi") {
     throw UsageError(fmt::format("--against {}: expected mpi", options.against));
   }
+  if (options.bind != "core" && options.bind != "none")
+    throw UsageError(fmt::format("--bind {}: expected core or none", options.bind));
   BenchSetup setup;
   setup.options = options;
+  setup.bound = options.bind == "core" && has_core_for_each(num_ranks);
   setup.num_ranks = num_ranks;
   setup.caller_outputs = options.output == "caller";
   setup.shape.num_experts = options.num_experts;

@@ -20,6 +20,7 @@ struct BenchSetup {
   RoutingChoice routing;
   std::vector<ExpectedRank> expected;  // by rank
   bool caller_outputs = false;         // results in the caller's memory rather than in the slot
+  bool bound = false;                  // each rank to a core of its own
 
   std::int64_t dispatch_row_bytes = 0;  // all lanes of a token
   std::int64_t combine_row_bytes = 0;   // 0: the payload cannot be summed

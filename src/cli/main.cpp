@@ -135,6 +135,10 @@ void add_bench(CLI::App& program, BenchOptions& options) {
   command.add_option("--output", options.output, "results stay in the slot (zero copy), or go to the caller's memory")
       ->check(CLI::IsMember({"slot", "caller"}))
       ->capture_default_str();
+  command
+      .add_option("--bind", options.bind, "give each rank a core of its own where there are enough, or leave it to the system")
+      ->check(CLI::IsMember({"core", "none"}))
+      ->capture_default_str();
   command.add_option("--routing", options.routing, "where the experts of each token come from: see below")
       ->type_name("uniform|zipf:S|grouped:G/K|FILE.npy")
       ->capture_default_str();

@@ -11,10 +11,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/cache_sweep.hpp"
+#include "cli/core_binding.hpp"
 #include "cli/payload.hpp"
 #include "cli/random_bits.hpp"
 #include "cli/routing_source.hpp"
@@ -30,6 +32,7 @@ struct BaselineOptions {
   int num_iterations = 0;
   int num_warmups = 0;
   bool check = false;
+  bool bound = false;  // each rank to a core of its own, as the ranks of tokenyard bench
 };
 
 // Counts and offsets of what goes to (or comes from) every rank, in units of whole rows or metadata entries.
@@ -202,13 +205,15 @@ std::int64_t Baseline::num_sent_rows(bool to_others) const {
 }
 
 int run(const BaselineOptions& options) {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  std::optional<CoreBinding> binding;
+  if (options.bound && has_core_for_each(options.routing_shape.num_ranks)) binding.emplace(rank);
   Baseline baseline(options);
   const std::vector<double> slowest = baseline.measure();
   std::vector<std::int64_t> totals{baseline.num_sent_rows(true) * options.row_bytes,
                                    baseline.num_sent_rows(false) * options.row_bytes, baseline.num_wrong_rows()};
   MPI_Allreduce(MPI_IN_PLACE, totals.data(), static_cast<int>(totals.size()), MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
-  int rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   if (rank != 0) return 0;
 
   const Summary summary = summarize(slowest);
@@ -228,10 +233,11 @@ int run(const BaselineOptions& options) {
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   int exit_code = 2;
-  if (argc != 10) {
-    std::fprintf(stderr,
-                 "usage: tokenyard-mpi-baseline TOKENS ROW_BYTES EXPERTS TOP_K ROUTING SEED ITERS WARMUP check|trust\n"
-                 "started by `tokenyard bench --against mpi`\n");
+  if (argc != 11) {
+    std::fprintf(
+        stderr,
+        "usage: tokenyard-mpi-baseline TOKENS ROW_BYTES EXPERTS TOP_K ROUTING SEED ITERS WARMUP check|trust bound|free\n"
+        "started by `tokenyard bench --against mpi`\n");
   } else {
     tokenyard::cli::BaselineOptions options;
     MPI_Comm_size(MPI_COMM_WORLD, &options.routing_shape.num_ranks);
@@ -244,6 +250,7 @@ int main(int argc, char** argv) {
     options.num_iterations = std::atoi(argv[7]);
     options.num_warmups = std::atoi(argv[8]);
     options.check = std::string(argv[9]) == "check";
+    options.bound = std::string(argv[10]) == "bound";
     try {
       exit_code = tokenyard::cli::run(options);
     } catch (const std::exception& error) {

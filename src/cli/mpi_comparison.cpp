@@ -45,12 +45,26 @@ Record run_mpi_baseline(const MpiBaseline& baseline, const BenchSetup& setup) {
   std::vector<std::string> arguments{"mpirun"};
   if (geteuid() == 0) arguments.emplace_back("--allow-run-as-root");
   const BenchOptions& options = setup.options;
-  for (const std::string& argument :
-       {std::string("--oversubscribe"), std::string("--mca"), std::string("pml"), std::string("ob1"), std::string("--mca"),
-        std::string("btl"), std::string("self,vader"), std::string("-n"), std::to_string(setup.num_ranks), baseline.program,
-        std::to_string(options.num_tokens), std::to_string(setup.dispatch_row_bytes), std::to_string(options.num_experts),
-        std::to_string(options.top_k), options.routing, std::to_string(options.seed), std::to_string(options.num_iterations),
-        std::to_string(options.num_warmups), std::string(options.check ? "check" : "trust")}) {
+  for (const std::string& argument : {std::string("--oversubscribe"),
+                                      std::string("--mca"),
+                                      std::string("pml"),
+                                      std::string("ob1"),
+                                      std::string("--mca"),
+                                      std::string("btl"),
+                                      std::string("self,vader"),
+                                      std::string("-n"),
+                                      std::to_string(setup.num_ranks),
+                                      baseline.program,
+                                      std::to_string(options.num_tokens),
+                                      std::to_string(setup.dispatch_row_bytes),
+                                      std::to_string(options.num_experts),
+                                      std::to_string(options.top_k),
+                                      options.routing,
+                                      std::to_string(options.seed),
+                                      std::to_string(options.num_iterations),
+                                      std::to_string(options.num_warmups),
+                                      std::string(options.check ? "check" : "trust"),
+                                      std::string(setup.bound ? "bound" : "free")}) {
     arguments.push_back(argument);
   }
   const ProgramResult result = run_program(arguments, kDeadline);

@@ -52,6 +52,7 @@ struct BenchOptions {
   std::string layout = "compact";
   std::string routing = "uniform";
   std::string output = "slot";
+  std::string bind = "core";
   std::string overflow = "grow";
   std::int64_t recv_capacity = 0;
   std::int64_t expert_capacity = 0;  // 0: the load of the busiest expert

@@ -1,9 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
+#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
+#include <string>
+#include <vector>
 
 #include "cli/text.hpp"
 #include "tests/cli/program.hpp"
@@ -119,6 +120,17 @@ TEST(bench_program, the_mpi_baseline_moves_the_same_bytes) {
   EXPECT_EQ(baseline["wire_bytes"], dispatch["wire_bytes"]);
   EXPECT_EQ(baseline["local_bytes"], dispatch["local_bytes"]);
   EXPECT_GT(run.report["dispatch_over_mpi_alltoallv"].get<double>(), 0);
+}
+
+TEST(bench_program, a_missing_mpi_baseline_is_explained) {
+  const std::string folder = testing::TempDir() + "without_baseline";
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(TOKENYARD_PROGRAM, folder + "/tokenyard", std::filesystem::copy_options::overwrite_existing);
+  const ProgramResult result = run_program({"env", "-u", "RANK", "-u", "WORLD_SIZE", folder + "/tokenyard", "bench", "--tokens",
+                                            "8", "--hidden", "64", "--against", "mpi"},
+                                           std::chrono::seconds(60));
+  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_THAT(result.errors, HasSubstr("install the packages libopenmpi-dev and openmpi-bin"));
 }
 
 }  // namespace
