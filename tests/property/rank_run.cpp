@@ -1,6 +1,7 @@
 #include "tests/property/rank_run.hpp"
 
 #include <cstring>
+#include <stdexcept>
 #include <utility>
 
 #include "tests/property/contents.hpp"
@@ -151,9 +152,11 @@ void RankRun::check_announced_sizes(const RecvSizes& sizes, const ResultOfStep& 
       sizes.num_tensor_rows == tensor_rows) {
     return;
   }
-  findings_->add("{}: announced {} rows, {} expanded, {} in tensors, {} experts; expected {}, {}, {}, {}",
-                 when(rank_, *result.step), sizes.num_recv_rows, sizes.num_expanded_rows, sizes.num_tensor_rows,
-                 sizes.num_local_experts, num_rows, num_expanded, tensor_rows, result.expected->num_experts);
+  // Nothing else about this result can be looked at then.
+  throw std::runtime_error(fmt::format("{}: announced {} rows, {} expanded, {} in tensors, {} experts; expected {}, {}, {}, {}",
+                                       when(rank_, *result.step), sizes.num_recv_rows, sizes.num_expanded_rows,
+                                       sizes.num_tensor_rows, sizes.num_local_experts, num_rows, num_expanded, tensor_rows,
+                                       result.expected->num_experts));
 }
 
 void RankRun::dispatch(const Step& step) {
