@@ -26,6 +26,7 @@ enum class Phase : std::uint8_t {
   kDispatchCounts,  // waiting for a peer's token counts
   kDispatchRows,    // waiting for a peer's rows
   kCombineFree,     // waiting until a peer's return slots may be written
+  kCombineWeights,  // waiting for the weights that a peer gives to its tokens at combine
   kCombineRows,     // waiting for a peer's contributions
   kCombineRead,     // waiting until a peer has read what lies in this rank's slot
   kWindowWait,      // Window::wait

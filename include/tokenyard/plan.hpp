@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "tokenyard/routing.hpp"
 #include "tokenyard/shape.hpp"
@@ -28,7 +29,7 @@ struct RecvSizes {
 
 struct DispatchArgs {
   // One [num_tokens, num_elements] view per lane of the shape. Rows of lane 0 must be dense; rows may stand apart, and
-  // further lanes may have any strides.
+  // further lanes may have any strides. With Shape::quantization lanes 0 and 1 are given as one tensor of its type.
   std::span<const ConstTensorView> lanes;
 
   // Exactly one of the two: top-k ids, or the Routing of an earlier dispatch (a cached dispatch, which sends the rows of other
@@ -93,6 +94,9 @@ struct CombineArgs {
   // added. `use_routing_weights` takes the weights that travelled with dispatch instead (expert layouts).
   ConstTensorView factors;
   bool use_routing_weights = false;
+  // Latency mode: the factors come from the tokens' homes now instead of with dispatch; expert layouts. f32 [num_tokens, top_k], any
+  // strides; on all ranks or none. They travel before the rows, which costs one more hop.
+  ConstTensorView topk_weights;
 
   // Second meaning: a payload of its own, carried home and returned per (token, k), not multiplied with anything.
   // f32 [N, top_k] for the compact layout, [N'] or [L, expert_capacity] for expert layouts.
@@ -104,6 +108,55 @@ struct CombineArgs {
   TensorView output;  // [num_tokens, row], dense rows
   int slot = -1;      // as for dispatch
   std::optional<std::chrono::milliseconds> timeout;
+};
+
+// The first half of a split call has been made: everything that this rank sends is on its way, and nothing of the library runs
+// until complete(). Move-only. What the call was given (outputs, biases, rows) must stay valid until complete() has returned.
+// Dropping it without complete() never blocks, but leaves the turn open: the slot stays taken, and peers will miss this rank.
+class Pending {
+ public:
+  Pending();
+  ~Pending();
+  Pending(Pending&&) noexcept;
+  Pending& operator=(Pending&&) noexcept;
+
+  // Whether all that this rank waits for has arrived, so that complete() will not wait; true also after a failure of the group,
+  // which complete() will throw. Never blocks.
+  bool done() const;
+
+  // Waits until done(), but at most `timeout`; returns done(). A peer that is late here has not missed a deadline yet.
+  bool wait(std::chrono::milliseconds timeout) const;
+
+  // Calls `callback` once, from a thread of the plan, when done() or when the call's timeout has passed. It must not throw. Dropped with the plan if that goes first.
+  void on_done(std::function<void()> callback);
+
+  class Impl;
+  explicit Pending(std::shared_ptr<Impl> impl);
+
+ protected:
+  Impl& get() const;
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+class PendingDispatch : public Pending {
+ public:
+  using Pending::Pending;
+  Received complete();  // as Plan::dispatch from here on; once
+};
+
+class PendingCombine : public Pending {
+ public:
+  using Pending::Pending;
+  void complete();  // as Plan::combine from here on; once
+};
+
+// What a rank has seen of one peer, in all calls of a plan in latency mode.
+struct PeerCounters {
+  std::uint64_t num_calls = 0;          // halves of calls that waited for the peer
+  std::uint64_t num_rows = 0;           // rows received from it in dispatches
+  std::uint64_t wait_nanoseconds = 0;   // from the beginning of complete() to the arrival of its part, summed over calls
 };
 
 // Made by Group::plan(). Copies share the plan. One thread at a time; calls come in the same order on all ranks. On CPU ranks
@@ -124,6 +177,20 @@ class Plan {
   // first; it is computed in float32 and rounded to the combine type once. NaNs come out as the positive one with all
   // mantissa bits set. Tokens that visited no rank get the biases alone.
   void combine(const CombineArgs& args) const;
+
+  // The two calls in halves, in any mode: begin sends (in throughput mode it also exchanges counts), complete waits and delivers.
+  // Calls of one plan still come in the same order on all ranks, halves included; other calls may be made in between.
+  PendingDispatch begin_dispatch(const DispatchArgs& args) const;
+  PendingCombine begin_combine(const CombineArgs& args) const;
+
+  // Latency mode, where the memory that a rank writes to belongs to it alone: skips `rank` from the next call on. Nothing is sent to
+  // it or awaited from it, and its experts count as absent. Local; only Group::recover() takes masked ranks back. Should `rank`
+  // be alive, its next call ends with an error.
+  void mask_rank(int rank) const;
+  std::vector<int> masked_ranks() const;
+
+  // Latency mode: by rank; may be read by any thread at any time.
+  std::vector<PeerCounters> counters() const;
 
   // Collective: replaces the placement; every rank must pass the same table, with no more experts on any rank than the plan
   // was made for. Routings made before it still combine, but a cached dispatch with one is Error(kStale).

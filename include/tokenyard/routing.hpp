@@ -35,6 +35,9 @@ class Routing {
   ConstTensorView expert_offsets() const;  // i64 [L + 1]: first row of each expert's group, aligned (kExpertContiguous)
   ConstTensorView expanded_row() const;    // i64 [N, k]: where (row, k) stands in the expert layout, or -1
   ConstTensorView gather_idx() const;      // i32 [N']: the compact row that each expanded row copies, or -1 for padding
+  ConstTensorView expanded_source_token() const;  // i32 [N']: the token's index at its source, -1 for padding
+  // i64 [L, R + 1]: within expert l's group, rows [l, i] to [l, i + 1] came from rank i, dropped rows not counted.
+  ConstTensorView expert_source_offsets() const;
   ConstTensorView expanded_weights() const;  // f32 [N']: the weight of each expanded row, 0 for padding; empty without weights
 
   struct Data;

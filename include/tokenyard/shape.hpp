@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tokenyard/quantize.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard {
@@ -16,6 +17,13 @@ inline constexpr int kMaxExperts = 4096;
 inline constexpr int kMaxRanks = 2048;
 inline constexpr int kMaxLanes = 4;
 inline constexpr int kNumSlots = 2;  // live results per plan
+
+// How rows get to their destinations.
+enum class Mode : std::uint8_t {
+  kThroughput,  // counts first, then rows to their final places: least memory. Training and prefill
+  kLatency,     // no counts: every source owns max_tokens places at every destination. Decode
+};
+const char* to_string(Mode mode) noexcept;
 
 // How received rows stand. L is the number of local experts, N the number of received rows.
 enum class Layout : std::uint8_t {
@@ -36,8 +44,20 @@ struct Lane {
   DataType dtype = DataType::kBFloat16;
   std::int64_t num_elements = 0;  // per row
 
+  // Expert layouts: the result's columns are dense instead of its rows, as grouped matrix products want their scales. The strides
+  // of the result say so: (1, N') for [N', num_elements], (num_elements * C, 1, C) for [L, C, num_elements].
+  bool column_major = false;
+
   std::size_t row_bytes() const noexcept { return static_cast<std::size_t>(num_elements) * size_of(dtype); }
   friend bool operator==(const Lane&, const Lane&) = default;
+};
+
+// Rows that become FP8 with one scale per 128 values on their way (see quantize.hpp). Lanes 0 and 1 must then be
+// float8_e4m3 of the hidden size and its ceil(hidden / 128) scales; the caller gives one tensor of type `from` for the two.
+struct Quantization {
+  DataType from = DataType::kBFloat16;  // float32, bfloat16 or float16
+  ScaleFormat format = ScaleFormat::kFloat32;
+  friend bool operator==(const Quantization&, const Quantization&) = default;
 };
 
 // Where experts live: experts_of[r] lists the experts of rank r; an expert's place in that list is its local id. An expert may
@@ -57,11 +77,19 @@ struct Shape {
   // What combine carries and sums: float16, bfloat16, float32 or float64. Unset: lane 0 if it is one of these; otherwise
   // the plan can dispatch only.
   std::optional<Lane> combine;
+  std::optional<Quantization> quantization;  // set: dispatch quantises
+  // Contributions travel home as FP8 with float32 scales per 128 values instead of as rows of combine's type: half the bytes of
+  // bfloat16. Each value is then off by up to 2^-4 of itself or 2^-10 / 448 of its block's largest magnitude, whichever is more.
+  bool combine_as_float8 = false;
+  Mode mode = Mode::kThroughput;
+  // kLatency: a rank that misses a deadline, or is gone, is masked and skipped from then on (Plan::masked_ranks) instead of ending
+  // the call with an error.
+  bool mask_late_ranks = false;
   Layout layout = Layout::kCompact;
   int expert_alignment = 1;            // rows; kExpertContiguous
   std::int64_t expert_capacity = 0;    // rows per expert; kExpertPadded. Rows beyond it are always dropped
   std::int64_t recv_capacity = 0;      // rows (one per token and source) that a slot holds; 0: a size that balanced routing
-                                       // never exceeds under kGrow, the worst case under kDrop
+                                       // never exceeds under kGrow, the worst case under kDrop and in latency mode
   Overflow overflow = Overflow::kGrow;
   PlacementTable placement;
   int max_local_experts = 0;  // a bound that leaves room for later placements (Plan::place); 0: what `placement` needs

@@ -16,6 +16,7 @@ const char* to_string(Phase phase) noexcept {
     case Phase::kDispatchCounts: return "dispatch/counts";
     case Phase::kDispatchRows: return "dispatch/rows";
     case Phase::kCombineFree: return "combine/free";
+    case Phase::kCombineWeights: return "combine/weights";
     case Phase::kCombineRows: return "combine/rows";
     case Phase::kCombineRead: return "combine/read";
     case Phase::kWindowWait: return "window/wait";

@@ -1,6 +1,7 @@
 #include "engine/check_args.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "base/check_tensor.hpp"
 #include "base/fail.hpp"
@@ -9,10 +10,11 @@
 namespace tokenyard {
 namespace {
 
-std::string shape_text(const ConstTensorView& tensor) {
+std::string list_text(const std::array<std::int64_t, ConstTensorView::kMaxDims>& numbers, int num_dims) {
   std::string text = "[";
-  for (int dim = 0; dim < std::min(tensor.num_dims, tensor.kMaxDims); ++dim)
-    text += fmt::format("{}{}", dim == 0 ? "" : ", ", tensor.shape[dim]);
+  for (int dim = 0; dim < std::min(num_dims, ConstTensorView::kMaxDims); ++dim) {
+    text += fmt::format("{}{}", dim == 0 ? "" : ", ", numbers[dim]);
+  }
   return text + "]";
 }
 
@@ -37,7 +39,7 @@ void check_layout_rows(const char* name, const ConstTensorView& tensor, DataType
   if (!fits) {
     fail_argument("{} must be a dense {} tensor of at least {} rows of {}; given: {} {}", name, to_string(dtype), num_rows,
                   num_columns > 0 ? fmt::format("{} elements", num_columns) : std::string("one value"), to_string(tensor.dtype),
-                  shape_text(tensor));
+                  list_text(tensor.shape, tensor.num_dims));
   }
   if (num_elements > 0 && tensor.data == nullptr) fail_argument("{} is a null pointer", name);
 }
@@ -51,14 +53,15 @@ void check_token_rows(const char* name, const ConstTensorView& tensor, DataType 
 }  // namespace
 
 void check_output(const std::string& name, const TensorView& output, const TensorView& wanted) {
-  bool fits = output.num_dims == wanted.num_dims && output.dtype == wanted.dtype && is_dense(output);
+  bool fits = output.num_dims == wanted.num_dims && output.dtype == wanted.dtype;
   for (int dim = 0; fits && dim < wanted.num_dims; ++dim) {
-    const bool may_be_longer = dim == 0 && wanted.num_dims == 2;
-    fits = may_be_longer ? output.shape[dim] >= wanted.shape[dim] : output.shape[dim] == wanted.shape[dim];
+    fits = output.shape[dim] == wanted.shape[dim] && (output.shape[dim] <= 1 || output.strides[dim] == wanted.strides[dim]);
   }
   if (!fits) {
-    fail_argument("{} must be a dense {} tensor of shape {}{}; given: {} {}", name, to_string(wanted.dtype), shape_text(wanted),
-                  wanted.num_dims == 2 ? " or with more rows" : "", to_string(output.dtype), shape_text(output));
+    fail_argument("{} must be a {} tensor of shape {} and strides {}; given: {} {} with strides {}", name,
+                  to_string(wanted.dtype), list_text(wanted.shape, wanted.num_dims), list_text(wanted.strides, wanted.num_dims),
+                  to_string(output.dtype), list_text(output.shape, output.num_dims),
+                  list_text(output.strides, output.num_dims));
   }
   if (output.data == nullptr && wanted.num_elements() > 0) fail_argument("{} is a null pointer", name);
 }
@@ -85,12 +88,18 @@ void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
   }
   if (args.topk_weights) check_token_rows("topk_weights", args.topk_weights, DataType::kFloat32, num_tokens, shape_.top_k);
 
-  if (args.lanes.size() != shape_.lanes.size()) {
-    fail_argument("{} lanes were given and the plan has {}", args.lanes.size(), shape_.lanes.size());
+  // With quantization one tensor stands for lanes 0 and 1.
+  std::vector<Lane> wanted = shape_.lanes;
+  if (shape_.quantization.has_value()) {
+    wanted[0].dtype = shape_.quantization->from;
+    wanted.erase(wanted.begin() + 1);
+  }
+  if (args.lanes.size() != wanted.size()) {
+    fail_argument("{} lanes were given and the plan takes {}", args.lanes.size(), wanted.size());
   }
   for (std::size_t lane_idx = 0; lane_idx < args.lanes.size(); ++lane_idx) {
     const std::string name = fmt::format("lane {}", lane_idx);
-    const Lane& lane = shape_.lanes[lane_idx];
+    const Lane& lane = wanted[lane_idx];
     check_token_rows(name.c_str(), args.lanes[lane_idx], lane.dtype, num_tokens, lane.num_elements);
     if (lane_idx == 0) check_dense_rows(name.c_str(), args.lanes[lane_idx]);
   }
@@ -128,6 +137,13 @@ void Plan::Impl::check_combine(const CombineArgs& args, const Routing::Data& rou
       fail_argument("use_routing_weights needs an expert layout: rows of the compact layout stand for several experts at once");
     }
     if (!routing.has_weights) fail_argument("use_routing_weights needs weights, and the dispatch was given no topk_weights");
+  }
+  if (args.topk_weights) {
+    if (shape_.mode != Mode::kLatency || compact) {
+      fail_argument("topk_weights at combine needs latency mode and an expert layout: give factors instead");
+    }
+    if (args.factors || args.use_routing_weights) fail_argument("give one of factors, use_routing_weights and topk_weights");
+    check_token_rows("topk_weights", args.topk_weights, DataType::kFloat32, routing.num_tokens, shape_.top_k);
   }
   if (static_cast<bool>(args.carried_weights) != static_cast<bool>(args.returned_weights)) {
     fail_argument("carried_weights and returned_weights go together: give both or neither");

@@ -8,7 +8,7 @@
 
 namespace tokenyard {
 
-// A dense tensor like `wanted`, which may have more rows if it has two dimensions. `wanted` needs no memory.
+// The shape, type and strides of `wanted`, which needs no memory.
 void check_output(const std::string& name, const TensorView& output, const TensorView& wanted);
 
 }  // namespace tokenyard

@@ -1,6 +1,6 @@
-// Combine: fold, signal, reduce.
+// Combine in its two halves: fold and signal; wait and reduce.
 
-#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/fail.hpp"
@@ -25,77 +25,136 @@ int Plan::Impl::find_in_place_slot(const CombineArgs& args, const Routing::Data&
     if (!slot.live.has_value() || slot.live_routing_id != routing.id) {
       fail(ErrorCode::kStale, "rows lie in slot {}, whose result is no longer live or belongs to another Routing", slot_idx);
     }
-    const bool as_contributions =
-        shape_.layout == Layout::kCompact && !args.factors && rows == window->data() + slot.layout.lanes[0];
+    const bool as_contributions = own_stay_in_place(args) && rows == window->data() + slot.layout.lanes[0];
     return as_contributions ? slot_idx : -1;
   }
   return -1;
 }
 
-void Plan::Impl::combine(const CombineArgs& args) {
+void Plan::Impl::give_weights(const CombineArgs& args, const Turn& turn, const Routing::Data& routing, int peer) {
+  auto* given = reinterpret_cast<float*>(combine_windows_[turn.slot][peer]->data() + combine_layout_.given_weights) +
+                peers_->rank() * shape_.max_tokens * shape_.top_k;
+  for (std::int64_t token = 0; token < routing.num_tokens; ++token) {
+    for (int k = 0; k < shape_.top_k; ++k) {
+      std::memcpy(given + token * shape_.top_k + k, args.topk_weights.at(token, k), sizeof(float));
+    }
+  }
+}
+
+void Plan::Impl::take_weights(const Turn& turn, const Routing::Data& routing) {
+  const auto* given = reinterpret_cast<const float*>(combine_windows_[turn.slot][peers_->rank()]->data() +
+                                                     combine_layout_.given_weights);
+  given_factors_.assign(routing.num_expanded_view_rows, 0.0F);
+  for (int source = 0; source < dimensions_.num_ranks; ++source) {
+    for (std::int64_t row = routing.source_offsets[source]; row < routing.source_offsets[source + 1]; ++row) {
+      const float* weights = given + (source * shape_.max_tokens + routing.source_token[row]) * shape_.top_k;
+      for (int k = 0; k < shape_.top_k; ++k) {
+        const std::int64_t expanded_row = routing.expanded_row[row * shape_.top_k + k];
+        if (expanded_row >= 0) given_factors_[expanded_row] = weights[k];
+      }
+    }
+  }
+}
+
+CombineCall Plan::Impl::begin(const CombineArgs& args) {
   peers_->check();
   const Routing::Data& routing = usable_routing(args.routing);
   const int slot_idx = choose_slot(args.slot, next_combine_slot_);
   check_combine(args, routing);
   const int in_place_slot = find_in_place_slot(args, routing);
-  const int rank = peers_->rank();
-  const std::chrono::milliseconds timeout = timeout_of(args.timeout);
 
-  const Turn turn = signals_->begin(Track::kCombine, slot_idx);
+  CombineCall call{};
+  call.routing = args.routing->data();
+  call.args = args;
+  call.timeout = timeout_of(args.timeout);
+  call.turn = signals_->begin(Track::kCombine, slot_idx);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
-  const CallHeader header{.kind = CallKind::kCombine,
-                          .in_place_slot = in_place_slot,
-                          .with_weights = static_cast<bool>(args.carried_weights),
-                          .routing_id = routing.id};
-  for (const int peer : rotated(peers_->members(), rank)) {
-    signals_->await_free(turn, peer, Phase::kCombineFree, timeout);
-    signals_->post_enter(turn, peer, header);
+  call.header = {.kind = CallKind::kCombine,
+                 .in_place_slot = in_place_slot,
+                 .with_weights = static_cast<bool>(args.carried_weights),
+                 .with_given_weights = static_cast<bool>(args.topk_weights),
+                 .routing_id = routing.id};
+  const Deadline deadline(call.timeout);
+  for (const int peer : signals_->active()) {
+    if (!signals_->await_free(call.turn, peer, Phase::kCombineFree, deadline)) continue;
+    if (args.topk_weights) give_weights(args, call.turn, routing, peer);
+    signals_->post_enter(call.turn, peer, call.header);
   }
 
-  // Contributions to own tokens stay where they are if they need no arithmetic.
-  const bool compact = shape_.layout == Layout::kCompact;
-  const bool own_in_place = compact && !args.factors;
-  const auto* rows = static_cast<const std::byte*>(args.rows.data);
   const float* factors = static_cast<const float*>(args.factors.data);
   if (args.use_routing_weights) factors = routing.expanded_weights.data();
-  const std::vector<std::byte*> windows = addresses(combine_windows_[slot_idx]);
-  if (has_fault(Fault::kSignalBeforeRows)) signals_->post_data(turn);
+  if (args.topk_weights) {
+    for (const int peer : signals_->active()) {
+      signals_->await_enter(call.turn, peer, Phase::kCombineWeights, call.header, deadline);
+    }
+    take_weights(call.turn, routing);
+    factors = given_factors_.data();
+  }
+  if (has_fault(Fault::kSignalBeforeRows)) signals_->post_data(call.turn);
+  const std::vector<std::byte*> windows = active_windows(combine_windows_[slot_idx]);
   host::fold({.dtype = combine_lane_.dtype,
               .row_bytes = combine_lane_.row_bytes(),
+              .stores = host::stores_for(static_cast<std::size_t>(routing.num_recv_rows) * combine_lane_.row_bytes()),
+              .returned_row_bytes = returned_row_bytes(shape_),
+              .as_float8 = shape_.combine_as_float8,
               .num_ranks = dimensions_.num_ranks,
               .source_offsets = routing.source_offsets.data(),
               .source_token = routing.source_token.data(),
               .ordinal = routing.recv_ordinal.data(),
               .top_k = shape_.top_k,
-              .expanded_row = compact ? nullptr : routing.expanded_row.data(),
-              .rows = in_place_slot >= 0 ? nullptr : rows,
+              .expanded_row = shape_.layout == Layout::kCompact ? nullptr : routing.expanded_row.data(),
+              .rows = in_place_slot >= 0 ? nullptr : static_cast<const std::byte*>(args.rows.data),
               .factors = factors,
-              .skip_source = own_in_place ? rank : -1,
+              .skip_source = own_stay_in_place(args) ? peers_->rank() : -1,
               .carried_weights = static_cast<const float*>(args.carried_weights.data),
               .topk_idx = routing.topk_idx.data(),
               .max_fan_out = dimensions_.max_fan_out,
               .layout = &combine_layout_,
               .windows = windows});
   host::finish_copies();
-  signals_->post_data(turn);
+  signals_->post_data(call.turn);
+  guard.over();
+  return call;
+}
+
+// Contributions to own tokens stay where they are if they need no arithmetic.
+bool Plan::Impl::own_stay_in_place(const CombineArgs& args) const {
+  return shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact && !args.factors && !shape_.combine_as_float8;
+}
+
+void Plan::Impl::complete(CombineCall* call) {
+  const Turn& turn = call->turn;
+  const CombineArgs& args = call->args;
+  const Routing::Data& routing = *call->routing;
+  if (turn.generation != peers_->generation()) {
+    fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
+  }
+  TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  await_data(turn, Phase::kCombineRows, call->header, call->timeout);
 
   std::vector<const std::byte*> in_place(dimensions_.num_ranks, nullptr);
-  for (const int peer : peers_->members()) {
-    signals_->await_data(turn, peer, Phase::kCombineRows, header, timeout);
+  std::vector<std::uint8_t> absent(dimensions_.num_ranks, 1);
+  const std::vector<int> active = signals_->active();
+  for (const int peer : active) {
+    absent[peer] = 0;
     const int peer_slot = signals_->in_place_slot(turn, peer);
     if (peer_slot >= 0) in_place[peer] = slots_[peer_slot].windows[peer]->data() + slots_[peer_slot].layout.lanes[0];
   }
-  if (own_in_place) in_place[rank] = rows;
+  if (own_stay_in_place(args)) in_place[peers_->rank()] = static_cast<const std::byte*>(args.rows.data);
 
-  const std::byte* own_window = windows[rank];
+  const std::byte* own_window = combine_windows_[turn.slot][peers_->rank()]->data();
   host::reduce({.dtype = combine_lane_.dtype,
                 .row_bytes = combine_lane_.row_bytes(),
+                .stores = host::stores_for(static_cast<std::size_t>(routing.num_tokens) * combine_lane_.row_bytes()),
+                .returned_row_bytes = returned_row_bytes(shape_),
+                .as_float8 = shape_.combine_as_float8,
                 .num_tokens = routing.num_tokens,
                 .max_fan_out = dimensions_.max_fan_out,
                 .fan_out = routing.fan_out.data(),
                 .destination = routing.destination.data(),
                 .row = routing.row.data(),
+                .absent = absent,
                 .returned_rows = own_window + combine_layout_.rows,
                 .in_place = in_place,
                 .biases = args.biases,
@@ -106,14 +165,15 @@ void Plan::Impl::combine(const CombineArgs& args) {
                 .weights = args.returned_weights});
 
   // Owners of rows that were read in place may not let go of them before every reader is done.
-  for (const int peer : peers_->members()) {
+  for (const int peer : active) {
     if (signals_->in_place_slot(turn, peer) >= 0) signals_->post_done(turn, peer);
   }
-  if (in_place_slot >= 0) {
-    for (const int peer : peers_->members()) signals_->await_done(turn, peer, Phase::kCombineRead, timeout);
+  if (call->header.in_place_slot >= 0) {
+    const Deadline deadline(call->timeout);
+    for (const int peer : active) signals_->await_done(turn, peer, Phase::kCombineRead, deadline);
   }
   delay_point();
-  signals_->post_free(signals_->next(Track::kCombine, slot_idx));
+  signals_->post_free(signals_->next(Track::kCombine, turn.slot));
   guard.over();
 }
 

@@ -1,7 +1,7 @@
-// Dispatch: count, place, push, signal, deliver.
+// Dispatch in its two halves: count, place, push and signal; wait and deliver. What differs between the modes is in throughput.cpp
+// and latency.cpp.
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -13,7 +13,6 @@
 #include "kernels/host/count.hpp"
 #include "kernels/host/expand.hpp"
 #include "kernels/host/group_by_expert.hpp"
-#include "kernels/host/place.hpp"
 #include "kernels/host/push.hpp"
 #include "kernels/host/rows.hpp"
 
@@ -22,10 +21,18 @@ namespace {
 
 // kCompact and kExpertContiguous: [num_rows, row]; kExpertPadded: [L, capacity, row].
 TensorView tensor_of_rows(const Shape& shape, const Lane& lane, int num_local_experts, std::int64_t num_rows, std::byte* data) {
+  const std::int64_t capacity = shape.expert_capacity;
   if (shape.layout == Layout::kExpertPadded) {
-    return {data, lane.dtype, {num_local_experts, shape.expert_capacity, lane.num_elements}};
+    const std::int64_t group = capacity * lane.num_elements;
+    if (lane.column_major) return {data, lane.dtype, {num_local_experts, capacity, lane.num_elements}, {group, 1, capacity}};
+    return {data, lane.dtype, {num_local_experts, capacity, lane.num_elements}};
   }
+  if (lane.column_major) return {data, lane.dtype, {num_rows, lane.num_elements}, {1, num_rows}};
   return {data, lane.dtype, {num_rows, lane.num_elements}};
+}
+
+host::Stores stores_for_rows(std::int64_t num_rows, const Lane& lane) {
+  return host::stores_for(static_cast<std::size_t>(num_rows) * lane.row_bytes());
 }
 
 }  // namespace
@@ -64,49 +71,7 @@ std::shared_ptr<Routing::Data> Plan::Impl::count_tokens(const DispatchArgs& args
   return routing;
 }
 
-void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing,
-                                 std::chrono::milliseconds timeout) {
-  const int rank = peers_->rank();
-  const int num_ranks = dimensions_.num_ranks;
-  const auto max_local_experts = static_cast<std::size_t>(dimensions_.max_local_experts);
-  const auto rank_counts_of = [&](int owner) {
-    return reinterpret_cast<std::int32_t*>(control_[owner]->data() + control_layout_.rank_counts[turn.slot]);
-  };
-  const auto expert_counts_of = [&](int owner) {
-    return reinterpret_cast<std::int32_t*>(control_[owner]->data() + control_layout_.expert_counts[turn.slot]);
-  };
-  for (const int peer : rotated(peers_->members(), rank)) {
-    signals_->await_free(turn, peer, Phase::kDispatchFree, timeout);
-    std::memcpy(rank_counts_of(peer) + rank * num_ranks, rank_counts_.data(), num_ranks * sizeof(std::int32_t));
-    std::memcpy(expert_counts_of(peer) + rank * max_local_experts, expert_counts_.data() + peer * max_local_experts,
-                max_local_experts * sizeof(std::int32_t));
-    signals_->post_enter(turn, peer, header);
-  }
-  for (const int peer : peers_->members()) signals_->await_enter(turn, peer, Phase::kDispatchCounts, header, timeout);
-
-  const std::int32_t* rank_counts = rank_counts_of(rank);
-  routing->max_recv_rows = host::max_recv_rows(rank_counts, num_ranks);
-  ensure_capacity(turn.slot, routing->max_recv_rows, timeout);
-  routing->source_offsets.resize(num_ranks + 1);
-  host::place({.rank_counts = rank_counts,
-               .rank = rank,
-               .num_ranks = num_ranks,
-               .capacity = slots_[turn.slot].capacity,
-               .num_tokens = routing->num_tokens,
-               .max_fan_out = routing->max_fan_out,
-               .fan_out = routing->fan_out.data(),
-               .destination = routing->destination.data(),
-               .row = routing->row.data(),
-               .source_offsets = routing->source_offsets.data()});
-  routing->num_recv_rows = routing->source_offsets[num_ranks];
-
-  // What was announced, per local expert. read_metadata turns it into what arrived and what was lost.
-  routing->expert_counts.assign(routing->num_local_experts, 0);
-  for (int source = 0; source < num_ranks; ++source) {
-    for (int expert = 0; expert < routing->num_local_experts; ++expert) {
-      routing->expert_counts[expert] += expert_counts_of(rank)[source * max_local_experts + expert];
-    }
-  }
+void Plan::Impl::set_extents(Routing::Data* routing, std::int64_t capacity) const {
   routing->num_expanded_rows = routing->num_recv_rows;
   if (shape_.layout == Layout::kExpertContiguous) {
     routing->num_expanded_rows = 0;
@@ -118,7 +83,7 @@ void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Rou
     routing->num_expanded_rows = routing->num_local_experts * shape_.expert_capacity;
   }
   const bool fixed = shape_.overflow == Overflow::kDrop;
-  routing->num_view_rows = fixed ? slots_[turn.slot].capacity : routing->num_recv_rows;
+  routing->num_view_rows = fixed ? capacity : routing->num_recv_rows;
   routing->num_expanded_view_rows =
       fixed && shape_.layout == Layout::kExpertContiguous ? max_expanded_rows() : routing->num_expanded_rows;
   // Announced pairs include those that will be dropped; what the tensors hold is the tighter bound then.
@@ -140,31 +105,60 @@ RecvSizes Plan::Impl::sizes_of(const Routing::Data& routing) const {
   return sizes;
 }
 
-std::vector<TensorView> Plan::Impl::find_outputs(const DispatchArgs& args, const Slot& slot, const RecvSizes& sizes) const {
-  std::vector<TensorView> outputs(args.outputs.begin(), args.outputs.end());
-  if (args.allocate != nullptr) {
-    outputs.resize(shape_.lanes.size());
-    args.allocate(sizes, outputs);
+void Plan::Impl::find_outputs(DispatchCall* call) {
+  Slot& slot = slots_[call->turn.slot];
+  const RecvSizes sizes = sizes_of(*call->routing);
+  const std::byte* window = slot.windows[peers_->rank()]->data();
+  const bool in_window = shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact;
+  try {
+    if (call->in_slot && !in_window) ensure_expanded(&slot, sizes.num_tensor_rows);
+    if (call->allocate != nullptr) {
+      call->outputs.resize(shape_.lanes.size());
+      call->allocate(sizes, call->outputs);
+    }
+    for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
+      const Lane& lane = shape_.lanes[lane_idx];
+      if (call->in_slot) {
+        const std::byte* data =
+            in_window ? window + slot.layout.lanes[lane_idx] : slot.expanded->data() + slot.expanded_lanes[lane_idx];
+        call->outputs.push_back(
+            tensor_of_rows(shape_, lane, sizes.num_local_experts, sizes.num_tensor_rows, const_cast<std::byte*>(data)));
+      } else {
+        const TensorView& output = call->outputs[lane_idx];
+        const std::int64_t num_rows =
+            output.num_dims == 2 ? std::max(output.shape[0], sizes.num_tensor_rows) : sizes.num_tensor_rows;
+        check_output(fmt::format("the output for lane {}", lane_idx), output,
+                     tensor_of_rows(shape_, lane, sizes.num_local_experts, num_rows, nullptr));
+      }
+    }
+  } catch (...) {
+    call->output_error = std::current_exception();
   }
-  for (std::size_t lane_idx = 0; lane_idx < outputs.size(); ++lane_idx) {
-    const TensorView wanted =
-        tensor_of_rows(shape_, shape_.lanes[lane_idx], sizes.num_local_experts, sizes.num_tensor_rows, nullptr);
-    check_output(fmt::format("the output for lane {}", lane_idx), outputs[lane_idx], wanted);
-  }
-  if (!outputs.empty()) return outputs;
-
-  for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
-    std::byte* data = shape_.layout == Layout::kCompact ? slot.windows[peers_->rank()]->data() + slot.layout.lanes[lane_idx]
-                                                        : slot.expanded->data() + slot.expanded_lanes[lane_idx];
-    outputs.push_back(tensor_of_rows(shape_, shape_.lanes[lane_idx], sizes.num_local_experts, sizes.num_tensor_rows, data));
-  }
-  return outputs;
 }
 
-void Plan::Impl::push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing) const {
-  const std::vector<std::byte*> windows = addresses(slot.windows);
-  host::push({.lanes = args.lanes,
+std::vector<ConstTensorView> Plan::Impl::quantize_lanes(const DispatchArgs& args) {
+  const ConstTensorView& values = args.lanes[0];
+  const std::int64_t num_tokens = values.shape[0];
+  if (quantized_ == nullptr) {
+    quantized_ = MemoryRegion::anonymous(static_cast<std::size_t>(shape_.max_tokens) *
+                                         (shape_.lanes[0].row_bytes() + shape_.lanes[1].row_bytes()));
+  }
+  const TensorView codes(quantized_->data(), DataType::kFloat8E4M3, {num_tokens, shape_.lanes[0].num_elements});
+  const TensorView scales(quantized_->data() + static_cast<std::size_t>(shape_.max_tokens) * shape_.lanes[0].row_bytes(),
+                          shape_.lanes[1].dtype, {num_tokens, shape_.lanes[1].num_elements});
+  quantize(values, shape_.quantization->format, codes, scales);
+  std::vector<ConstTensorView> lanes{codes, scales};
+  lanes.insert(lanes.end(), args.lanes.begin() + 1, args.lanes.end());
+  return lanes;
+}
+
+void Plan::Impl::push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing) {
+  std::vector<ConstTensorView> quantized;
+  if (shape_.quantization.has_value()) quantized = quantize_lanes(args);
+  const std::vector<std::byte*> windows = active_windows(slot.windows);
+  host::push({.lanes = quantized.empty() ? args.lanes : std::span<const ConstTensorView>(quantized),
               .layout = &slot.layout,
+              .stores = stores_for_rows(routing.num_tokens * routing.max_fan_out, shape_.lanes[0]),
               .windows = windows,
               .num_tokens = routing.num_tokens,
               .max_fan_out = routing.max_fan_out,
@@ -178,40 +172,26 @@ void Plan::Impl::push_rows(const DispatchArgs& args, const Slot& slot, const Rou
   host::finish_copies();
 }
 
-void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
-  const std::byte* window = slot.windows[peers_->rank()]->data();
-  const auto num_rows = static_cast<std::size_t>(routing->num_recv_rows);
-  const auto num_view_rows = static_cast<std::size_t>(routing->num_view_rows);
-  const auto top_k = static_cast<std::size_t>(shape_.top_k);
-  const auto read = [window](auto* values, std::size_t offset, std::size_t num_values, std::size_t num_view_values,
-                             auto filler) {
-    values->assign(num_view_values, filler);
-    std::copy_n(reinterpret_cast<const decltype(filler)*>(window + offset), num_values, values->begin());
-  };
-  read(&routing->topk_idx, slot.layout.topk_idx, num_rows * top_k, num_view_rows * top_k, std::int32_t{-1});
-  read(&routing->source_token, slot.layout.source_token, num_rows, num_view_rows, std::int32_t{-1});
-  read(&routing->recv_ordinal, slot.layout.ordinal, num_rows, num_view_rows, std::int32_t{-1});
-  if (routing->has_weights) {
-    read(&routing->topk_weights, slot.layout.topk_weights, num_rows * top_k, num_view_rows * top_k, 0.0F);
-  }
+// All sizes follow from what was announced: rows that contradict it would be written past the end of tensors.
+void Plan::Impl::check_announced(bool holds) const {
+  if (holds) return;
+  const int rank = peers_->rank();
+  peers_->raise({ErrorCode::kDisagreement, Phase::kDispatchRows, rank, rank},
+                fmt::format("rank {}: rows arrived for experts for which they were not announced: a rank runs another version, or "
+                            "memory is corrupted",
+                            rank));
+}
 
+void Plan::Impl::index_rows(Routing::Data* routing) const {
+  const auto num_pairs = static_cast<std::size_t>(routing->num_recv_rows * shape_.top_k);
   const std::vector<std::int64_t> announced = routing->expert_counts;
   const auto num_local_experts = static_cast<std::size_t>(routing->num_local_experts);
-  // All sizes follow from the announced counts: rows that contradict them would be written past the end of tensors.
-  const auto check_announced = [&](bool holds) {
-    if (holds) return;
-    const int rank = peers_->rank();
-    peers_->raise(
-        {ErrorCode::kDisagreement, Phase::kDispatchRows, rank, rank},
-        fmt::format("rank {}: rows arrived for experts for which they were not announced: a rank runs another version, or "
-                    "memory is corrupted",
-                    rank));
-  };
   check_announced(std::all_of(routing->topk_idx.begin(), routing->topk_idx.end(),
                               [&](std::int32_t expert) { return expert < routing->num_local_experts; }));
   routing->expert_offsets.resize(num_local_experts + 1);
   routing->expert_dropped.resize(num_local_experts);
-  routing->expanded_row.assign(num_view_rows * top_k, -1);
+  routing->expanded_row.assign(static_cast<std::size_t>(routing->num_view_rows * shape_.top_k), -1);
+  routing->expert_source_offsets.resize(num_local_experts * (routing->num_ranks + 1));
   host::group_by_expert({.layout = shape_.layout,
                          .alignment = shape_.expert_alignment,
                          .capacity = shape_.expert_capacity,
@@ -219,10 +199,13 @@ void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
                          .num_rows = routing->num_recv_rows,
                          .top_k = shape_.top_k,
                          .topk_idx = routing->topk_idx.data(),
+                         .num_ranks = routing->num_ranks,
+                         .source_offsets = routing->source_offsets.data(),
                          .expert_counts = routing->expert_counts.data(),
                          .expert_offsets = routing->expert_offsets.data(),
                          .expert_dropped = routing->expert_dropped.data(),
-                         .expanded_row = routing->expanded_row.data()});
+                         .expanded_row = routing->expanded_row.data(),
+                         .expert_source_offsets = routing->expert_source_offsets.data()});
   for (std::size_t expert = 0; expert < num_local_experts; ++expert) {
     routing->expert_dropped[expert] = announced[expert] - routing->expert_counts[expert];
     check_announced(routing->expert_dropped[expert] >= 0);
@@ -230,11 +213,14 @@ void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
   if (shape_.layout == Layout::kCompact) return;
   if (shape_.layout == Layout::kExpertContiguous) routing->num_expanded_rows = routing->expert_offsets[num_local_experts];
   routing->gather_idx.assign(routing->num_expanded_view_rows, -1);
+  routing->expanded_source_token.assign(routing->num_expanded_view_rows, -1);
   if (routing->has_weights) routing->expanded_weights.assign(routing->num_expanded_view_rows, 0.0F);
-  for (std::size_t pair = 0; pair < num_rows * top_k; ++pair) {
+  for (std::size_t pair = 0; pair < num_pairs; ++pair) {
     const std::int64_t expanded_row = routing->expanded_row[pair];
     if (expanded_row < 0) continue;
-    routing->gather_idx[expanded_row] = static_cast<std::int32_t>(pair / top_k);
+    const std::size_t row = pair / static_cast<std::size_t>(shape_.top_k);
+    routing->gather_idx[expanded_row] = static_cast<std::int32_t>(row);
+    routing->expanded_source_token[expanded_row] = routing->source_token[row];
     if (routing->has_weights) routing->expanded_weights[expanded_row] = routing->topk_weights[pair];
   }
 }
@@ -242,100 +228,118 @@ void Plan::Impl::read_metadata(const Slot& slot, Routing::Data* routing) const {
 void Plan::Impl::deliver(const Slot& slot, const Routing::Data& routing, const std::vector<TensorView>& outputs) const {
   const std::byte* window = slot.windows[peers_->rank()]->data();
   for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
-    const std::size_t row_bytes = shape_.lanes[lane_idx].row_bytes();
     const std::byte* received = window + slot.layout.lanes[lane_idx];
-    auto* target = static_cast<std::byte*>(outputs[lane_idx].data);
-    if (target == received) continue;
-    if (shape_.layout == Layout::kCompact) {
-      for (std::int64_t row = 0; row < routing.num_recv_rows; ++row) {
-        host::copy_row(target + row * row_bytes, received + row * row_bytes, row_bytes);
-      }
-      host::finish_copies();
-      continue;
-    }
+    if (outputs[lane_idx].data == received) continue;
     host::expand({.num_rows = routing.num_recv_rows,
                   .top_k = shape_.top_k,
-                  .expanded_row = routing.expanded_row.data(),
-                  .row_bytes = row_bytes,
+                  .expanded_row = shape_.layout == Layout::kCompact ? nullptr : routing.expanded_row.data(),
+                  .received_row = shape_.mode == Mode::kLatency ? routing.received_row.data() : nullptr,
+                  .stores = stores_for_rows(routing.num_expanded_rows, shape_.lanes[lane_idx]),
+                  .row_bytes = shape_.lanes[lane_idx].row_bytes(),
                   .received = received,
-                  .expanded = target});
+                  .expanded = outputs[lane_idx]});
     if (shape_.layout == Layout::kExpertContiguous) {
       host::zero_gaps({.num_local_experts = routing.num_local_experts,
                        .expert_counts = routing.expert_counts.data(),
                        .expert_offsets = routing.expert_offsets.data(),
-                       .row_bytes = row_bytes,
-                       .expanded = target});
+                       .expanded = outputs[lane_idx]});
     }
   }
 }
 
-Received Plan::Impl::dispatch(const DispatchArgs& args) {
+DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
   // Nothing is sent before all that can be wrong on this rank alone has been checked.
   peers_->check();
   const int slot_idx = choose_slot(args.slot, next_dispatch_slot_);
   check_dispatch(args, slot_idx);
   const bool cached = args.routing != nullptr;
-  std::shared_ptr<Routing::Data> made = cached ? nullptr : count_tokens(args);
-  std::shared_ptr<const Routing::Data> routing = cached ? args.routing->data() : made;
-  const std::chrono::milliseconds timeout = timeout_of(args.timeout);
+  DispatchCall call{};
+  call.made = cached ? nullptr : count_tokens(args);
+  call.routing = cached ? args.routing->data() : call.made;
+  call.timeout = timeout_of(args.timeout);
+  call.in_slot = args.outputs.empty() && args.allocate == nullptr;
+  call.allocate = args.allocate;
+  call.outputs.assign(args.outputs.begin(), args.outputs.end());
 
   Slot& slot = slots_[slot_idx];
   const Turn turn = signals_->begin(Track::kDispatch, slot_idx);
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  call.turn = turn;
   next_dispatch_slot_ = (slot_idx + 1) % kNumSlots;
-  const CallHeader header{.kind = cached ? CallKind::kCachedDispatch : CallKind::kDispatch,
-                          .with_weights = static_cast<bool>(args.topk_weights),
-                          .routing_id = cached ? routing->id : 0,
-                          .placement = placement_fingerprint_};
-  if (cached) {
-    for (const int peer : rotated(peers_->members(), peers_->rank())) {
-      signals_->await_free(turn, peer, Phase::kDispatchFree, timeout);
-      signals_->post_enter(turn, peer, header);
-    }
-    ensure_capacity(slot_idx, routing->max_recv_rows, timeout);
-  } else {
-    made->id =
+  call.header = {.kind = cached ? CallKind::kCachedDispatch : CallKind::kDispatch,
+                 .with_weights = static_cast<bool>(args.topk_weights),
+                 .routing_id = cached ? call.routing->id : 0,
+                 .placement = placement_fingerprint_};
+  if (!cached) {
+    call.made->id =
         (static_cast<std::uint64_t>(turn.generation) << 48) + (static_cast<std::uint64_t>(plan_idx_) << 32) + ++num_routings_;
-    made->has_weights = header.with_weights;
-    exchange_counts(turn, header, made.get(), timeout);
+    call.made->has_weights = call.header.with_weights;
   }
+  slot.live = turn;
+  slot.live_routing_id = call.routing->id;
 
-  // From here on the others count on this rank: an error of the caller's callback or outputs must wait until the turn is over.
-  const RecvSizes announced = sizes_of(*routing);
-  std::exception_ptr output_error;
-  std::vector<TensorView> outputs;
-  const bool in_slot = args.outputs.empty() && args.allocate == nullptr;
-  try {
-    if (in_slot && shape_.layout != Layout::kCompact) ensure_expanded(&slot, announced.num_tensor_rows);
-    outputs = find_outputs(args, slot, announced);
-  } catch (...) {
-    output_error = std::current_exception();
+  const Deadline deadline(call.timeout);
+  const bool counts_first = shape_.mode == Mode::kThroughput && !cached;
+  if (counts_first) {
+    exchange_counts(turn, call.header, call.made.get(), deadline);
+  } else {
+    for (const int peer : signals_->active()) signals_->await_free(turn, peer, Phase::kDispatchFree, deadline);
+    for (const int peer : signals_->active()) signals_->post_enter(turn, peer, call.header);
+  }
+  if (shape_.mode == Mode::kThroughput) {
+    ensure_capacity(slot_idx, call.routing->max_recv_rows, call.timeout);
+    find_outputs(&call);
+  } else if (!cached) {
+    assign_places(call.made.get());
   }
 
   if (has_fault(Fault::kSignalBeforeRows)) signals_->post_data(turn);
-  push_rows(args, slot, *routing);
+  push_rows(args, slot, *call.routing);
+  if (shape_.mode == Mode::kLatency && !cached) post_arrivals(slot, *call.routing);
   signals_->post_data(turn);
-  for (const int peer : peers_->members()) signals_->await_data(turn, peer, Phase::kDispatchRows, header, timeout);
+  guard.over();
+  return call;
+}
 
-  if (!cached) read_metadata(slot, made.get());
-  if (output_error == nullptr) deliver(slot, *routing, outputs);
-  if (output_error != nullptr || !in_slot) {
-    signals_->post_free(signals_->next(Track::kDispatch, slot_idx));
-  } else {
-    slot.live = turn;
-    slot.live_routing_id = routing->id;
+Received Plan::Impl::complete(DispatchCall* call) {
+  const Turn& turn = call->turn;
+  Slot& slot = slots_[turn.slot];
+  if (!is_live(turn)) fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
+  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  await_data(turn, Phase::kDispatchRows, call->header, call->timeout);
+  if (call->made != nullptr) {
+    if (shape_.mode == Mode::kThroughput) {
+      read_rows(slot, call->made.get());
+    } else {
+      read_arrivals(slot, call->made.get());
+    }
+    index_rows(call->made.get());
+  }
+  if (shape_.mode == Mode::kLatency) find_outputs(call);
+  for (int source = 0; source < dimensions_.num_ranks; ++source) {
+    const auto num_rows = call->routing->source_offsets[source + 1] - call->routing->source_offsets[source];
+    counters_[source].num_rows.fetch_add(static_cast<std::uint64_t>(num_rows), std::memory_order_relaxed);
+  }
+  if (call->output_error == nullptr) deliver(slot, *call->routing, call->outputs);
+
+  const bool stays = call->in_slot && call->output_error == nullptr;
+  if (!stays) slot.live.reset();
+  if (!stays || shape_.mode == Mode::kLatency) {
+    delay_point();
+    signals_->post_free(signals_->next(Track::kDispatch, turn.slot));
   }
   guard.over();
-  if (output_error != nullptr) std::rethrow_exception(output_error);
+  if (call->output_error != nullptr) std::rethrow_exception(call->output_error);
 
+  const RecvSizes sizes = sizes_of(*call->routing);
   TensorView combine_buffer;
-  if (in_slot && shape_.layout == Layout::kCompact && combine_lane_.num_elements > 0) {
+  if (stays && shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact && combine_lane_.num_elements > 0) {
     combine_buffer = {slot.windows[peers_->rank()]->data() + slot.layout.lanes[0],
                       combine_lane_.dtype,
-                      {announced.num_tensor_rows, combine_lane_.num_elements}};
+                      {sizes.num_tensor_rows, combine_lane_.num_elements}};
   }
-  return Received(std::make_unique<Received::Impl>(shared_from_this(), turn, in_slot, sizes_of(*routing), Routing(routing),
-                                                   std::move(outputs), combine_buffer));
+  return Received(std::make_unique<Received::Impl>(shared_from_this(), turn, stays, sizes, Routing(call->routing),
+                                                   std::move(call->outputs), combine_buffer));
 }
 
 }  // namespace tokenyard

@@ -18,18 +18,6 @@ std::size_t expanded_lane_bytes(const Lane& lane, std::int64_t num_rows) {
 
 }  // namespace
 
-std::vector<std::byte*> addresses(const std::vector<std::shared_ptr<MemoryRegion>>& regions) {
-  std::vector<std::byte*> bases;
-  for (const auto& region : regions) bases.push_back(region->data());
-  return bases;
-}
-
-std::vector<int> rotated(const std::vector<int>& members, int rank) {
-  std::vector<int> order = members;
-  std::rotate(order.begin(), std::upper_bound(order.begin(), order.end(), rank), order.end());
-  return order;
-}
-
 Plan::Impl::Impl(std::shared_ptr<Peers> peers, Shape shape, std::uint64_t group, std::uint32_t plan_idx)
     : peers_(std::move(peers)),
       shape_(std::move(shape)),
@@ -41,14 +29,15 @@ Plan::Impl::Impl(std::shared_ptr<Peers> peers, Shape shape, std::uint64_t group,
       dimensions_(plan_dimensions(shape_, peers_->num_ranks(), placement_)),
       combine_lane_(combine_lane(shape_)),
       control_layout_(control_layout(dimensions_)),
-      combine_layout_(combine_layout(shape_, dimensions_)) {
+      combine_layout_(combine_layout(shape_, dimensions_)),
+      counters_(peers_->num_ranks()) {
   const Deadline deadline(peers_->timeout());
   control_ = peers_->share(window_tag(WindowKind::kControl, 0, 0), control_layout_.num_bytes, deadline);
   for (int slot = 0; slot < kNumSlots; ++slot) {
     open_slot(slot, dimensions_.first_recv_capacity, peers_->timeout());
     combine_windows_[slot] = peers_->share(window_tag(WindowKind::kCombine, slot, 0), combine_layout_.num_bytes, deadline);
   }
-  signals_.emplace(peers_.get(), plan_idx_, control_layout_, control_);
+  signals_.emplace(peers_.get(), plan_idx_, control_layout_, control_, shape_.mask_late_ranks);
 }
 
 // From the top: a zero bit (windows of users have a one there), plan, generation, kind, slot, growths.
@@ -99,6 +88,7 @@ RoutingKey Plan::Impl::routing_key() const {
   key.num_experts = shape_.num_experts;
   key.top_k = shape_.top_k;
   key.max_tokens = shape_.max_tokens;
+  key.mode = shape_.mode;
   key.layout = shape_.layout;
   key.expert_alignment = shape_.expert_alignment;
   key.expert_capacity = shape_.expert_capacity;
@@ -142,8 +132,73 @@ bool Plan::Impl::is_live(const Turn& turn) const noexcept {
 void Plan::Impl::release(const Turn& turn) noexcept {
   if (!is_live(turn)) return;
   slots_[turn.slot].live.reset();
+  // In latency mode the rows have left the window when the dispatch is complete, which freed it.
+  if (shape_.mode == Mode::kLatency) return;
   delay_point();
   signals_->post_free(signals_->next(Track::kDispatch, turn.slot));
+}
+
+void Plan::Impl::mask_rank(int rank) {
+  if (shape_.mode != Mode::kLatency) {
+    fail(ErrorCode::kUnsupported, "ranks can be masked in latency mode only: in throughput mode they write into shared rows");
+  }
+  if (rank < 0 || rank >= dimensions_.num_ranks || rank == peers_->rank()) {
+    fail_argument("rank {} cannot be masked: name another rank, from 0 to {}", rank, dimensions_.num_ranks - 1);
+  }
+  if (signals_->is_masked(rank)) return;
+  peers_->expel(rank, Phase::kNone);
+  signals_->mask(rank);
+}
+
+std::vector<int> Plan::Impl::masked_ranks() const {
+  std::vector<int> ranks;
+  for (int rank = 0; rank < dimensions_.num_ranks; ++rank) {
+    if (signals_->is_masked(rank)) ranks.push_back(rank);
+  }
+  return ranks;
+}
+
+std::vector<PeerCounters> Plan::Impl::counters() const {
+  std::vector<PeerCounters> snapshot;
+  for (const AtomicCounters& counters : counters_) {
+    snapshot.push_back({counters.num_calls.load(std::memory_order_relaxed), counters.num_rows.load(std::memory_order_relaxed),
+                        counters.wait_nanoseconds.load(std::memory_order_relaxed)});
+  }
+  return snapshot;
+}
+
+std::vector<std::byte*> Plan::Impl::active_windows(const std::vector<std::shared_ptr<MemoryRegion>>& windows) const {
+  std::vector<std::byte*> bases(windows.size(), nullptr);
+  for (const int rank : signals_->active()) bases[rank] = windows[rank]->data();
+  return bases;
+}
+
+void Plan::Impl::await_data(const Turn& turn, Phase phase, const CallHeader& header, std::chrono::milliseconds timeout) {
+  const auto begin = Deadline::Clock::now();
+  signals_->await_all_data(turn, phase, header, Deadline(timeout), [&](int peer) {
+    AtomicCounters& counters = counters_[peer];
+    const auto waited = std::chrono::duration_cast<std::chrono::nanoseconds>(Deadline::Clock::now() - begin);
+    counters.num_calls.fetch_add(1, std::memory_order_relaxed);
+    counters.wait_nanoseconds.fetch_add(static_cast<std::uint64_t>(waited.count()), std::memory_order_relaxed);
+  });
+}
+
+bool Plan::Impl::is_done(const Turn& turn) const {
+  return peers_->failure().has_value() || turn.generation != peers_->generation() || signals_->all_data_arrived(turn);
+}
+
+bool Plan::Impl::wait_done(const Turn& turn, std::chrono::milliseconds timeout) const {
+  const Deadline deadline(timeout);
+  Backoff backoff(peers_->wait_style());
+  while (!is_done(turn)) {
+    if (backoff.pause() && deadline.passed()) return is_done(turn);
+  }
+  return true;
+}
+
+void Plan::Impl::call_when_done(const Turn& turn, std::chrono::milliseconds timeout, std::function<void()> callback) {
+  if (watcher_ == nullptr) watcher_ = std::make_unique<Watcher>(peers_->wait_style());
+  watcher_->add([this, turn, deadline = Deadline(timeout)] { return is_done(turn) || deadline.passed(); }, std::move(callback));
 }
 
 void Plan::Impl::reset() {
@@ -161,8 +216,20 @@ void Plan::Impl::reset() {
 const Shape& Plan::shape() const noexcept { return impl_->shape(); }
 const PlanSizes& Plan::sizes() const noexcept { return impl_->sizes(); }
 int Plan::num_local_experts() const noexcept { return impl_->num_local_experts(); }
-Received Plan::dispatch(const DispatchArgs& args) const { return impl_->dispatch(args); }
-void Plan::combine(const CombineArgs& args) const { impl_->combine(args); }
+
+Received Plan::dispatch(const DispatchArgs& args) const {
+  DispatchCall call = impl_->begin(args);
+  return impl_->complete(&call);
+}
+
+void Plan::combine(const CombineArgs& args) const {
+  CombineCall call = impl_->begin(args);
+  impl_->complete(&call);
+}
+
+void Plan::mask_rank(int rank) const { impl_->mask_rank(rank); }
+std::vector<int> Plan::masked_ranks() const { return impl_->masked_ranks(); }
+std::vector<PeerCounters> Plan::counters() const { return impl_->counters(); }
 void Plan::place(const PlacementTable& placement) const { impl_->place(placement); }
 
 Received::Received() = default;

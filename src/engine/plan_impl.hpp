@@ -2,20 +2,48 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "engine/routing_data.hpp"
 #include "engine/signals.hpp"
+#include "engine/watcher.hpp"
 #include "layout/plan_layout.hpp"
 #include "memory/memory_region.hpp"
 #include "tokenyard/plan.hpp"
 #include "transport/peers.hpp"
 
 namespace tokenyard {
+
+// A dispatch between its halves.
+struct DispatchCall {
+  Turn turn;
+  CallHeader header;
+  std::chrono::milliseconds timeout;
+  std::shared_ptr<Routing::Data> made;  // null in a cached dispatch
+  std::shared_ptr<const Routing::Data> routing;
+  bool in_slot;  // the result stays with the plan until it is released
+  std::function<void(const RecvSizes&, std::span<TensorView>)> allocate;
+  std::vector<TensorView> outputs;
+  // What the caller's callback or outputs did wrong. The others count on this rank, so it must wait until the turn is over.
+  std::exception_ptr output_error;
+};
+
+// A combine between its halves.
+struct CombineCall {
+  Turn turn;
+  CallHeader header;
+  std::chrono::milliseconds timeout;
+  std::shared_ptr<const Routing::Data> routing;
+  CombineArgs args;  // its routing pointer is not used: it may dangle
+};
 
 // Shared by the Plan handles and by live results, so the windows outlast both.
 class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
@@ -28,8 +56,23 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   const PlanSizes& sizes() const noexcept { return sizes_; }
   int num_local_experts() const noexcept { return placement_.num_local_experts(peers_->rank()); }
 
-  Received dispatch(const DispatchArgs& args);
-  void combine(const CombineArgs& args);
+  // The halves of a call: begin sends, complete waits and delivers.
+  DispatchCall begin(const DispatchArgs& args);
+  Received complete(DispatchCall* call);
+  CombineCall begin(const CombineArgs& args);
+  void complete(CombineCall* call);
+
+  // Whether complete() would not wait; from any thread. True also once the group has failed, which complete() then reports.
+  bool is_done(const Turn& turn) const;
+  // Waits for is_done(), but for no longer than `timeout`.
+  bool wait_done(const Turn& turn, std::chrono::milliseconds timeout) const;
+  // Also once `timeout` has passed, so that a callback comes in any case.
+  void call_when_done(const Turn& turn, std::chrono::milliseconds timeout, std::function<void()> callback);
+
+  void mask_rank(int rank);
+  std::vector<int> masked_ranks() const;
+  std::vector<PeerCounters> counters() const;
+
   void place(const PlacementTable& table);
 
   // The result of dispatch turn `turn`: whether it lives, and the end of its life (ignored if it has ended already).
@@ -63,20 +106,37 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   static int choose_slot(int wanted, int next);
   std::chrono::milliseconds timeout_of(const std::optional<std::chrono::milliseconds>& given) const;
 
-  // Steps of a dispatch, in order.
+  // Steps of a dispatch. `Routing::Data*` is filled step by step.
   void check_dispatch(const DispatchArgs& args, int slot_idx) const;
   std::shared_ptr<Routing::Data> count_tokens(const DispatchArgs& args);
-  void exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, std::chrono::milliseconds timeout);
+  std::vector<ConstTensorView> quantize_lanes(const DispatchArgs& args);
+  void push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing);
+  // From the announced counts per expert and the number of rows.
+  void set_extents(Routing::Data* routing, std::int64_t capacity) const;
   RecvSizes sizes_of(const Routing::Data& routing) const;
-  std::vector<TensorView> find_outputs(const DispatchArgs& args, const Slot& slot, const RecvSizes& sizes) const;
-  void push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing) const;
-  void read_metadata(const Slot& slot, Routing::Data* routing) const;
+  void find_outputs(DispatchCall* call);
+  void index_rows(Routing::Data* routing) const;
+  void check_announced(bool holds) const;
   void deliver(const Slot& slot, const Routing::Data& routing, const std::vector<TensorView>& outputs) const;
+
+  // throughput.cpp: counts come first.
+  void exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline);
+  void read_rows(const Slot& slot, Routing::Data* routing) const;
+
+  // latency.cpp: no counts, but a place for every token.
+  void assign_places(Routing::Data* routing) const;
+  void post_arrivals(const Slot& slot, const Routing::Data& routing);
+  void read_arrivals(const Slot& slot, Routing::Data* routing) const;
 
   // Steps of a combine.
   void check_combine(const CombineArgs& args, const Routing::Data& routing) const;
   // The slot whose received rows args.rows overwrote, or -1 when the rows are elsewhere.
+  bool own_stay_in_place(const CombineArgs& args) const;
   int find_in_place_slot(const CombineArgs& args, const Routing::Data& routing) const;
+  void give_weights(const CombineArgs& args, const Turn& turn, const Routing::Data& routing, int peer);
+  void take_weights(const Turn& turn, const Routing::Data& routing);
+  void await_data(const Turn& turn, Phase phase, const CallHeader& header, std::chrono::milliseconds timeout);
+  std::vector<std::byte*> active_windows(const std::vector<std::shared_ptr<MemoryRegion>>& windows) const;
 
   const Routing::Data& usable_routing(const Routing* routing) const;
   RoutingKey routing_key() const;
@@ -101,15 +161,17 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   std::uint64_t num_routings_ = 0;  // made in this generation
   int next_dispatch_slot_ = 0;
   int next_combine_slot_ = 0;
-  // Outgoing counts of a dispatch under way.
+  // Scratch of a call's first half.
   std::vector<std::int32_t> rank_counts_, expert_counts_;
+  std::vector<std::uint64_t> arrivals_;  // [num_ranks, arrival_words]
+  std::shared_ptr<MemoryRegion> quantized_;
+  std::vector<float> given_factors_;  // one per row of the expert layout
+  struct AtomicCounters {
+    std::atomic<std::uint64_t> num_calls{0}, num_rows{0}, wait_nanoseconds{0};
+  };
+  mutable std::vector<AtomicCounters> counters_;  // by rank
+  std::unique_ptr<Watcher> watcher_;              // made for the first callback
 };
-
-// `members` in an order that starts behind `rank`, so that not all ranks turn to the same one first.
-std::vector<int> rotated(const std::vector<int>& members, int rank);
-
-// The first byte of each region.
-std::vector<std::byte*> addresses(const std::vector<std::shared_ptr<MemoryRegion>>& regions);
 
 class Received::Impl {
  public:

@@ -63,6 +63,16 @@ ConstTensorView Routing::gather_idx() const {
   return view(get().gather_idx, get().num_expanded_view_rows);
 }
 
+ConstTensorView Routing::expanded_source_token() const {
+  if (is_compact(get())) return {};
+  return view(get().expanded_source_token, get().num_expanded_view_rows);
+}
+
+ConstTensorView Routing::expert_source_offsets() const {
+  if (is_compact(get())) return {};
+  return view(get().expert_source_offsets, get().num_local_experts, get().num_ranks + 1);
+}
+
 ConstTensorView Routing::expanded_weights() const {
   if (is_compact(get()) || !get().has_weights) return {};
   return view(get().expanded_weights, get().num_expanded_view_rows);

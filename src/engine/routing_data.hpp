@@ -19,6 +19,7 @@ struct RoutingKey {
   int num_experts = 0;
   int top_k = 0;
   std::int64_t max_tokens = 0;
+  Mode mode = Mode::kThroughput;
   Layout layout = Layout::kCompact;
   int expert_alignment = 0;
   std::int64_t expert_capacity = 0;
@@ -52,7 +53,9 @@ struct Routing::Data {
   std::vector<std::int64_t> source_offsets;
   std::vector<std::int32_t> source_token, recv_ordinal, topk_idx, gather_idx;
   std::vector<float> topk_weights, expanded_weights;
-  std::vector<std::int64_t> expert_counts, expert_offsets, expert_dropped, expanded_row;
+  std::vector<std::int64_t> expert_counts, expert_offsets, expert_dropped, expert_source_offsets, expanded_row;
+  std::vector<std::int32_t> expanded_source_token;
+  std::vector<std::int64_t> received_row;  // latency mode: [N], the place of each row
 };
 
 // Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates nothing. Thread-safe: a

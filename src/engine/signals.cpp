@@ -1,5 +1,6 @@
 #include "engine/signals.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -21,8 +22,13 @@ const char* to_string(CallKind kind) {
 }  // namespace
 
 Signals::Signals(Peers* peers, std::uint32_t plan_idx, const ControlLayout& layout,
-                 std::vector<std::shared_ptr<MemoryRegion>> control)
-    : peers_(peers), plan_idx_(plan_idx), layout_(layout), control_(std::move(control)) {
+                 std::vector<std::shared_ptr<MemoryRegion>> control, bool mask_late)
+    : peers_(peers),
+      plan_idx_(plan_idx),
+      layout_(layout),
+      control_(std::move(control)),
+      mask_late_(mask_late),
+      masked_(peers->num_ranks()) {
   reset();
 }
 
@@ -32,6 +38,7 @@ PeerLine& Signals::line(int owner, int writer, const Turn& turn) const {
 }
 
 void Signals::reset() {
+  for (auto& masked : masked_) masked.store(false, std::memory_order_release);
   for (const Track track : {Track::kDispatch, Track::kCombine}) {
     for (int slot = 0; slot < kNumSlots; ++slot) {
       turns_[static_cast<int>(track)][slot] = 0;
@@ -60,7 +67,7 @@ void Signals::post(const Turn& turn, int peer, Word word) {
 }
 
 void Signals::post_to_all(const Turn& turn, Word word) {
-  for (const int peer : peers_->members()) post(turn, peer, word);
+  for (const int peer : active()) post(turn, peer, word);
 }
 
 void Signals::post_free(const Turn& turn) { post_to_all(turn, &PeerLine::free); }
@@ -72,29 +79,42 @@ void Signals::post_enter(const Turn& turn, int peer, const CallHeader& header) {
   target.kind = header.kind;
   target.in_place_slot = header.in_place_slot;
   target.with_weights = header.with_weights ? 1 : 0;
+  target.with_given_weights = header.with_given_weights ? 1 : 0;
   target.routing_id = header.routing_id;
   target.placement = header.placement;
   post(turn, peer, &PeerLine::enter);
 }
 
-void Signals::await(const Turn& turn, int peer, Word word, Phase phase, std::chrono::milliseconds timeout) {
+std::uint64_t Signals::load(const Turn& turn, int peer, Word word) const {
+  return std::atomic_ref(line(peers_->rank(), peer, turn).*word).load(std::memory_order_acquire);
+}
+
+std::string Signals::describe(const Turn& turn, int peer, Word word) const {
+  const std::uint64_t value = load(turn, peer, word);
+  return fmt::format("plan {}, slot {}: expected turn {} of generation {}, last seen turn {} of generation {}", plan_idx_,
+                     turn.slot, turn.number, turn.generation, value & ((std::uint64_t{1} << 48) - 1), value >> 48);
+}
+
+void Signals::check_not_left_behind(const Turn& turn, int peer, Word word, Phase phase) {
+  if (load(turn, peer, word) == turn.word()) return;
+  peers_->raise({ErrorCode::kDisagreement, phase, peers_->rank(), peers_->rank()},
+                fmt::format("rank {} was left behind by rank {} in {}: {}", peers_->rank(), peer, to_string(phase),
+                            describe(turn, peer, word)));
+}
+
+bool Signals::await(const Turn& turn, int peer, Word word, Phase phase, const Deadline& deadline) {
+  if (is_masked(peer)) return false;
   delay_point();
-  const std::atomic_ref<std::uint64_t> posted(line(peers_->rank(), peer, turn).*word);
-  std::uint64_t value = 0;
-  const auto arrived = [&] {
-    value = posted.load(std::memory_order_acquire);
-    return value >= turn.word();
-  };
-  const auto describe = [&] {
-    return fmt::format("plan {}, slot {}: expected turn {} of generation {}, last seen turn {} of generation {}", plan_idx_,
-                       turn.slot, turn.number, turn.generation, value & ((std::uint64_t{1} << 48) - 1), value >> 48);
-  };
-  peers_->wait(peer, phase, Deadline(timeout), arrived, describe);
-  if (value != turn.word()) {
-    peers_->raise(
-        {ErrorCode::kDisagreement, phase, peers_->rank(), peers_->rank()},
-        fmt::format("rank {} was left behind by rank {} in {}: {}", peers_->rank(), peer, to_string(phase), describe()));
+  const auto arrived = [&] { return load(turn, peer, word) >= turn.word(); };
+  if (!mask_late_) {
+    peers_->wait(peer, phase, deadline, arrived, [&] { return describe(turn, peer, word); });
+  } else if (peers_->try_wait(peer, phase, deadline, arrived) != Peers::WaitEnd::kReady) {
+    peers_->expel(peer, phase);
+    mask(peer);
+    return false;
   }
+  check_not_left_behind(turn, peer, word, phase);
+  return true;
 }
 
 void Signals::check_header(const Turn& turn, int peer, Phase phase, const CallHeader& mine) {
@@ -115,29 +135,77 @@ void Signals::check_header(const Turn& turn, int peer, Phase phase, const CallHe
   if ((theirs.with_weights != 0) != mine.with_weights) {
     disagree(mine.with_weights ? "this rank gives weights, the other none" : "this rank gives no weights, the other does");
   }
+  if ((theirs.with_given_weights != 0) != mine.with_given_weights) {
+    disagree(mine.with_given_weights ? "this rank gives weights at combine, the other none"
+                                     : "this rank gives no weights at combine, the other does");
+  }
   if (theirs.placement != mine.placement) {
     disagree(fmt::format("their placements differ (fingerprints {:x} and {:x})", mine.placement, theirs.placement));
   }
 }
 
-void Signals::await_free(const Turn& turn, int peer, Phase phase, std::chrono::milliseconds timeout) {
-  await(turn, peer, &PeerLine::free, phase, timeout);
+bool Signals::await_free(const Turn& turn, int peer, Phase phase, const Deadline& deadline) {
+  return await(turn, peer, &PeerLine::free, phase, deadline);
 }
 
-void Signals::await_enter(const Turn& turn, int peer, Phase phase, const CallHeader& mine, std::chrono::milliseconds timeout) {
-  await(turn, peer, &PeerLine::enter, phase, timeout);
+bool Signals::await_enter(const Turn& turn, int peer, Phase phase, const CallHeader& mine, const Deadline& deadline) {
+  if (!await(turn, peer, &PeerLine::enter, phase, deadline)) return false;
   check_header(turn, peer, phase, mine);
+  return true;
 }
 
-void Signals::await_data(const Turn& turn, int peer, Phase phase, const CallHeader& mine, std::chrono::milliseconds timeout) {
-  await_enter(turn, peer, phase, mine, timeout);
-  await(turn, peer, &PeerLine::data, phase, timeout);
+bool Signals::await_done(const Turn& turn, int peer, Phase phase, const Deadline& deadline) {
+  return await(turn, peer, &PeerLine::done, phase, deadline);
 }
 
-void Signals::await_done(const Turn& turn, int peer, Phase phase, std::chrono::milliseconds timeout) {
-  await(turn, peer, &PeerLine::done, phase, timeout);
+void Signals::await_all_data(const Turn& turn, Phase phase, const CallHeader& mine, const Deadline& deadline,
+                             const std::function<void(int peer)>& arrived) {
+  std::vector<int> missing = active();
+  const auto has_arrived = [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); };
+  while (!missing.empty()) {
+    // A peer that made another call may never send: its header is looked at first.
+    if (!await_enter(turn, missing.front(), phase, mine, deadline)) {
+      missing.erase(missing.begin());
+      continue;
+    }
+    const std::size_t num_missing = missing.size();
+    std::erase_if(missing, [&](int peer) {
+      if (!has_arrived(peer)) return false;
+      check_not_left_behind(turn, peer, &PeerLine::data, phase);
+      check_header(turn, peer, phase, mine);
+      arrived(peer);
+      return true;
+    });
+    if (missing.size() < num_missing) continue;
+    // Nobody new: wait for the first, but take whoever comes.
+    delay_point();
+    const auto any_arrived = [&] { return std::any_of(missing.begin(), missing.end(), has_arrived); };
+    const int peer = missing.front();
+    if (!mask_late_) {
+      peers_->wait(peer, phase, deadline, any_arrived, [&] { return describe(turn, peer, &PeerLine::data); });
+    } else if (peers_->try_wait(peer, phase, deadline, any_arrived) != Peers::WaitEnd::kReady) {
+      peers_->expel(peer, phase);
+      mask(peer);
+      missing.erase(missing.begin());
+    }
+  }
+}
+
+bool Signals::all_data_arrived(const Turn& turn) const {
+  const std::vector<int> peers = active();
+  return std::all_of(peers.begin(), peers.end(),
+                     [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); });
 }
 
 int Signals::in_place_slot(const Turn& turn, int peer) const { return line(peers_->rank(), peer, turn).in_place_slot; }
+
+void Signals::mask(int rank) { masked_[rank].store(true, std::memory_order_release); }
+
+std::vector<int> Signals::active() const {
+  std::vector<int> ranks = peers_->members();
+  std::rotate(ranks.begin(), std::upper_bound(ranks.begin(), ranks.end(), peers_->rank()), ranks.end());
+  std::erase_if(ranks, [this](int rank) { return is_masked(rank); });
+  return ranks;
+}
 
 }  // namespace tokenyard

@@ -3,11 +3,13 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "base/deadline.hpp"
 #include "layout/plan_layout.hpp"
 #include "layout/signal_word.hpp"
 #include "transport/peers.hpp"
@@ -28,19 +30,27 @@ struct Turn {
 struct CallHeader {
   CallKind kind;
   int in_place_slot = -1;  // combine: the dispatch slot in which this rank's contributions can be read, or -1
-  bool with_weights = false;
+  bool with_weights = false;        // weights travel with the rows
+  bool with_given_weights = false;  // combine: weights came before the rows
   std::uint64_t routing_id = 0;
   std::uint64_t placement = 0;
 };
 
 class Signals {
  public:
-  // `control[r]` is rank r's control window.
+  // `control[r]` is rank r's control window. mask_late: a rank for which a wait is in vain is masked, instead of failing the group.
   Signals(Peers* peers, std::uint32_t plan_idx, const ControlLayout& layout,
-          std::vector<std::shared_ptr<MemoryRegion>> control);
+          std::vector<std::shared_ptr<MemoryRegion>> control, bool mask_late);
 
-  // All slots are free for turn 1 of the present generation. For creation, and for recovery between two barriers.
+  // All slots are free for turn 1 of the present generation, and no rank is masked. For creation, and for recovery between two
+  // barriers.
   void reset();
+
+  // Masked ranks are neither told nor awaited. May be asked by any thread; changed by the plan's thread alone.
+  void mask(int rank);
+  bool is_masked(int rank) const { return masked_[rank].load(std::memory_order_acquire); }
+  // The ranks that are not, beginning behind this one, so that not all ranks turn to the same one first.
+  std::vector<int> active() const;
 
   // The turn that comes next; begin() makes it the present one.
   Turn next(Track track, int slot) const;
@@ -52,14 +62,19 @@ class Signals {
   void post_data(const Turn& turn);  // to all
   void post_done(const Turn& turn, int peer);
 
-  // Acquire: pairs with the post of the same name. Each waits at most `timeout`.
-  void await_free(const Turn& turn, int peer, Phase phase, std::chrono::milliseconds timeout);
-  // Also checks that the peer makes the same call; so does await_data, before the data are there.
-  void await_enter(const Turn& turn, int peer, Phase phase, const CallHeader& mine, std::chrono::milliseconds timeout);
-  void await_data(const Turn& turn, int peer, Phase phase, const CallHeader& mine, std::chrono::milliseconds timeout);
-  void await_done(const Turn& turn, int peer, Phase phase, std::chrono::milliseconds timeout);
+  // Acquire: pairs with the post of the same name. Waits until the deadline; false if the peer has been masked instead.
+  bool await_free(const Turn& turn, int peer, Phase phase, const Deadline& deadline);
+  // Also checks that the peer makes the same call.
+  bool await_enter(const Turn& turn, int peer, Phase phase, const CallHeader& mine, const Deadline& deadline);
+  bool await_done(const Turn& turn, int peer, Phase phase, const Deadline& deadline);
+  // For all peers, in the order in which their data arrive; checks as await_enter, before the data are there.
+  void await_all_data(const Turn& turn, Phase phase, const CallHeader& mine, const Deadline& deadline,
+                      const std::function<void(int peer)>& arrived);
 
-  // What the peer said when it entered the turn; valid after await_enter or await_data.
+  // Whether await_all_data would not wait.
+  bool all_data_arrived(const Turn& turn) const;
+
+  // What the peer said when it entered the turn; valid after await_enter or await_all_data.
   int in_place_slot(const Turn& turn, int peer) const;
 
  private:
@@ -68,7 +83,10 @@ class Signals {
   PeerLine& line(int owner, int writer, const Turn& turn) const;
   void post(const Turn& turn, int peer, Word word);
   void post_to_all(const Turn& turn, Word word);
-  void await(const Turn& turn, int peer, Word word, Phase phase, std::chrono::milliseconds timeout);
+  std::uint64_t load(const Turn& turn, int peer, Word word) const;
+  bool await(const Turn& turn, int peer, Word word, Phase phase, const Deadline& deadline);
+  void check_not_left_behind(const Turn& turn, int peer, Word word, Phase phase);
+  std::string describe(const Turn& turn, int peer, Word word) const;
   void check_header(const Turn& turn, int peer, Phase phase, const CallHeader& mine);
 
   Peers* peers_;
@@ -76,6 +94,8 @@ class Signals {
   ControlLayout layout_;
   std::vector<std::shared_ptr<MemoryRegion>> control_;
   std::array<std::array<std::uint64_t, kNumSlots>, kNumTracks> turns_{};
+  bool mask_late_;
+  std::vector<std::atomic<bool>> masked_;
 };
 
 }  // namespace tokenyard

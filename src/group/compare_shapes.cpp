@@ -23,6 +23,7 @@ struct Field {
   std::string (*show)(std::int64_t value) = [](std::int64_t number) { return fmt::format("{}", number); };
 };
 
+std::string show_mode(std::int64_t value) { return to_string(static_cast<Mode>(value)); }
 std::string show_layout(std::int64_t value) { return to_string(static_cast<Layout>(value)); }
 std::string show_overflow(std::int64_t value) { return static_cast<Overflow>(value) == Overflow::kGrow ? "grow" : "drop"; }
 std::string show_dtype(std::int64_t value) { return value < 0 ? "not set" : to_string(static_cast<DataType>(value)); }
@@ -40,6 +41,13 @@ std::vector<Field> fields_of(const Shape& shape) {
   std::vector<Field> fields{{"num_experts", shape.num_experts},
                             {"top_k", shape.top_k},
                             {"max_tokens", shape.max_tokens},
+                            {"mode", static_cast<std::int64_t>(shape.mode), show_mode},
+                            {"mask_late_ranks", shape.mask_late_ranks ? 1 : 0},
+                            {"combine_as_float8", shape.combine_as_float8 ? 1 : 0},
+                            {"quantization.from", shape.quantization ? static_cast<std::int64_t>(shape.quantization->from) : -1,
+                             show_dtype},
+                            {"quantization.format",
+                             shape.quantization ? static_cast<std::int64_t>(shape.quantization->format) : -1},
                             {"layout", static_cast<std::int64_t>(shape.layout), show_layout},
                             {"expert_alignment", shape.expert_alignment},
                             {"expert_capacity", shape.expert_capacity},
@@ -53,6 +61,7 @@ std::vector<Field> fields_of(const Shape& shape) {
     const Lane given = lane < shape.lanes.size() ? shape.lanes[lane] : Lane{DataType::kByte, 0};
     fields.push_back({fmt::format("lanes[{}].dtype", lane), static_cast<std::int64_t>(given.dtype), show_dtype});
     fields.push_back({fmt::format("lanes[{}].num_elements", lane), given.num_elements});
+    fields.push_back({fmt::format("lanes[{}].column_major", lane), given.column_major ? 1 : 0});
   }
   fields.push_back({"placement (fingerprint)", fingerprint(shape.placement),
                     [](std::int64_t hash) { return fmt::format("{:016x}", static_cast<std::uint64_t>(hash)); }});

@@ -40,7 +40,54 @@ void check_combine(const Lane& lane) {
   }
 }
 
+void check_quantization(const Shape& shape) {
+  const Quantization& quantization = *shape.quantization;
+  if (quantization.from != DataType::kFloat32 && quantization.from != DataType::kBFloat16 &&
+      quantization.from != DataType::kFloat16) {
+    fail_argument("quantization starts from float32, bfloat16 or float16 rows, not {}", to_string(quantization.from));
+  }
+  const DataType scale = quantization.format == ScaleFormat::kUE8M0 ? DataType::kUE8M0 : DataType::kFloat32;
+  const std::int64_t hidden = shape.lanes[0].num_elements;
+  const std::int64_t num_scales = (hidden + kScaleBlock - 1) / kScaleBlock;
+  const bool fits = shape.lanes.size() >= 2 && shape.lanes[0].dtype == DataType::kFloat8E4M3 && shape.lanes[1].dtype == scale &&
+                    shape.lanes[1].num_elements == num_scales;
+  if (!fits) {
+    fail_argument("with quantization lane 0 must be float8_e4m3 and lane 1 its scales: {} x {} for {} values", num_scales,
+                  to_string(scale), hidden);
+  }
+}
+
+void check_modes(const Shape& shape) {
+  if (shape.mode == Mode::kLatency && shape.recv_capacity != 0) {
+    fail_argument("recv_capacity is {}: in latency mode every source owns max_tokens places, so leave it 0", shape.recv_capacity);
+  }
+  if (shape.mode == Mode::kThroughput && shape.mask_late_ranks) {
+    fail_argument("mask_late_ranks needs latency mode: in throughput mode ranks write into shared rows, and a late one may still "
+                  "do so");
+  }
+  if (shape.combine_as_float8) {
+    const Lane lane = combine_lane(shape);
+    if (lane.num_elements == 0 || lane.dtype == DataType::kFloat64) {
+      fail_argument("combine_as_float8 needs a combine type of float16, bfloat16 or float32");
+    }
+  }
+  for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) {
+    if (!shape.lanes[lane_idx].column_major) continue;
+    if (lane_idx == 0 || shape.layout == Layout::kCompact) {
+      fail_argument("lane {} cannot be column-major: only further lanes (scales) of expert layouts can", lane_idx);
+    }
+  }
+}
+
 }  // namespace
+
+const char* to_string(Mode mode) noexcept {
+  switch (mode) {
+    case Mode::kThroughput: return "throughput";
+    case Mode::kLatency: return "latency";
+  }
+  return "unknown mode";
+}
 
 const char* to_string(Layout layout) noexcept {
   switch (layout) {
@@ -65,6 +112,9 @@ void check_shape(const Shape& shape, int num_ranks) {
   check_range("max_local_experts", shape.max_local_experts, 0, kMaxExperts);
   for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) check_lane(shape.lanes[lane_idx], lane_idx);
   if (shape.combine.has_value()) check_combine(*shape.combine);
+  check_range("mode (an enumerator's number)", static_cast<std::int64_t>(shape.mode), 0, static_cast<std::int64_t>(Mode::kLatency));
+  if (shape.quantization.has_value()) check_quantization(shape);
+  check_modes(shape);
   check_range("layout (an enumerator's number)", static_cast<std::int64_t>(shape.layout), 0,
               static_cast<std::int64_t>(Layout::kExpertPadded));
   check_range("overflow (an enumerator's number)", static_cast<std::int64_t>(shape.overflow), 0,

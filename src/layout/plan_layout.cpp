@@ -42,6 +42,14 @@ Lane combine_lane(const Shape& shape) {
   return {};
 }
 
+std::size_t returned_row_bytes(const Shape& shape) {
+  const Lane lane = combine_lane(shape);
+  if (!shape.combine_as_float8) return lane.row_bytes();
+  const auto num_scales = static_cast<std::size_t>((lane.num_elements + kScaleBlock - 1) / kScaleBlock);
+  const std::size_t num_bytes = static_cast<std::size_t>(lane.num_elements) + num_scales * sizeof(float);
+  return (num_bytes + 15) / 16 * 16;
+}
+
 PlanDimensions plan_dimensions(const Shape& shape, int num_ranks, const Placement& placement) {
   PlanDimensions dimensions{};
   dimensions.num_ranks = num_ranks;
@@ -51,8 +59,8 @@ PlanDimensions plan_dimensions(const Shape& shape, int num_ranks, const Placemen
   dimensions.max_tokens = shape.max_tokens;
   dimensions.worst_recv_rows = num_ranks * shape.max_tokens;
   // With balanced routing a rank receives as many rows as it sends: max_fan_out per token at most.
-  const std::int64_t unasked =
-      shape.overflow == Overflow::kDrop ? dimensions.worst_recv_rows : shape.max_tokens * dimensions.max_fan_out;
+  const bool is_bound = shape.overflow == Overflow::kDrop || shape.mode == Mode::kLatency;
+  const std::int64_t unasked = is_bound ? dimensions.worst_recv_rows : shape.max_tokens * dimensions.max_fan_out;
   dimensions.first_recv_capacity =
       std::min(dimensions.worst_recv_rows, shape.recv_capacity > 0 ? shape.recv_capacity : unasked);
   return dimensions;
@@ -87,6 +95,11 @@ DispatchLayout dispatch_layout(const Shape& shape, const PlanDimensions& dimensi
   layout.topk_weights = table.add("top-k weights", capacity * top_k * sizeof(float), true);
   layout.source_token = table.add("source tokens", capacity * sizeof(std::int32_t), true);
   layout.ordinal = table.add("ordinals", capacity * sizeof(std::int32_t), true);
+  if (shape.mode == Mode::kLatency) {
+    layout.arrivals = table.add(
+        "arrivals", static_cast<std::size_t>(dimensions.num_ranks) * arrival_words(dimensions.max_tokens) * sizeof(std::uint64_t),
+        true);
+  }
   const std::size_t lanes_begin = table.num_bytes();
   for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) {
     layout.lanes[lane_idx] =
@@ -95,7 +108,7 @@ DispatchLayout dispatch_layout(const Shape& shape, const PlanDimensions& dimensi
   // Outputs of experts may be written over the received rows (Received::combine_buffer), and may be wider.
   const std::size_t combine_bytes = capacity * combine_lane(shape).row_bytes();
   const std::size_t lanes_bytes = table.num_bytes() - lanes_begin;
-  if (shape.layout == Layout::kCompact && combine_bytes > lanes_bytes) {
+  if (shape.mode == Mode::kThroughput && shape.layout == Layout::kCompact && combine_bytes > lanes_bytes) {
     table.add("wider rows of combine", combine_bytes - lanes_bytes, false);
   }
   layout.num_bytes = table.num_bytes();
@@ -107,8 +120,14 @@ CombineLayout combine_layout(const Shape& shape, const PlanDimensions& dimension
   const auto max_tokens = static_cast<std::size_t>(dimensions.max_tokens);
   CombineLayout layout{};
   layout.weights = table.add("returned weights", max_tokens * static_cast<std::size_t>(dimensions.top_k) * sizeof(float), true);
-  layout.rows = table.add(
-      "returned rows", max_tokens * static_cast<std::size_t>(dimensions.max_fan_out) * combine_lane(shape).row_bytes(), false);
+  if (shape.mode == Mode::kLatency) {
+    layout.given_weights = table.add("weights given at combine",
+                                     static_cast<std::size_t>(dimensions.num_ranks) * max_tokens *
+                                         static_cast<std::size_t>(dimensions.top_k) * sizeof(float),
+                                     true);
+  }
+  layout.rows = table.add("returned rows",
+                          max_tokens * static_cast<std::size_t>(dimensions.max_fan_out) * returned_row_bytes(shape), false);
   layout.num_bytes = table.num_bytes();
   return layout;
 }

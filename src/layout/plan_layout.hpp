@@ -46,22 +46,31 @@ struct ControlLayout {
   std::size_t num_bytes;
 };
 
-// A dispatch window: one per slot. Rows of all arrays are received rows, in (source rank, token) order.
+// A dispatch window: one per slot. Rows of all arrays are received rows, in (source rank, token) order; in latency mode with gaps.
 struct DispatchLayout {
   std::array<std::size_t, kMaxLanes> lanes;  // [capacity, row_bytes]
   std::size_t topk_idx;                      // i32 [capacity, top_k]
   std::size_t topk_weights;                  // f32 [capacity, top_k]
   std::size_t source_token;                  // i32 [capacity]
   std::size_t ordinal;                       // i32 [capacity]: which of its token's destinations this rank is
+  // Latency mode, where `capacity` counts places: place source * max_tokens + token belongs to that token alone.
+  std::size_t arrivals;  // u64 [num_ranks, arrival_words]: per source a bit per token, set where the place holds a row
   std::size_t num_bytes;
 };
 
 // A combine window: one per slot. The places to which contributions return.
 struct CombineLayout {
-  std::size_t rows;     // [max_tokens, max_fan_out, row_bytes]: by token and ordinal of the destination
+  std::size_t rows;     // [max_tokens, max_fan_out, returned_row_bytes]: by token and ordinal of the destination
   std::size_t weights;  // f32 [max_tokens, top_k]
+  std::size_t given_weights;  // f32 [num_ranks, max_tokens, top_k]: latency mode, what the tokens' homes give at combine
   std::size_t num_bytes;
 };
+
+// Words of a source's arrival bits.
+constexpr std::size_t arrival_words(std::int64_t max_tokens) { return (static_cast<std::size_t>(max_tokens) + 63) / 64; }
+
+// Bytes of a contribution on its way home: a row of combine's type, or FP8 values and behind them their float32 scales.
+std::size_t returned_row_bytes(const Shape& shape);
 
 ControlLayout control_layout(const PlanDimensions& dimensions, std::vector<Region>* regions = nullptr);
 DispatchLayout dispatch_layout(const Shape& shape, const PlanDimensions& dimensions, std::int64_t recv_capacity,

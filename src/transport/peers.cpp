@@ -68,23 +68,34 @@ Peers::Announcement::~Announcement() { peers_.word(peers_.rank(), &ControlPage::
 
 void Peers::beat() const { word(rank(), &ControlPage::pulse).fetch_add(1, std::memory_order_relaxed); }
 
-void Peers::check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
-                       const std::function<std::string()>& describe) {
+Peers::WaitEnd Peers::look(int peer, const Deadline& deadline, const std::function<bool()>& ready) {
   beat();
   check();
-  if (channel_->is_gone(peer)) {
-    if (ready()) return;  // it did its part before it went
+  if (channel_->is_gone(peer)) return ready() ? WaitEnd::kReady : WaitEnd::kGone;  // it may have done its part before it went
+  return !deadline.passed() || ready() ? WaitEnd::kReady : WaitEnd::kLate;
+}
+
+void Peers::check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
+                       const std::function<std::string()>& describe) {
+  const WaitEnd end = look(peer, deadline, ready);
+  if (end == WaitEnd::kReady) return;
+  if (end == WaitEnd::kGone) {
     const bool left = word(peer, &ControlPage::left).load(std::memory_order_acquire) != 0;
     raise({ErrorCode::kPeerLost, phase, peer, rank()},
           fmt::format("rank {} waited {} ms for rank {} in {}, which has {}: {}", rank(), deadline.elapsed().count(), peer,
                       to_string(phase), left ? "left the group" : "died", describe()));
   }
-  if (!deadline.passed() || ready()) return;
   const Diagnosis diagnosis = diagnose(peer, ready);
   if (ready()) return;
   raise({diagnosis.code, phase, diagnosis.culprit, rank()},
         fmt::format("rank {} waited {} ms for rank {} in {}: {}{}", rank(), deadline.elapsed().count(), peer, to_string(phase),
                     describe(), diagnosis.text));
+}
+
+void Peers::expel(int peer, Phase phase) {
+  std::uint64_t none = 0;
+  word(peer, &ControlPage::failure)
+      .compare_exchange_strong(none, pack({ErrorCode::kTimeout, phase, peer, rank()}), std::memory_order_acq_rel);
 }
 
 Peers::Diagnosis Peers::diagnose(int peer, const std::function<bool()>& ready) const {

@@ -53,6 +53,25 @@ class Peers {
     }
   }
 
+  // The same for waits that may end otherwise: kGone or kLate is then no failure of the group.
+  enum class WaitEnd : std::uint8_t { kReady, kGone, kLate };
+  template <class Ready>
+  WaitEnd try_wait(int peer, Phase phase, const Deadline& deadline, Ready&& ready) {
+    if (ready()) return WaitEnd::kReady;
+    Backoff backoff(style_);
+    std::optional<Announcement> announcement;
+    while (!ready()) {
+      if (!backoff.pause()) continue;
+      if (!announcement) announcement.emplace(*this, phase, peer);
+      const WaitEnd end = look(peer, deadline, ready);
+      if (end != WaitEnd::kReady) return end;
+    }
+    return WaitEnd::kReady;
+  }
+
+  // Tells `peer` alone, should it live, that this rank goes on without it: its next call will fail.
+  void expel(int peer, Phase phase);
+
   // Makes `failure` the group's and tells the members, unless it has one already: then returns false.
   bool spread(const Failure& failure) noexcept;
   // The same; then throws what the group's failure now is.
@@ -80,6 +99,8 @@ class Peers {
     const Peers& peers_;
   };
 
+  // One look at what can end a wait early; kReady: go on waiting.
+  WaitEnd look(int peer, const Deadline& deadline, const std::function<bool()>& ready);
   void check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
                   const std::function<std::string()>& describe);
   [[noreturn]] void throw_failure(const Failure& failure) const;

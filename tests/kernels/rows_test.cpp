@@ -126,7 +126,7 @@ TEST_P(Rows, copy_row_copies_every_length_and_nothing_beside_it) {
   }
 }
 
-TEST_P(Rows, add_row_adds_each_element) {
+TEST_P(Rows, add_rows_adds_each_element) {
   for (const Format& format : kFormats) {
     for (const std::size_t num_elements : lengths()) {
       GuardedRow row(num_elements * format.num_bytes, num_elements % 5);
@@ -138,7 +138,8 @@ TEST_P(Rows, add_row_adds_each_element) {
       for (std::size_t idx = 0; idx < num_elements; ++idx) {
         expected[idx] += format.decode(load_code(row.row(), idx, format.num_bytes));
       }
-      host::add_row(sum.data(), row.row(), format.dtype, num_elements);
+      const std::byte* rows[] = {row.row()};
+      host::add_rows(sum.data(), rows, nullptr, 1, format.dtype, num_elements);
       for (std::size_t idx = 0; idx < sum.size(); ++idx) {
         ASSERT_TRUE(same(sum[idx], expected[idx])) << to_string(format.dtype) << " element " << idx << " of " << num_elements;
       }
@@ -146,7 +147,7 @@ TEST_P(Rows, add_row_adds_each_element) {
   }
 }
 
-TEST_P(Rows, add_scaled_row_rounds_the_product_before_it_adds) {
+TEST_P(Rows, add_rows_rounds_the_product_before_it_adds) {
   std::normal_distribution<float> normal;
   int num_told_apart = 0;
   for (const Format& format : kFormats) {
@@ -164,7 +165,8 @@ TEST_P(Rows, add_scaled_row_rounds_the_product_before_it_adds) {
         expected[idx] = sum[idx] + product;
         if (expected[idx] != std::fma(element, factor, sum[idx])) ++num_told_apart;
       }
-      host::add_scaled_row(sum.data(), row.row(), format.dtype, num_elements, factor);
+      const std::byte* rows[] = {row.row()};
+      host::add_rows(sum.data(), rows, &factor, 1, format.dtype, num_elements);
       for (std::size_t idx = 0; idx < sum.size(); ++idx) {
         ASSERT_TRUE(same(sum[idx], expected[idx])) << to_string(format.dtype) << " element " << idx << " of " << num_elements;
       }
@@ -173,13 +175,43 @@ TEST_P(Rows, add_scaled_row_rounds_the_product_before_it_adds) {
   EXPECT_GT(num_told_apart, 1000) << "the values would not show a fused multiply-add";
 }
 
+TEST_P(Rows, add_rows_adds_one_row_after_the_other) {
+  std::normal_distribution<float> normal;
+  for (const Format& format : kFormats) {
+    for (const std::size_t num_elements : {1UL, 15UL, 64UL, 257UL}) {
+      for (const int num_rows : {0, 2, 9, 34}) {
+        std::vector<std::vector<std::byte>> contents(num_rows, std::vector<std::byte>(num_elements * format.num_bytes));
+        std::vector<const std::byte*> rows;
+        std::vector<float> factors;
+        std::vector<float> sum(num_elements, 0.25F);
+        std::vector<float> expected = sum;
+        for (std::vector<std::byte>& row : contents) {
+          rows.push_back(row.data());
+          factors.push_back(normal(random_));
+          for (std::size_t idx = 0; idx < num_elements; ++idx) {
+            const std::uint32_t code = format.encode(normal(random_));
+            std::memcpy(row.data() + idx * format.num_bytes, &code, format.num_bytes);
+            const volatile float product = format.decode(code) * factors.back();
+            expected[idx] += product;
+          }
+        }
+        host::add_rows(sum.data(), rows.data(), factors.data(), num_rows, format.dtype, num_elements);
+        for (std::size_t idx = 0; idx < num_elements; ++idx) {
+          ASSERT_TRUE(same(sum[idx], expected[idx])) << to_string(format.dtype) << " " << idx << " of " << num_rows << " rows";
+        }
+      }
+    }
+  }
+}
+
 TEST_P(Rows, every_code_is_read_exactly) {
   for (const Format& format : kFormats) {
     if (format.num_bytes != 2) continue;
     std::vector<std::uint16_t> codes(65'536);
     std::iota(codes.begin(), codes.end(), std::uint16_t{0});
     std::vector<float> sum(codes.size(), -0.0F);
-    host::add_row(sum.data(), reinterpret_cast<const std::byte*>(codes.data()), format.dtype, codes.size());
+    const auto* row = reinterpret_cast<const std::byte*>(codes.data());
+    host::add_rows(sum.data(), &row, nullptr, 1, format.dtype, codes.size());
     for (std::size_t code = 0; code < codes.size(); ++code) {
       ASSERT_TRUE(same(sum[code], format.decode(static_cast<std::uint32_t>(code)))) << to_string(format.dtype) << " " << code;
     }
@@ -245,14 +277,15 @@ TEST_P(Rows, float64_rows_are_summed_and_rounded_in_float64) {
     for (double& value : row) value = random_() % 16 == 0 ? nan : normal(random_);
     for (double& value : sum) value = normal(random_);
     std::vector<double> expected = sum;
-    const double factor = normal(random_);
+    const auto factor = static_cast<float>(normal(random_));
     for (std::size_t idx = 0; idx < num_elements; ++idx) {
       expected[idx] += row[idx];
-      const volatile double product = row[idx] * factor;
+      const volatile double product = row[idx] * static_cast<double>(factor);
       expected[idx] += product;
     }
-    host::add_row(sum.data(), reinterpret_cast<const std::byte*>(row.data()), num_elements);
-    host::add_scaled_row(sum.data(), reinterpret_cast<const std::byte*>(row.data()), num_elements, factor);
+    const auto* bytes = reinterpret_cast<const std::byte*>(row.data());
+    host::add_rows(sum.data(), &bytes, nullptr, 1, num_elements);
+    host::add_rows(sum.data(), &bytes, &factor, 1, num_elements);
     GuardedRow rounded(num_elements * sizeof(double), num_elements % 2 == 0 ? 16 : 3);
     host::round_row(rounded.row(), sum.data(), num_elements);
     host::finish_copies();

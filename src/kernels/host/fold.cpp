@@ -4,51 +4,68 @@
 #include <array>
 
 #include "base/hooks.hpp"
+#include "kernels/host/float8_row.hpp"
 #include "kernels/host/rows.hpp"
 #include "kernels/host/sum.hpp"
 
 namespace tokenyard::host {
 namespace {
 
-struct Term {
-  const std::byte* row;
-  float factor;
+// The rows that make up a contribution, in top-k order.
+struct Terms {
+  int num_terms = 0;
+  std::array<const std::byte*, kMaxTopK> rows;
+  std::array<float, kMaxTopK> factors;
+
+  void add(const FoldArgs& args, std::int64_t layout_row) {
+    rows[num_terms] = args.rows + layout_row * args.row_bytes;
+    if (args.factors != nullptr) factors[num_terms] = args.factors[layout_row];
+    ++num_terms;
+  }
 };
 
-// The rows of this rank that make up its contribution to received row `row`, in top-k order.
-int collect_terms(const FoldArgs& args, std::int64_t row, std::array<Term, kMaxTopK>* terms) {
-  const auto term = [&](std::int64_t layout_row) {
-    return Term{args.rows + layout_row * args.row_bytes, args.factors == nullptr ? 1.0F : args.factors[layout_row]};
-  };
+Terms collect_terms(const FoldArgs& args, std::int64_t row) {
+  Terms terms;
   if (args.expanded_row == nullptr) {
-    (*terms)[0] = term(row);
-    return 1;
+    terms.add(args, row);
+    return terms;
   }
-  int num_terms = 0;
   for (int k = 0; k < args.top_k; ++k) {
     const std::int64_t layout_row = args.expanded_row[row * args.top_k + k];
-    if (layout_row >= 0) (*terms)[num_terms++] = term(layout_row);
+    if (layout_row >= 0) terms.add(args, layout_row);
   }
-  if (has_fault(Fault::kFoldReversesTopK)) std::reverse(terms->begin(), terms->begin() + num_terms);
-  return num_terms;
+  if (has_fault(Fault::kFoldReversesTopK)) {
+    std::reverse(terms.rows.begin(), terms.rows.begin() + terms.num_terms);
+    std::reverse(terms.factors.begin(), terms.factors.begin() + terms.num_terms);
+  }
+  return terms;
 }
 
 template <class Sum>
-void fold_row(const FoldArgs& args, std::byte* target, const std::array<Term, kMaxTopK>& terms, int num_terms) {
-  const bool with_factors = args.factors != nullptr;
-  sum_blocks<Sum>(args.dtype, args.row_bytes, target, [&](Sum* sum, std::size_t offset, std::size_t num_elements) {
-    for (int i = 0; i < num_terms; ++i) {
-      if (with_factors) {
-        add_scaled_to<Sum>(sum, terms[i].row + offset, args.dtype, num_elements, terms[i].factor);
-      } else {
-        add_to<Sum>(sum, terms[i].row + offset, args.dtype, num_elements);
-      }
-      if (has_fault(Fault::kFoldRoundsEveryTerm)) {
-        round_to<Sum>(target + offset, args.dtype, sum, num_elements);
-        std::fill_n(sum, num_elements, Sum{0});
-        add_to<Sum>(sum, target + offset, args.dtype, num_elements);
-      }
+void fold_row(const FoldArgs& args, std::byte* target, const Terms& terms) {
+  const std::size_t element_bytes = size_of(args.dtype);
+  const std::size_t num_row_elements = args.row_bytes / element_bytes;
+  const float* factors = args.factors == nullptr ? nullptr : terms.factors.data();
+  const auto add_terms = [&](Sum* sum, std::size_t first, std::size_t num_elements) {
+    std::array<const std::byte*, kMaxTopK> parts;
+    for (int i = 0; i < terms.num_terms; ++i) parts[i] = terms.rows[i] + first * element_bytes;
+    if (!has_fault(Fault::kFoldRoundsEveryTerm)) {
+      return add_to<Sum>(sum, parts.data(), factors, terms.num_terms, args.dtype, num_elements);
     }
+    std::byte* rounded = target + first * element_bytes;
+    for (int i = 0; i < terms.num_terms; ++i) {
+      add_to<Sum>(sum, &parts[i], factors == nullptr ? nullptr : factors + i, 1, args.dtype, num_elements);
+      round_to<Sum>(rounded, args.dtype, sum, num_elements, Stores::kCached);
+      std::fill_n(sum, num_elements, Sum{0});
+      const std::byte* so_far = rounded;
+      add_to<Sum>(sum, &so_far, nullptr, 1, args.dtype, num_elements);
+    }
+  };
+  sum_blocks<Sum>(num_row_elements, add_terms, [&](const Sum* sum, std::size_t first, std::size_t num_elements) {
+    if constexpr (std::is_same_v<Sum, float>) {
+      if (args.as_float8) return Float8Row{num_row_elements}.store(target, sum, first, num_elements);
+    }
+    round_to<Sum>(target + first * element_bytes, args.dtype, sum, num_elements, args.stores);
   });
 }
 
@@ -70,22 +87,21 @@ void return_weights(const FoldArgs& args, std::int64_t row, int source) {
 }  // namespace
 
 void fold(const FoldArgs& args) {
-  std::array<Term, kMaxTopK> terms;
   for (int source = 0; source < args.num_ranks; ++source) {
+    if (args.windows[source] == nullptr) continue;
     for (std::int64_t row = args.source_offsets[source]; row < args.source_offsets[source + 1]; ++row) {
       if (args.carried_weights != nullptr) return_weights(args, row, source);
       if (args.rows == nullptr || source == args.skip_source) continue;
       const std::int64_t place = static_cast<std::int64_t>(args.source_token[row]) * args.max_fan_out + args.ordinal[row];
-      std::byte* target = args.windows[source] + args.layout->rows + place * args.row_bytes;
-      if (args.expanded_row == nullptr && args.factors == nullptr) {
-        copy_row(target, args.rows + row * args.row_bytes, args.row_bytes);
+      std::byte* target = args.windows[source] + args.layout->rows + place * args.returned_row_bytes;
+      if (args.expanded_row == nullptr && args.factors == nullptr && !args.as_float8) {
+        copy_row(target, args.rows + row * args.row_bytes, args.row_bytes, args.stores);
         continue;
       }
-      const int num_terms = collect_terms(args, row, &terms);
       if (args.dtype == DataType::kFloat64) {
-        fold_row<double>(args, target, terms, num_terms);
+        fold_row<double>(args, target, collect_terms(args, row));
       } else {
-        fold_row<float>(args, target, terms, num_terms);
+        fold_row<float>(args, target, collect_terms(args, row));
       }
     }
   }

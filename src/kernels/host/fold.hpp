@@ -6,6 +6,7 @@
 #include <span>
 
 #include "layout/plan_layout.hpp"
+#include "kernels/host/rows.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::host {
@@ -13,6 +14,9 @@ namespace tokenyard::host {
 struct FoldArgs {
   DataType dtype;
   std::size_t row_bytes;
+  Stores stores;
+  std::size_t returned_row_bytes;
+  bool as_float8;  // contributions leave as FP8 with scales instead of in dtype; see float8_row.hpp
   int num_ranks;
   const std::int64_t* source_offsets;  // [R + 1]
   const std::int32_t* source_token;    // [N]
@@ -29,7 +33,7 @@ struct FoldArgs {
   const std::int32_t* topk_idx;  // [N, k]; with carried_weights
   int max_fan_out;
   const CombineLayout* layout;
-  std::span<std::byte* const> windows;  // every rank's combine window of the slot
+  std::span<std::byte* const> windows;  // every rank's combine window of the slot; null: that rank gets nothing
 };
 
 // Contributions are computed in float32 (float64 for float64), in top-k order, and rounded once. After finish_copies(), a

@@ -30,10 +30,19 @@ void group_by_expert(const GroupByExpertArgs& args) {
   }
 
   std::vector<std::int64_t> num_placed(args.num_local_experts, 0);
-  for (std::int64_t pair = 0; pair < num_pairs; ++pair) {
-    const std::int32_t expert = args.topk_idx[pair];
-    const bool is_kept = expert >= 0 && num_placed[expert] < args.expert_counts[expert];
-    args.expanded_row[pair] = is_kept ? args.expert_offsets[expert] + num_placed[expert]++ : -1;
+  for (int source = 0; source < args.num_ranks; ++source) {
+    for (int expert = 0; expert < args.num_local_experts; ++expert) {
+      args.expert_source_offsets[expert * (args.num_ranks + 1) + source] = num_placed[expert];
+    }
+    const std::int64_t end = args.source_offsets[source + 1] * args.top_k;
+    for (std::int64_t pair = args.source_offsets[source] * args.top_k; pair < end; ++pair) {
+      const std::int32_t expert = args.topk_idx[pair];
+      const bool is_kept = expert >= 0 && num_placed[expert] < args.expert_counts[expert];
+      args.expanded_row[pair] = is_kept ? args.expert_offsets[expert] + num_placed[expert]++ : -1;
+    }
+  }
+  for (int expert = 0; expert < args.num_local_experts; ++expert) {
+    args.expert_source_offsets[expert * (args.num_ranks + 1) + args.num_ranks] = num_placed[expert];
   }
 }
 

@@ -8,6 +8,10 @@
 namespace tokenyard::host {
 namespace {
 
+bool is_sent(const PushArgs& args, std::int64_t entry) {
+  return args.row[entry] >= 0 && args.windows[args.destination[entry]] != nullptr;
+}
+
 // Packs a row whose elements stand apart.
 void gather_row(std::byte* destination, const ConstTensorView& lane, std::int64_t token) {
   const std::size_t element_bytes = size_of(lane.dtype);
@@ -25,7 +29,7 @@ void push_lane_row(const PushArgs& args, std::size_t lane_idx, std::int64_t toke
     return;
   }
   if (has_fault(Fault::kPushShortRow) && lane_idx == 0) row_bytes -= 16;
-  copy_row(target, lane.at(token), row_bytes);
+  copy_row(target, lane.at(token), row_bytes, args.stores);
 }
 
 void push_metadata(const PushArgs& args, std::int64_t token, int ordinal, int peer, std::int64_t row) {
@@ -52,13 +56,13 @@ void push(const PushArgs& args) {
     for (std::size_t lane_idx = 0; lane_idx < args.lanes.size(); ++lane_idx) {
       for (int o = 0; o < args.fan_out[token]; ++o) {
         const std::int64_t entry = token * args.max_fan_out + o;
-        if (args.row[entry] >= 0) push_lane_row(args, lane_idx, token, args.destination[entry], args.row[entry]);
+        if (is_sent(args, entry)) push_lane_row(args, lane_idx, token, args.destination[entry], args.row[entry]);
       }
     }
     if (args.ordinal == nullptr) continue;
     for (int o = 0; o < args.fan_out[token]; ++o) {
       const std::int64_t entry = token * args.max_fan_out + o;
-      if (args.row[entry] >= 0) push_metadata(args, token, o, args.destination[entry], args.row[entry]);
+      if (is_sent(args, entry)) push_metadata(args, token, o, args.destination[entry], args.row[entry]);
     }
   }
 }

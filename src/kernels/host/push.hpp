@@ -6,6 +6,7 @@
 #include <span>
 
 #include "layout/plan_layout.hpp"
+#include "kernels/host/rows.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::host {
@@ -13,7 +14,8 @@ namespace tokenyard::host {
 struct PushArgs {
   std::span<const ConstTensorView> lanes;  // [T, num_elements] each
   const DispatchLayout* layout;
-  std::span<std::byte* const> windows;  // every rank's dispatch window of the slot
+  Stores stores;
+  std::span<std::byte* const> windows;  // every rank's dispatch window of the slot; null: that rank gets nothing
   std::int64_t num_tokens;
   int max_fan_out;
   const std::int32_t* fan_out;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "layout/plan_layout.hpp"
+#include "kernels/host/rows.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::host {
@@ -14,13 +15,17 @@ namespace tokenyard::host {
 struct ReduceArgs {
   DataType dtype;
   std::size_t row_bytes;
+  Stores stores;
+  std::size_t returned_row_bytes;
+  bool as_float8;  // returned contributions are FP8 with scales; see float8_row.hpp
   std::int64_t num_tokens;
   int max_fan_out;
   const std::int32_t* fan_out;
   const std::int32_t* destination;
   const std::int64_t* row;  // at the destination, -1 where dropped: adds nothing
+  std::span<const std::uint8_t> absent;  // by rank: 1 where nothing was returned: adds nothing
 
-  const std::byte* returned_rows;  // [max_tokens, F, row_bytes] of this rank's combine window
+  const std::byte* returned_rows;  // [max_tokens, F, returned_row_bytes] of this rank's combine window
   // Per rank: where its contributions lie by the row at the destination, or null where they were returned.
   std::span<const std::byte* const> in_place;
   std::array<ConstTensorView, 2> biases;

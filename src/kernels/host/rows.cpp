@@ -21,27 +21,43 @@ namespace HWY_NAMESPACE {
 
 inline constexpr std::size_t kLineBytes = 64;
 
-// Rows are summed in blocks, several rows in turn, which hides the stream from the processor's own prefetcher. Fetching the
-// part of the row that comes with the next block takes a fifth off a combine.
+// Several rows are read in step, block by block, which hides the streams from the processor's own prefetcher. Fetching
+// ahead takes a fifth off a combine.
 inline constexpr std::size_t kPrefetchBytes = 2048;
 
+// Two vectors at a time stay in registers while all rows are added.
 template <DataType kType, bool kScaled>
-void add(Number<kType>* sum, const std::byte* row, std::size_t num_elements, Number<kType> factor) {
+void add(Number<kType>* sum, const std::byte* const* rows, const float* factors, int num_rows, std::size_t num_elements) {
   std::size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<Number<kType>> d;
-  const auto factors = hn::Set(d, factor);
-  for (; done + hn::Lanes(d) <= num_elements; done += hn::Lanes(d)) {
-    hwy::Prefetch(row + done * size_of(kType) + kPrefetchBytes);
-    auto addends = load_vector<kType>(d, row + done * size_of(kType));
-    if constexpr (kScaled) addends = hn::Mul(addends, factors);
-    hn::StoreU(hn::Add(hn::LoadU(d, sum + done), addends), d, sum + done);
+  const std::size_t lanes = hn::Lanes(d);
+  for (; done + 2 * lanes <= num_elements; done += 2 * lanes) {
+    auto sum0 = hn::LoadU(d, sum + done);
+    auto sum1 = hn::LoadU(d, sum + done + lanes);
+    for (int i = 0; i < num_rows; ++i) {
+      const std::byte* row = rows[i] + done * size_of(kType);
+      hwy::Prefetch(row + kPrefetchBytes);
+      auto addends0 = load_vector<kType>(d, row);
+      auto addends1 = load_vector<kType>(d, row + lanes * size_of(kType));
+      if constexpr (kScaled) {
+        const auto factor = hn::Set(d, static_cast<Number<kType>>(factors[i]));
+        addends0 = hn::Mul(addends0, factor);
+        addends1 = hn::Mul(addends1, factor);
+      }
+      sum0 = hn::Add(sum0, addends0);
+      sum1 = hn::Add(sum1, addends1);
+    }
+    hn::StoreU(sum0, d, sum + done);
+    hn::StoreU(sum1, d, sum + done + lanes);
   }
 #endif
   for (; done < num_elements; ++done) {
-    Number<kType> addend = load_plain<kType>(row + done * size_of(kType));
-    if constexpr (kScaled) addend *= factor;
-    sum[done] += addend;
+    for (int i = 0; i < num_rows; ++i) {
+      Number<kType> addend = load_plain<kType>(rows[i] + done * size_of(kType));
+      if constexpr (kScaled) addend *= static_cast<Number<kType>>(factors[i]);
+      sum[done] += addend;
+    }
   }
 }
 
@@ -60,12 +76,12 @@ void round_cached(std::byte* row, const Number<kType>* sum, std::size_t num_elem
 // Stores past the caches save reading the destination first, which is worth a third of the memory traffic, but only where whole
 // cache lines are written. The edges of a row share theirs with its neighbours and are stored ordinarily.
 template <DataType kType>
-void round(std::byte* row, const Number<kType>* sum, std::size_t num_elements) {
+void round(std::byte* row, const Number<kType>* sum, std::size_t num_elements, Stores stores) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2  // shorter vectors of 16-bit codes cannot be streamed
-  constexpr std::size_t kMinStreamedBytes = 1024;
+  constexpr std::size_t kMinRowBytes = 1024;
   constexpr std::size_t kLineElements = kLineBytes / size_of(kType);
   const std::size_t edge_bytes = -reinterpret_cast<std::uintptr_t>(row) % kLineBytes;
-  if (num_elements * size_of(kType) >= kMinStreamedBytes && edge_bytes % size_of(kType) == 0) {
+  if (stores == Stores::kStreamed && num_elements * size_of(kType) >= kMinRowBytes && edge_bytes % size_of(kType) == 0) {
     const hn::ScalableTag<Number<kType>> d;
     std::size_t done = edge_bytes / size_of(kType);
     round_cached<kType>(row, sum, done);
@@ -78,6 +94,8 @@ void round(std::byte* row, const Number<kType>* sum, std::size_t num_elements) {
     sum += done;
     num_elements -= done;
   }
+#else
+  static_cast<void>(stores);
 #endif
   round_cached<kType>(row, sum, num_elements);
 }
@@ -100,43 +118,38 @@ void copy_long(std::byte* destination, const std::byte* source, std::size_t num_
 #endif
 }
 
-template <bool kScaled>
-void add_floats(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor) {
+template <DataType kType>
+void add_maybe_scaled(Number<kType>* sum, const std::byte* const* rows, const float* factors, int num_rows,
+                      std::size_t num_elements) {
+  if (factors == nullptr) return add<kType, false>(sum, rows, factors, num_rows, num_elements);
+  add<kType, true>(sum, rows, factors, num_rows, num_elements);
+}
+
+void add_to_float(float* sum, const std::byte* const* rows, const float* factors, int num_rows, DataType dtype,
+                  std::size_t num_elements) {
   switch (dtype) {
-    case DataType::kFloat16: return add<DataType::kFloat16, kScaled>(sum, row, num_elements, factor);
-    case DataType::kBFloat16: return add<DataType::kBFloat16, kScaled>(sum, row, num_elements, factor);
-    case DataType::kFloat32: return add<DataType::kFloat32, kScaled>(sum, row, num_elements, factor);
+    case DataType::kFloat16: return add_maybe_scaled<DataType::kFloat16>(sum, rows, factors, num_rows, num_elements);
+    case DataType::kBFloat16: return add_maybe_scaled<DataType::kBFloat16>(sum, rows, factors, num_rows, num_elements);
+    case DataType::kFloat32: return add_maybe_scaled<DataType::kFloat32>(sum, rows, factors, num_rows, num_elements);
     default: fail_argument("rows of type {} cannot be summed in float32", to_string(dtype));
   }
 }
 
-void add_to_float(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements) {
-  add_floats<false>(sum, row, dtype, num_elements, 1.0F);
-}
-
-void add_scaled_to_float(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor) {
-  add_floats<true>(sum, row, dtype, num_elements, factor);
-}
-
-void round_float(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements) {
+void round_float(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements, Stores stores) {
   switch (dtype) {
-    case DataType::kFloat16: return round<DataType::kFloat16>(row, sum, num_elements);
-    case DataType::kBFloat16: return round<DataType::kBFloat16>(row, sum, num_elements);
-    case DataType::kFloat32: return round<DataType::kFloat32>(row, sum, num_elements);
+    case DataType::kFloat16: return round<DataType::kFloat16>(row, sum, num_elements, stores);
+    case DataType::kBFloat16: return round<DataType::kBFloat16>(row, sum, num_elements, stores);
+    case DataType::kFloat32: return round<DataType::kFloat32>(row, sum, num_elements, stores);
     default: fail_argument("a float32 sum cannot be rounded to rows of type {}", to_string(dtype));
   }
 }
 
-void add_to_double(double* sum, const std::byte* row, std::size_t num_elements) {
-  add<DataType::kFloat64, false>(sum, row, num_elements, 1.0);
+void add_to_double(double* sum, const std::byte* const* rows, const float* factors, int num_rows, std::size_t num_elements) {
+  add_maybe_scaled<DataType::kFloat64>(sum, rows, factors, num_rows, num_elements);
 }
 
-void add_scaled_to_double(double* sum, const std::byte* row, std::size_t num_elements, double factor) {
-  add<DataType::kFloat64, true>(sum, row, num_elements, factor);
-}
-
-void round_double(std::byte* row, const double* sum, std::size_t num_elements) {
-  round<DataType::kFloat64>(row, sum, num_elements);
+void round_double(std::byte* row, const double* sum, std::size_t num_elements, Stores stores) {
+  round<DataType::kFloat64>(row, sum, num_elements, stores);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -149,46 +162,44 @@ namespace {
 
 HWY_EXPORT(copy_long);
 HWY_EXPORT(add_to_float);
-HWY_EXPORT(add_scaled_to_float);
 HWY_EXPORT(round_float);
 HWY_EXPORT(add_to_double);
-HWY_EXPORT(add_scaled_to_double);
 HWY_EXPORT(round_double);
 
 }  // namespace
 
-void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes) {
+void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes, Stores stores) {
   // Measured: shorter rows hold too few whole lines to gain from streaming.
-  constexpr std::size_t kMinStreamedBytes = 128;
-  if (num_bytes >= kMinStreamedBytes) return HWY_DYNAMIC_DISPATCH(copy_long)(destination, source, num_bytes);
+  constexpr std::size_t kMinRowBytes = 128;
+  if (num_bytes >= kMinRowBytes) {
+    if (stores == Stores::kCached) {
+      std::memcpy(destination, source, num_bytes);
+    } else {
+      HWY_DYNAMIC_DISPATCH(copy_long)(destination, source, num_bytes);
+    }
+    return;
+  }
   for (; num_bytes >= 16; num_bytes -= 16, destination += 16, source += 16) std::memcpy(destination, source, 16);
   std::memcpy(destination, source, num_bytes);
 }
 
 void finish_copies() { hwy::FlushStream(); }
 
-void add_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements) {
-  HWY_DYNAMIC_DISPATCH(add_to_float)(sum, row, dtype, num_elements);
+void add_rows(float* sum, const std::byte* const* rows, const float* factors, int num_rows, DataType dtype,
+              std::size_t num_elements) {
+  HWY_DYNAMIC_DISPATCH(add_to_float)(sum, rows, factors, num_rows, dtype, num_elements);
 }
 
-void add_scaled_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor) {
-  HWY_DYNAMIC_DISPATCH(add_scaled_to_float)(sum, row, dtype, num_elements, factor);
+void round_row(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements, Stores stores) {
+  HWY_DYNAMIC_DISPATCH(round_float)(row, dtype, sum, num_elements, stores);
 }
 
-void round_row(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements) {
-  HWY_DYNAMIC_DISPATCH(round_float)(row, dtype, sum, num_elements);
+void add_rows(double* sum, const std::byte* const* rows, const float* factors, int num_rows, std::size_t num_elements) {
+  HWY_DYNAMIC_DISPATCH(add_to_double)(sum, rows, factors, num_rows, num_elements);
 }
 
-void add_row(double* sum, const std::byte* row, std::size_t num_elements) {
-  HWY_DYNAMIC_DISPATCH(add_to_double)(sum, row, num_elements);
-}
-
-void add_scaled_row(double* sum, const std::byte* row, std::size_t num_elements, double factor) {
-  HWY_DYNAMIC_DISPATCH(add_scaled_to_double)(sum, row, num_elements, factor);
-}
-
-void round_row(std::byte* row, const double* sum, std::size_t num_elements) {
-  HWY_DYNAMIC_DISPATCH(round_double)(row, sum, num_elements);
+void round_row(std::byte* row, const double* sum, std::size_t num_elements, Stores stores) {
+  HWY_DYNAMIC_DISPATCH(round_double)(row, sum, num_elements, stores);
 }
 
 }  // namespace tokenyard::host

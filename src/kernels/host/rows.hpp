@@ -3,27 +3,33 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::host {
 
-// Copies past the caches where that pays. A release of the copied bytes must be preceded by finish_copies() of the same thread:
-// the stores that bypass the caches are not ordered by a release alone.
-void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes);
+// Where stored bytes go. Streamed ones pass the caches by: a third less memory traffic for what is larger than the caches anyway.
+// What the next reader could still find in a cache it should be left.
+enum class Stores : std::uint8_t { kStreamed, kCached };
+inline constexpr std::size_t kMinStreamedBytes = 4 << 20;  // per call; some caches' worth
+constexpr Stores stores_for(std::size_t num_bytes) { return num_bytes < kMinStreamedBytes ? Stores::kCached : Stores::kStreamed; }
+
+// A release of the copied bytes must be preceded by finish_copies() of the same thread: streamed stores are not ordered by a
+// release alone.
+void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes, Stores stores = Stores::kStreamed);
 void finish_copies();
 
-// sum[i] += row[i], or sum[i] += row[i] * factor (multiply, round, then add). dtype: float16, bfloat16 or float32. A sum that
-// is NaN may be any NaN until round_row.
-void add_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements);
-void add_scaled_row(float* sum, const std::byte* row, DataType dtype, std::size_t num_elements, float factor);
+// sum[i] += rows[0][i], then rows[1][i] and so on; with factors rows[r][i] * factors[r], rounded before it is added. dtype: float16,
+// bfloat16 or float32. A sum that is NaN may be any NaN until round_row.
+void add_rows(float* sum, const std::byte* const* rows, const float* factors, int num_rows, DataType dtype,
+              std::size_t num_elements);
 
 // row[i] = sum[i] rounded to nearest even in dtype; NaNs become the canonical one. Same ordering rule as copy_row.
-void round_row(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements);
+void round_row(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements, Stores stores = Stores::kStreamed);
 
 // The same for float64 rows, which are summed in float64.
-void add_row(double* sum, const std::byte* row, std::size_t num_elements);
-void add_scaled_row(double* sum, const std::byte* row, std::size_t num_elements, double factor);
-void round_row(std::byte* row, const double* sum, std::size_t num_elements);
+void add_rows(double* sum, const std::byte* const* rows, const float* factors, int num_rows, std::size_t num_elements);
+void round_row(std::byte* row, const double* sum, std::size_t num_elements, Stores stores = Stores::kStreamed);
 
 }  // namespace tokenyard::host
