@@ -23,7 +23,7 @@ enum class Waiting : std::uint8_t {
 struct GroupOptions {
   std::chrono::milliseconds timeout{30'000};  // of every wait, unless a call gives its own
   // Ranks with equal numbers that can map each other's memory form a domain; unset, all ranks of a host do.
-  std::optional<int> domain;
+  std::optional<int> domain{};
   Waiting waiting = Waiting::kAuto;
 };
 

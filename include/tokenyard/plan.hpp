@@ -30,24 +30,24 @@ struct RecvSizes {
 struct DispatchArgs {
   // One [num_tokens, num_elements] view per lane of the shape. Rows of lane 0 must be dense; rows may stand apart, and
   // further lanes may have any strides. With Shape::quantization lanes 0 and 1 are given as one tensor of its type.
-  std::span<const ConstTensorView> lanes;
+  std::span<const ConstTensorView> lanes{};
 
   // Exactly one of the two: top-k ids, or the Routing of an earlier dispatch (a cached dispatch, which sends the rows of other
   // tensors the same way).
-  ConstTensorView topk_idx;  // i32 or i64 [num_tokens, top_k], any strides; -1 entries are skipped, duplicates are kept
+  ConstTensorView topk_idx{};  // i32 or i64 [num_tokens, top_k], any strides; -1 entries are skipped, duplicates are kept
   const Routing* routing = nullptr;
 
-  ConstTensorView topk_weights;  // f32 [num_tokens, top_k], any strides; empty: none travel. Not with `routing`
+  ConstTensorView topk_weights{};  // f32 [num_tokens, top_k], any strides; empty: none travel. Not with `routing`
 
   int slot = -1;  // 0 or 1, equal on all ranks; -1 alternates
 
   // Where the rows shall go: one dense tensor per lane, of RecvSizes::num_tensor_rows rows or more (kCompact,
   // kExpertContiguous), or [L, expert_capacity, num_elements]. Empty: they stay in the slot (zero copy) until released.
-  std::span<const TensorView> outputs;
+  std::span<const TensorView> outputs{};
   // The same for a caller who wants to know the size first: called once the sizes are known, fills one view per lane.
-  std::function<void(const RecvSizes& sizes, std::span<TensorView> outputs)> allocate;
+  std::function<void(const RecvSizes& sizes, std::span<TensorView> outputs)> allocate{};
 
-  std::optional<std::chrono::milliseconds> timeout;  // of each wait; unset: the group's
+  std::optional<std::chrono::milliseconds> timeout{};  // of each wait; unset: the group's
 };
 
 // A dispatch's result on this rank. Move-only. While it is live and the rows are in the slot, no rank writes there.
@@ -88,26 +88,26 @@ struct CombineArgs {
   const Routing* routing = nullptr;
 
   // The experts' outputs in the layout that dispatch gave: [N, row], [N', row] or [L, expert_capacity, row]; dense.
-  ConstTensorView rows;
+  ConstTensorView rows{};
 
   // First meaning of weights: factors on the rows. f32 [N], [N'] or [L, expert_capacity]: each row is multiplied before it is
   // added. `use_routing_weights` takes the weights that travelled with dispatch instead (expert layouts).
-  ConstTensorView factors;
+  ConstTensorView factors{};
   bool use_routing_weights = false;
   // Latency mode: the factors come from the tokens' homes now instead of with dispatch; expert layouts. f32 [num_tokens, top_k], any
   // strides; on all ranks or none. They travel before the rows, which costs one more hop.
-  ConstTensorView topk_weights;
+  ConstTensorView topk_weights{};
 
   // Second meaning: a payload of its own, carried home and returned per (token, k), not multiplied with anything.
   // f32 [N, top_k] for the compact layout, [N'] or [L, expert_capacity] for expert layouts.
-  ConstTensorView carried_weights;
+  ConstTensorView carried_weights{};
   TensorView returned_weights;  // f32 [num_tokens, top_k]; 0 for ids of -1 and for dropped rows
 
-  std::array<ConstTensorView, 2> biases;  // [num_tokens, row] each; added last, in this order
+  std::array<ConstTensorView, 2> biases{};  // [num_tokens, row] each; added last, in this order
 
-  TensorView output;  // [num_tokens, row], dense rows
+  TensorView output{};  // [num_tokens, row], dense rows
   int slot = -1;      // as for dispatch
-  std::optional<std::chrono::milliseconds> timeout;
+  std::optional<std::chrono::milliseconds> timeout{};
 };
 
 // The first half of a split call has been made: everything that this rank sends is on its way, and nothing of the library runs

@@ -20,14 +20,14 @@ struct RouterOptions {
   Scoring scoring = Scoring::kSoftmax;
   // Added to the scores for the choice only, never to the weights (DeepSeek-V3's e_score_correction_bias). Empty or one per
   // expert, each finite, or -infinity to rule the expert out.
-  std::vector<float> correction_bias;
+  std::vector<float> correction_bias{};
   // Group-limited choice: experts stand in num_groups equal consecutive groups; only the top_groups best groups, by the sum of
   // their two best (biased) scores, take part. 1 and 1: no limit. (DeepSeek-V3: 8 and 4.)
   int num_groups = 1;
   int top_groups = 1;
   // Bound on the domains that a token may visit: domain_of_expert[e] numbers domains from 0; only the max_domains best domains,
   // by the sum of their two best (biased) scores, take part. Applies to what the groups have left. Empty and 0: no bound.
-  std::vector<std::int32_t> domain_of_expert;
+  std::vector<std::int32_t> domain_of_expert{};
   int max_domains = 0;
   bool normalize = false;  // weights of a token are divided by their sum, unless that is 0
   float scale = 1.0F;      // weights are multiplied by this last (DeepSeek-V3: 2.5)

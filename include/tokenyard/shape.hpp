@@ -64,7 +64,7 @@ struct Quantization {
 // stand on several ranks (replicas); every expert must stand on at least one. Empty means contiguous: rank r holds the experts
 // [r * ceil(E/R), (r+1) * ceil(E/R)), cut at E.
 struct PlacementTable {
-  std::vector<std::vector<std::int32_t>> experts_of;
+  std::vector<std::vector<std::int32_t>> experts_of{};
   friend bool operator==(const PlacementTable&, const PlacementTable&) = default;
 };
 
@@ -73,11 +73,11 @@ struct Shape {
   int top_k = 0;
   std::int64_t max_tokens = 0;  // per rank and call; actual counts may differ per rank and be zero
   // What dispatch carries. Rows of lane 0 must be a multiple of 16 bytes; further lanes (scales) may have any width.
-  std::vector<Lane> lanes;
+  std::vector<Lane> lanes{};
   // What combine carries and sums: float16, bfloat16, float32 or float64. Unset: lane 0 if it is one of these; otherwise
   // the plan can dispatch only.
-  std::optional<Lane> combine;
-  std::optional<Quantization> quantization;  // set: dispatch quantises
+  std::optional<Lane> combine{};
+  std::optional<Quantization> quantization{};  // set: dispatch quantises
   // Contributions travel home as FP8 with float32 scales per 128 values instead of as rows of combine's type: half the bytes of
   // bfloat16. Each value is then off by up to 2^-4 of itself or 2^-10 / 448 of its block's largest magnitude, whichever is more.
   bool combine_as_float8 = false;
@@ -91,7 +91,7 @@ struct Shape {
   std::int64_t recv_capacity = 0;      // rows (one per token and source) that a slot holds; 0: a size that balanced routing
                                        // never exceeds under kGrow, the worst case under kDrop and in latency mode
   Overflow overflow = Overflow::kGrow;
-  PlacementTable placement;
+  PlacementTable placement{};
   int max_local_experts = 0;  // a bound that leaves room for later placements (Plan::place); 0: what `placement` needs
 
   friend bool operator==(const Shape&, const Shape&) = default;
@@ -99,8 +99,8 @@ struct Shape {
 
 // One named part of a plan's memory on one rank.
 struct Region {
-  std::string window;  // the window that it lies in: "control", or "dispatch" or "combine", of which there is one per slot
-  std::string name;
+  std::string window{};  // the window that it lies in: "control", or "dispatch" or "combine", of which there is one per slot
+  std::string name{};
   std::size_t offset = 0;  // bytes from the window's start
   std::size_t num_bytes = 0;
   bool metadata = false;  // bookkeeping rather than payload
@@ -112,7 +112,7 @@ struct PlanSizes {
   std::int64_t worst_recv_rows = 0;  // rows that it can be asked to hold
   int max_local_experts = 0;
   int max_fan_out = 0;  // ranks that one token can visit
-  std::vector<Region> regions;     // windows of slots listed once; multiply by kNumSlots
+  std::vector<Region> regions{};     // windows of slots listed once; multiply by kNumSlots
   std::size_t window_bytes = 0;    // all windows of a rank, both slots
   std::size_t metadata_bytes = 0;  // the part of window_bytes that is bookkeeping
 };
