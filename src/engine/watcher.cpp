@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -47,10 +48,11 @@ void Watcher::run(const std::shared_ptr<State>& state, WaitStyle style) {
     while (!state->stopped && !state->entries.empty()) {
       const auto done = std::find_if(state->entries.begin(), state->entries.end(), [](const Entry& e) { return e.is_done(); });
       if (done != state->entries.end()) {
-        const Entry entry = std::move(*done);
+        std::optional<Entry> entry(std::move(*done));
         state->entries.erase(done);
         lock.unlock();
-        entry.callback();
+        entry->callback();
+        entry.reset();  // with what it captured, perhaps the plan: then this watcher goes too, and needs the lock
         lock.lock();
         backoff = Backoff(style);
         continue;
