@@ -161,29 +161,33 @@ bool Signals::await_done(const Turn& turn, int peer, Phase phase, const Deadline
 void Signals::await_all_data(const Turn& turn, Phase phase, const CallHeader& mine, const Deadline& deadline,
                              const std::function<void(int peer)>& arrived) {
   std::vector<int> missing = active();
-  const auto has_arrived = [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); };
+  std::vector<bool> entered(control_.size(), false);
+  const auto has_come = [&](int peer, Word word) { return load(turn, peer, word) >= turn.word(); };
+  const auto has_news = [&](int peer) {
+    return has_come(peer, &PeerLine::data) || (!entered[peer] && has_come(peer, &PeerLine::enter));
+  };
   while (!missing.empty()) {
-    // A peer that made another call may never send: its header is looked at first.
-    if (!await_enter(turn, missing.front(), phase, mine, deadline)) {
-      missing.erase(missing.begin());
-      continue;
-    }
-    const std::size_t num_missing = missing.size();
     std::erase_if(missing, [&](int peer) {
-      if (!has_arrived(peer)) return false;
+      // A peer that made another call may never send: its header is looked at first.
+      if (!entered[peer] && has_come(peer, &PeerLine::enter)) {
+        check_not_left_behind(turn, peer, &PeerLine::enter, phase);
+        check_header(turn, peer, phase, mine);
+        entered[peer] = true;
+      }
+      if (!has_come(peer, &PeerLine::data)) return false;
       check_not_left_behind(turn, peer, &PeerLine::data, phase);
-      check_header(turn, peer, phase, mine);
       arrived(peer);
       return true;
     });
-    if (missing.size() < num_missing) continue;
+    if (missing.empty() || std::any_of(missing.begin(), missing.end(), has_news)) continue;
     // Nobody new: wait for the first, but take whoever comes.
     delay_point();
-    const auto any_arrived = [&] { return std::any_of(missing.begin(), missing.end(), has_arrived); };
+    const auto any_news = [&] { return std::any_of(missing.begin(), missing.end(), has_news); };
     const int peer = missing.front();
     if (!mask_late_) {
-      peers_->wait(peer, phase, deadline, any_arrived, [&] { return describe(turn, peer, &PeerLine::data); });
-    } else if (peers_->try_wait(peer, phase, deadline, any_arrived) != Peers::WaitEnd::kReady) {
+      peers_->wait(peer, phase, deadline, any_news,
+                   [&] { return describe(turn, peer, entered[peer] ? &PeerLine::data : &PeerLine::enter); });
+    } else if (peers_->try_wait(peer, phase, deadline, any_news) != Peers::WaitEnd::kReady) {
       peers_->expel(peer, phase);
       mask(peer);
       missing.erase(missing.begin());
