@@ -60,6 +60,10 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   peers_->check();
   const Routing::Data& routing = usable_routing(args.routing);
   const int slot_idx = choose_slot(args.slot, next_combine_slot_);
+  if (combine_pending_[slot_idx]) {
+    fail_argument("slot {} still has a combine that was begun: complete it first (at most {} are under way at once)", slot_idx,
+                  kNumSlots);
+  }
   check_combine(args, routing);
   const int in_place_slot = find_in_place_slot(args, routing);
 
@@ -68,6 +72,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   call.args = args;
   call.timeout = timeout_of(args.timeout);
   call.turn = signals_->begin(Track::kCombine, slot_idx);
+  combine_pending_[slot_idx] = true;
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
   call.header = {.kind = CallKind::kCombine,
@@ -174,6 +179,7 @@ void Plan::Impl::complete(CombineCall* call) {
   }
   delay_point();
   signals_->post_free(signals_->next(Track::kCombine, turn.slot));
+  combine_pending_[turn.slot] = false;
   guard.over();
 }
 

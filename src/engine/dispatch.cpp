@@ -85,15 +85,15 @@ void Plan::Impl::set_extents(Routing::Data* routing, std::int64_t capacity) cons
   const bool fixed = shape_.overflow == Overflow::kDrop;
   routing->num_view_rows = fixed ? capacity : routing->num_recv_rows;
   routing->num_expanded_view_rows =
-      fixed && shape_.layout == Layout::kExpertContiguous ? max_expanded_rows() : routing->num_expanded_rows;
+      fixed && shape_.layout == Layout::kExpertContiguous ? max_expanded_rows(routing->num_local_experts) : routing->num_expanded_rows;
   // Announced pairs include those that will be dropped; what the tensors hold is the tighter bound then.
   routing->num_expanded_rows = std::min(routing->num_expanded_rows, routing->num_expanded_view_rows);
 }
 
-std::int64_t Plan::Impl::max_expanded_rows() const {
+std::int64_t Plan::Impl::max_expanded_rows(int num_local_experts) const {
   // Every expert's group may need a gap of up to alignment - 1 rows.
   return dimensions_.first_recv_capacity * shape_.top_k +
-         static_cast<std::int64_t>(num_local_experts()) * (shape_.expert_alignment - 1);
+         static_cast<std::int64_t>(num_local_experts) * (shape_.expert_alignment - 1);
 }
 
 RecvSizes Plan::Impl::sizes_of(const Routing::Data& routing) const {
@@ -316,7 +316,7 @@ Received Plan::Impl::complete(DispatchCall* call) {
     index_rows(call->made.get());
   }
   if (shape_.mode == Mode::kLatency) find_outputs(call);
-  for (int source = 0; source < dimensions_.num_ranks; ++source) {
+  for (const int source : signals_->active()) {
     const auto num_rows = call->routing->source_offsets[source + 1] - call->routing->source_offsets[source];
     counters_[source].num_rows.fetch_add(static_cast<std::uint64_t>(num_rows), std::memory_order_relaxed);
   }

@@ -207,6 +207,7 @@ void Plan::Impl::reset() {
     slot.num_growths = 0;
     slot.in_doubt = shape_.overflow == Overflow::kGrow;
   }
+  combine_pending_.fill(false);
   num_routings_ = 0;
   next_dispatch_slot_ = 0;
   next_combine_slot_ = 0;

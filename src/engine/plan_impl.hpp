@@ -140,7 +140,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
 
   const Routing::Data& usable_routing(const Routing* routing) const;
   RoutingKey routing_key() const;
-  std::int64_t max_expanded_rows() const;
+  std::int64_t max_expanded_rows(int num_local_experts) const;
 
   std::shared_ptr<Peers> peers_;
   Shape shape_;
@@ -156,6 +156,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   std::vector<std::shared_ptr<MemoryRegion>> control_;  // by rank
   std::array<Slot, kNumSlots> slots_;
   std::array<std::vector<std::shared_ptr<MemoryRegion>>, kNumSlots> combine_windows_;  // by slot, then rank
+  std::array<bool, kNumSlots> combine_pending_{};  // begun and not completed: no rank posts the slot's next `free` meanwhile
   std::optional<Signals> signals_;
   std::shared_ptr<RoutingPool> routings_ = std::make_shared<RoutingPool>();
   std::uint64_t num_routings_ = 0;  // made in this generation
