@@ -48,6 +48,10 @@ void zero_gaps(const ZeroGapsArgs& args) {
   for (int expert = 0; expert < args.num_local_experts; ++expert) {
     const std::int64_t begin = args.expert_offsets[expert] + args.expert_counts[expert];
     for (std::int64_t row = begin; row < args.expert_offsets[expert + 1]; ++row) {
+      if (args.expanded.strides[1] == 1) {
+        std::memset(args.expanded.at(row), 0, static_cast<std::size_t>(args.expanded.shape[1]) * element_bytes);
+        continue;
+      }
       for (std::int64_t i = 0; i < args.expanded.shape[1]; ++i) std::memset(args.expanded.at(row, i), 0, element_bytes);
     }
   }

@@ -52,12 +52,12 @@ void fold_row(const FoldArgs& args, std::byte* target, const Terms& terms) {
     if (!has_fault(Fault::kFoldRoundsEveryTerm)) {
       return add_to<Sum>(sum, parts.data(), factors, terms.num_terms, args.dtype, num_elements);
     }
-    std::byte* rounded = target + first * element_bytes;
+    std::array<std::byte, kSumBlock * sizeof(Sum)> rounded;
     for (int i = 0; i < terms.num_terms; ++i) {
       add_to<Sum>(sum, &parts[i], factors == nullptr ? nullptr : factors + i, 1, args.dtype, num_elements);
-      round_to<Sum>(rounded, args.dtype, sum, num_elements, Stores::kCached);
+      round_to<Sum>(rounded.data(), args.dtype, sum, num_elements, Stores::kCached);
       std::fill_n(sum, num_elements, Sum{0});
-      const std::byte* so_far = rounded;
+      const std::byte* so_far = rounded.data();
       add_to<Sum>(sum, &so_far, nullptr, 1, args.dtype, num_elements);
     }
   };
