@@ -46,6 +46,35 @@ std::string text(const std::vector<std::int64_t>& numbers) {
   return joined + " ]";
 }
 
+// The tensor of a lane as the library has to lay it out, with extents of `tensor`.
+bool has_right_strides(const Lane& lane, const TensorView& tensor) {
+  TensorView wanted = tensor;
+  std::int64_t stride = 1;
+  for (int dim = wanted.num_dims - 1; dim >= 0; --dim) {
+    wanted.strides[dim] = stride;
+    stride *= wanted.shape[dim];
+  }
+  if (lane.column_major) {
+    wanted.strides[wanted.num_dims - 2] = 1;
+    wanted.strides[wanted.num_dims - 1] = wanted.shape[wanted.num_dims - 2];
+  }
+  for (int dim = 0; dim < wanted.num_dims; ++dim) {
+    if (tensor.shape[dim] > 1 && tensor.strides[dim] != wanted.strides[dim]) return false;
+  }
+  return true;
+}
+
+// Element `column` of a row, counted through all groups.
+std::byte* element_at(const TensorView& tensor, std::int64_t row, std::int64_t column) {
+  std::int64_t offset = column * tensor.strides[tensor.num_dims - 1];
+  if (tensor.num_dims == 2) {
+    offset += row * tensor.strides[0];
+  } else {
+    offset += row / tensor.shape[1] * tensor.strides[0] + row % tensor.shape[1] * tensor.strides[1];
+  }
+  return static_cast<std::byte*>(tensor.data) + offset * static_cast<std::int64_t>(size_of(tensor.dtype));
+}
+
 // Finds that a view is not a dense tensor of these extents. False: do not look inside.
 bool check_extents(const char* name, const ConstTensorView& view, const std::vector<std::int64_t>& wanted,
                    const std::string& when, Findings* findings) {
@@ -88,15 +117,26 @@ void check_lanes(const ResultOfStep& result, const std::string& when, Findings* 
     // A caller's own tensor keeps its extents, which may be larger.
     if (!result.memory.empty() && shape.layout != Layout::kExpertPadded) wanted[0] = std::max(wanted[0], tensor.shape[0]);
     if (tensor.dtype != lane.dtype) findings->add("{}: lane {} is of type {}", when, lane_idx, to_string(tensor.dtype));
-    if (!check_extents("a lane", tensor, wanted, when, findings)) continue;
+    if (extents(tensor) != wanted || !has_right_strides(lane, tensor)) {
+      findings->add("{}: lane {} has the shape {} and strides {}, expected {}{}", when, lane_idx, text(extents(tensor)),
+                    text({tensor.strides.begin(), tensor.strides.begin() + tensor.num_dims}), text(wanted),
+                    lane.column_major ? " by columns" : "");
+      continue;
+    }
 
     const std::size_t row_bytes = lane.row_bytes();
+    const std::size_t element_bytes = size_of(lane.dtype);
     std::vector<std::byte> row(row_bytes);
+    std::vector<std::byte> gathered(row_bytes);
     int num_wrong = 0;
     for_each_row(result, [&](std::int64_t row_idx, const reference::ReceivedRow* origin) {
       std::fill(row.begin(), row.end(), std::byte{0});
-      if (origin != nullptr) fill_lane_row(*result.step, lane_number, origin->source, origin->token, row.data(), row_bytes);
-      const auto* actual = static_cast<const std::byte*>(tensor.data) + row_idx * row_bytes;
+      if (origin != nullptr) fill_lane_row(*result.step, shape, lane_number, origin->source, origin->token, row.data());
+      const std::byte* actual = element_at(tensor, row_idx, 0);
+      for (std::size_t i = 0; lane.column_major && i * element_bytes < row_bytes; ++i) {
+        std::memcpy(gathered.data() + i * element_bytes, element_at(tensor, row_idx, static_cast<std::int64_t>(i)), element_bytes);
+        actual = gathered.data();
+      }
       if (std::memcmp(actual, row.data(), row_bytes) == 0 || num_wrong++ > 0) return;
       const auto wrong = std::mismatch(row.begin(), row.end(), actual).first - row.begin();
       findings->add("{}: row {} of lane {}, {}, differs at byte {} of {}", when, row_idx, lane_idx,
@@ -155,6 +195,8 @@ void check_routing(const ResultOfStep& result, std::int64_t num_sent, const Plan
     check_empty("expert_offsets", routing.expert_offsets());
     check_empty("expanded_row", routing.expanded_row());
     check_empty("gather_idx", routing.gather_idx());
+    check_empty("expanded_source_token", routing.expanded_source_token());
+    check_empty("expert_source_offsets", routing.expert_source_offsets());
     check_empty("expanded_weights", routing.expanded_weights());
     return;
   }
@@ -162,6 +204,9 @@ void check_routing(const ResultOfStep& result, std::int64_t num_sent, const Plan
   check("expert_offsets", routing.expert_offsets(), {num_experts + 1}, expected.expert_offsets, std::int64_t{0});
   check("expanded_row", routing.expanded_row(), {view_rows, top_k}, expected.place, std::int64_t{-1});
   check("gather_idx", routing.gather_idx(), {view_expanded}, expected.copied_row, std::int32_t{-1});
+  check("expanded_source_token", routing.expanded_source_token(), {view_expanded}, expected.place_tokens, std::int32_t{-1});
+  check("expert_source_offsets", routing.expert_source_offsets(),
+        {num_experts, static_cast<std::int64_t>(expected.source_offsets.size())}, expected.sources_of_experts, std::int64_t{0});
   if (result.has_weights) {
     check("expanded_weights", routing.expanded_weights(), {view_expanded}, expected.place_weights, 0.0F);
   } else {
@@ -170,9 +215,14 @@ void check_routing(const ResultOfStep& result, std::int64_t num_sent, const Plan
 }
 
 void poison_lane(const ResultOfStep& result, int lane, const TensorView& tensor) {
-  const std::size_t row_bytes = result.shape->lanes[lane].row_bytes();
+  const std::size_t element_bytes = size_of(tensor.dtype);
+  const Lane& about = result.shape->lanes[lane];
   for_each_row(result, [&](std::int64_t row_idx, const reference::ReceivedRow*) {
-    std::fill_n(static_cast<std::byte*>(tensor.data) + row_idx * row_bytes, row_bytes, kPoison);
+    if (!about.column_major) {
+      std::fill_n(element_at(tensor, row_idx, 0), about.row_bytes(), kPoison);
+      return;
+    }
+    for (std::int64_t i = 0; i < about.num_elements; ++i) std::fill_n(element_at(tensor, row_idx, i), element_bytes, kPoison);
   });
 }
 

@@ -37,6 +37,14 @@ ConstTensorView per_row(const Shape& shape, int num_experts, std::int64_t num_ro
                 : ConstTensorView(data, dtype, {num_rows, num_elements});
 }
 
+// What the home of a token gave for the pair that stands in a row of the expert layout.
+float weight_from_home(const Step& step, const reference::Arrived& arrived, int top_k, std::int64_t row_idx) {
+  const std::int64_t row = arrived.copied_row[row_idx];
+  std::int64_t k = 0;
+  while (k + 1 < top_k && arrived.place[row * top_k + k] != row_idx) ++k;
+  return given_weight_at(step, arrived.rows[row].source, arrived.rows[row].token, k);
+}
+
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
@@ -44,6 +52,19 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 }  // namespace
 
 void RankRun::combine(const Step& step) {
+  // All that the call is given: it has to last until the call is complete.
+  struct Given {
+    explicit Given(RandomBits choices) : random(choices) {}
+    RandomBits random;
+    std::optional<GuardedRows> rows;
+    std::vector<float> factors, carried;
+    std::optional<StridedMatrix> weights;
+    std::vector<int> biases;
+    std::vector<StridedMatrix> bias_matrices;
+    std::optional<StridedMatrix> output, returned;
+    CombineArgs args;
+  };
+  const auto given = std::make_shared<Given>(choices_of(step, rank_));
   const Shape& shape = case_.shapes[step.plan];
   const Lane& lane = combine_lane_of(shape);
   ResultOfStep& result = results_.at(step.result);
@@ -51,25 +72,25 @@ void RankRun::combine(const Step& step) {
   const std::int64_t num_tokens = case_.token_sets[step.token_set].num_tokens[rank_];
   const std::int64_t num_rows = result.sizes.num_tensor_rows;
   const std::vector<std::int64_t> rows = real_rows(result);
-  RandomBits random = choices_of(step, rank_);
+  RandomBits& random = given->random;
 
-  CombineArgs args;
+  CombineArgs& args = given->args;
   args.routing = &result.routing;
   args.slot = step.slot;
 
   // Experts' outputs: over the received rows, or elsewhere.
-  std::optional<GuardedRows> own_rows;
+  const bool has_buffer = compact && shape.mode == Mode::kThroughput;
   const bool in_slot =
-      result.received.live() && result.step->plan == step.plan && random.one_in(2) && (compact || shape.lanes[0] == lane);
+      result.received.live() && result.step->plan == step.plan && random.one_in(2) && (has_buffer || shape.lanes[0] == lane);
   std::byte* output_rows = nullptr;
   if (in_slot) {
-    const TensorView buffer = compact ? result.received.combine_buffer() : result.received.lane(0);
+    const TensorView buffer = has_buffer ? result.received.combine_buffer() : result.received.lane(0);
     args.rows = buffer;
     output_rows = static_cast<std::byte*>(buffer.data);
     result.is_overwritten = true;
   } else {
-    own_rows.emplace(num_rows, lane.row_bytes(), static_cast<std::size_t>(random.from(0, 3)) * size_of(lane.dtype));
-    output_rows = own_rows->data();
+    given->rows.emplace(num_rows, lane.row_bytes(), static_cast<std::size_t>(random.from(0, 3)) * size_of(lane.dtype));
+    output_rows = given->rows->data();
     // NaNs where nobody should look.
     if (num_rows * lane.row_bytes() <= std::size_t{1} << 18) std::memset(output_rows, 0xff, num_rows * lane.row_bytes());
     args.rows = per_row(shape, result.expected->num_experts, num_rows, lane.dtype, lane.num_elements, output_rows);
@@ -77,56 +98,73 @@ void RankRun::combine(const Step& step) {
   for (const std::int64_t row : rows) fill_output_row(step, lane, rank_, row, output_rows + row * lane.row_bytes());
 
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  std::vector<float> factors;
   const Factors kind_of_factors = factors_of(case_, step, rank_);
   args.use_routing_weights = kind_of_factors == Factors::kOfRouting;
   if (kind_of_factors == Factors::kGiven) {
-    factors.assign(num_rows, nan);
-    for (const std::int64_t row : rows) factors[row] = factor_at(step, rank_, row);
-    args.factors = per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, factors.data());
+    given->factors.assign(num_rows, nan);
+    for (const std::int64_t row : rows) given->factors[row] = factor_at(step, rank_, row);
+    args.factors = per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, given->factors.data());
+  }
+  if (kind_of_factors == Factors::kFromHome) {
+    given->weights.emplace(&random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
+    std::vector<float> weights(shape.top_k);
+    for (std::int64_t token = 0; token < num_tokens; ++token) {
+      for (int k = 0; k < shape.top_k; ++k) weights[k] = given_weight_at(step, rank_, token, k);
+      given->weights->set_row(token, reinterpret_cast<const std::byte*>(weights.data()));
+    }
+    args.topk_weights = given->weights->view();
   }
 
-  std::vector<float> carried;
-  std::optional<StridedMatrix> returned;
   if (step.carries_weights) {
     const std::int64_t per_place = compact ? shape.top_k : 1;
-    carried.assign(num_rows * per_place, nan);
+    given->carried.assign(num_rows * per_place, nan);
     for (const std::int64_t row : rows) {
       for (std::int64_t place = row * per_place; place < (row + 1) * per_place; ++place) {
-        carried[place] = carried_weight_at(step, rank_, place);
+        given->carried[place] = carried_weight_at(step, rank_, place);
       }
     }
-    args.carried_weights = compact
-                               ? tensor(std::as_const(carried).data(), {num_rows, shape.top_k})
-                               : per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, carried.data());
-    returned.emplace(&random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
-    args.returned_weights = returned->view();
+    const float* carried = given->carried.data();
+    args.carried_weights = compact ? tensor(carried, {num_rows, shape.top_k})
+                                   : per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, carried);
+    given->returned.emplace(&random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
+    args.returned_weights = given->returned->view();
   }
 
-  std::vector<int> biases;
-  std::vector<StridedMatrix> bias_matrices;
   std::vector<std::byte> row(lane.row_bytes());
   for (int bias = 0; bias < 2; ++bias) {
     if (random.one_in(2)) continue;
-    biases.push_back(bias);
-    bias_matrices.emplace_back(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
+    given->biases.push_back(bias);
+    given->bias_matrices.emplace_back(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
     for (std::int64_t token = 0; token < num_tokens; ++token) {
       fill_bias_row(step, lane, rank_, bias, token, row.data());
-      bias_matrices.back().set_row(token, row.data());
+      given->bias_matrices.back().set_row(token, row.data());
     }
-    args.biases[bias] = bias_matrices.back().view();
+    args.biases[bias] = given->bias_matrices.back().view();
   }
 
-  StridedMatrix output(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
-  args.output = output.view();
-  plans_[step.plan].combine(args);
+  given->output.emplace(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
+  args.output = given->output->view();
+  const Plan& plan = plans_[step.plan];
+  make_call(
+      step, &random, [&] { plan.combine(given->args); },
+      [&] { return std::make_shared<PendingCombine>(plan.begin_combine(given->args)); },
+      [](Pending* pending) { static_cast<PendingCombine*>(pending)->complete(); },
+      [this, &step, in_slot, given] {
+        check_combined(step, given->biases, in_slot, &*given->output, given->returned ? &*given->returned : nullptr);
+      });
+}
 
-  // --- What should have come back ---
+void RankRun::check_combined(const Step& step, const std::vector<int>& biases, bool in_slot, StridedMatrix* output,
+                             StridedMatrix* returned) {
+  const Shape& shape = case_.shapes[step.plan];
+  const Lane& lane = combine_lane_of(shape);
+  const std::int64_t num_tokens = case_.token_sets[step.token_set].num_tokens[rank_];
   const reference::World& world = expectations_.world(step.placement);
   const reference::Routed& routes = routed(step);
   reference::ExpertOutputs outputs;
   outputs.number = number_of(lane.dtype);
   outputs.num_elements = lane.num_elements;
+  outputs.return_as_float8 = shape.combine_as_float8;
   outputs.read_row = [&](int rank, std::int64_t row_idx, std::byte* elements) {
     fill_output_row(step, lane, rank, row_idx, elements);
   };
@@ -136,11 +174,16 @@ void RankRun::combine(const Step& step) {
     outputs.has_factors.push_back(factors_by_rank.back() != Factors::kNone);
   }
   outputs.factor = [&](int rank, std::int64_t row_idx) {
-    return factors_by_rank[rank] == Factors::kOfRouting ? routes.at[rank].place_weights[row_idx]
-                                                        : factor_at(step, rank, row_idx);
+    const reference::Arrived& arrived = routes.at[rank];
+    switch (factors_by_rank[rank]) {
+      case Factors::kOfRouting: return arrived.place_weights[row_idx];
+      case Factors::kFromHome: return weight_from_home(step, arrived, shape.top_k, row_idx);
+      default: return factor_at(step, rank, row_idx);
+    }
   };
 
   const std::string when = fmt::format("rank {}, {}{}", rank_, describe(step), in_slot ? " (rows in the slot)" : "");
+  std::vector<std::byte> row(lane.row_bytes());
   std::vector<std::byte> actual(lane.row_bytes());
   std::vector<std::vector<std::byte>> bias_rows(biases.size(), row);
   std::vector<const std::byte*> bias_views;
@@ -149,7 +192,7 @@ void RankRun::combine(const Step& step) {
   for (std::int64_t token = 0; token < num_tokens; ++token) {
     for (std::size_t i = 0; i < biases.size(); ++i) fill_bias_row(step, lane, rank_, biases[i], token, bias_rows[i].data());
     reference::combine_token(world, routes, rank_, token, outputs, bias_views, row.data());
-    output.get_row(token, actual.data());
+    output->get_row(token, actual.data());
     if (row == actual || num_wrong++ > 0) continue;
     const auto element_bytes = static_cast<std::int64_t>(size_of(lane.dtype));
     const auto element = (std::mismatch(row.begin(), row.end(), actual.begin()).first - row.begin()) / element_bytes;
@@ -162,7 +205,7 @@ void RankRun::combine(const Step& step) {
                    routes.visits[rank_][token].size(), biases.size(), element, bits[0], bits[1]);
   }
   if (num_wrong > 1) findings_->add("{}: {} tokens in all are wrong", when, num_wrong);
-  if (!output.erase()) findings_->add("{}: bytes between the output's rows were overwritten", when);
+  if (!output->erase()) findings_->add("{}: bytes between the output's rows were overwritten", when);
 
   if (!step.carries_weights) return;
   const auto carried_at = [&](int rank, std::int64_t place) { return carried_weight_at(step, rank, place); };

@@ -51,6 +51,18 @@ TEST(RandomShapes, cover_what_is_promised) {
     const auto& table = a.placements[0].experts_of;
     return std::any_of(table.begin(), table.end(), [](const auto& experts) { return experts.empty(); });
   };
+  static const auto quantises = [](const Case& a, ScaleFormat format) {
+    return shape(a).quantization.has_value() && shape(a).quantization->format == format;
+  };
+  static const auto most_begun = [](const Case& a) {
+    int num_begun = 0;
+    int most = 0;
+    for (const Step& step : a.steps) {
+      if (step.pending >= 0) num_begun += step.call == Call::kComplete ? -1 : 1;
+      most = std::max(most, num_begun);
+    }
+    return most;
+  };
   Count counts[] = {
       {"1 rank", 20, [](const Case& a) { return a.num_ranks == 1; }},
       {"8 ranks", 100, [](const Case& a) { return a.num_ranks == 8; }},
@@ -71,7 +83,7 @@ TEST(RandomShapes, cover_what_is_promised) {
       {"expert-contiguous", 300, [](const Case& a) { return shape(a).layout == Layout::kExpertContiguous; }},
       {"expert-padded", 300, [](const Case& a) { return shape(a).layout == Layout::kExpertPadded; }},
       {"dropping", 300, [](const Case& a) { return shape(a).overflow == Overflow::kDrop; }},
-      {"growing", 300, [](const Case& a) { return shape(a).overflow == Overflow::kGrow && shape(a).recv_capacity == 1; }},
+      {"growing", 150, [](const Case& a) { return shape(a).overflow == Overflow::kGrow && shape(a).recv_capacity == 1; }},
       {"a placement table", 300, [](const Case& a) { return !a.placements[0].experts_of.empty(); }},
       {"a table with an empty rank", 50, [](const Case& a) { return has_empty_rank(a); }},
       {"ids of -1", 300, [](const Case& a) { return num_ids(a, [](std::int64_t id) { return id == -1; }) > 0; }},
@@ -79,6 +91,17 @@ TEST(RandomShapes, cover_what_is_promised) {
       {"two plans", 300, [](const Case& a) { return a.shapes.size() == 2; }},
       {"cached dispatches", 500, [](const Case& a) { return makes(a, Call::kCachedDispatch); }},
       {"combines", 500, [](const Case& a) { return makes(a, Call::kCombine); }},
+      {"latency mode", 700, [](const Case& a) { return shape(a).mode == Mode::kLatency; }},
+      {"quantised to float32 scales", 100, [](const Case& a) { return quantises(a, ScaleFormat::kFloat32); }},
+      {"quantised to powers of two", 100, [](const Case& a) { return quantises(a, ScaleFormat::kFloat32PowerOf2); }},
+      {"quantised to ue8m0 scales", 100, [](const Case& a) { return quantises(a, ScaleFormat::kUE8M0); }},
+      {"quantised in latency mode", 100,
+       [](const Case& a) { return shape(a).quantization.has_value() && shape(a).mode == Mode::kLatency; }},
+      {"lanes by columns", 100, [](const Case& a) { return std::ranges::any_of(shape(a).lanes, &Lane::column_major); }},
+      {"contributions as float8", 100, [](const Case& a) { return shape(a).combine_as_float8; }},
+      {"weights given at combine", 50, [](const Case& a) { return std::ranges::any_of(a.steps, &Step::gives_weights); }},
+      {"calls in halves", 500, [](const Case& a) { return makes(a, Call::kComplete); }},
+      {"two calls begun at once", 50, [](const Case& a) { return most_begun(a) >= 2; }},
       {"new placements", 50, [](const Case& a) { return makes(a, Call::kPlace); }},
   };
   for (int index = 0; index < kNumThreadShapes; ++index) {

@@ -35,13 +35,14 @@ StridedMatrix matrix_of(const std::vector<std::int64_t>& values, std::int64_t nu
 DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet& tokens, int rank, RandomBits* random) {
   DispatchInputs inputs;
   const std::int64_t num_tokens = tokens.num_tokens[rank];
-  for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) {
-    const Lane& lane = shape.lanes[lane_idx];
+  const std::vector<Lane> lanes = given_lanes(shape);
+  for (std::size_t lane_idx = 0; lane_idx < lanes.size(); ++lane_idx) {
+    const Lane& lane = lanes[lane_idx];
     const auto rows = lane_idx == 0 ? StridedMatrix::Rows::kDense : StridedMatrix::Rows::kAny;
     StridedMatrix matrix(random, rows, lane.dtype, num_tokens, lane.num_elements);
     std::vector<std::byte> row(lane.row_bytes());
     for (std::int64_t token = 0; token < num_tokens; ++token) {
-      fill_lane_row(step, static_cast<int>(lane_idx), rank, token, row.data(), row.size());
+      fill_given_row(step, shape, static_cast<int>(lane_idx), rank, token, row.data());
       matrix.set_row(token, row.data());
     }
     inputs.lanes.push_back(std::move(matrix));
@@ -77,6 +78,10 @@ void RankRun::run() {
       case Call::kDispatch:
       case Call::kCachedDispatch: dispatch(step); break;
       case Call::kCombine: combine(step); break;
+      case Call::kComplete:
+        open_calls_.at(step.pending).finish();
+        open_calls_.erase(step.pending);
+        break;
       case Call::kRelease: release(step); break;
       case Call::kPlace: plans_[step.plan].place(case_.placements[step.placement]); break;
     }
@@ -131,9 +136,16 @@ void RankRun::allocate_outputs(const RecvSizes& sizes, ResultOfStep* result, std
     const auto lead_bytes = static_cast<std::size_t>(random->from(0, 3)) * size_of(lane.dtype);
     result->memory.push_back(std::make_unique<GuardedRows>(num_rows, lane.row_bytes(), lead_bytes));
     std::byte* data = result->memory.back()->data();
-    outputs[lane_idx] = padded
-                            ? TensorView(data, lane.dtype, {sizes.num_local_experts, shape.expert_capacity, lane.num_elements})
-                            : TensorView(data, lane.dtype, {num_rows, lane.num_elements});
+    TensorView& output = outputs[lane_idx];
+    if (padded) {
+      output = {data, lane.dtype, {sizes.num_local_experts, shape.expert_capacity, lane.num_elements}};
+    } else {
+      output = {data, lane.dtype, {num_rows, lane.num_elements}};
+    }
+    if (lane.column_major) {
+      output.strides[output.num_dims - 1] = output.shape[output.num_dims - 2];
+      output.strides[output.num_dims - 2] = 1;
+    }
     poison_lane(*result, static_cast<int>(lane_idx), outputs[lane_idx]);
   }
 }
@@ -159,11 +171,41 @@ void RankRun::check_announced_sizes(const RecvSizes& sizes, const ResultOfStep& 
                                        result.expected->num_experts));
 }
 
+void RankRun::make_call(const Step& step, RandomBits* random, std::function<void()> whole,
+                        std::function<std::shared_ptr<Pending>()> begin, std::function<void(Pending*)> complete,
+                        std::function<void()> check) {
+  if (step.pending < 0 && !random->one_in(4)) {
+    whole();
+    return check();
+  }
+  std::shared_ptr<Pending> pending = begin();
+  const bool looks = random->one_in(2);
+  const auto patience = std::chrono::milliseconds(random->from(0, 2));
+  const auto finish = [this, &step, looks, patience, pending, complete = std::move(complete), check = std::move(check)] {
+    if (looks && pending->wait(patience) && !pending->done()) findings_->add("{}: waited for, but not done", when(rank_, step));
+    complete(pending.get());
+    if (!pending->done()) findings_->add("{}: completed, but not done", when(rank_, step));
+    check();
+  };
+  if (step.pending < 0) return finish();
+  open_calls_[step.pending] = {pending, finish};
+}
+
 void RankRun::dispatch(const Step& step) {
+  enum class Place { kSlot, kGiven, kAllocated };
+  // All that the call is given: it has to last until the call is complete.
+  struct Given {
+    explicit Given(RandomBits choices) : random(choices) {}
+    RandomBits random;
+    DispatchInputs inputs;
+    std::vector<TensorView> outputs;
+    DispatchArgs args;
+  };
+  const auto given = std::make_shared<Given>(choices_of(step, rank_));
   const TokenSet& tokens = case_.token_sets[step.token_set];
   const Shape& shape = case_.shapes[step.plan];
-  RandomBits random = choices_of(step, rank_);
-  DispatchInputs inputs = make_inputs(step, shape, tokens, rank_, &random);
+  RandomBits& random = given->random;
+  given->inputs = make_inputs(step, shape, tokens, rank_, &random);
 
   ResultOfStep& result = results_[step.result];
   result.step = &step;
@@ -171,46 +213,50 @@ void RankRun::dispatch(const Step& step) {
   result.expected = &routed(step).at[rank_];
   result.has_weights = !tokens.weights.empty();
 
-  DispatchArgs args;
-  args.lanes = inputs.lane_views;
+  DispatchArgs& args = given->args;
+  args.lanes = given->inputs.lane_views;
   if (step.call == Call::kCachedDispatch) {
     args.routing = &results_.at(step.routing_of).routing;
   } else {
-    args.topk_idx = inputs.ids->view();
-    if (inputs.weights.has_value()) args.topk_weights = inputs.weights->view();
+    args.topk_idx = given->inputs.ids->view();
+    if (given->inputs.weights.has_value()) args.topk_weights = given->inputs.weights->view();
   }
   args.slot = step.slot;
 
-  enum class Place { kSlot, kGiven, kAllocated };
   const Place place = random.pick({Place::kSlot, Place::kSlot, Place::kGiven, Place::kAllocated});
-  std::vector<TensorView> outputs(shape.lanes.size());
+  given->outputs.resize(shape.lanes.size());
   if (place == Place::kGiven) {
     RecvSizes sizes;
     sizes.num_tensor_rows = expected_tensor_rows(step);
     sizes.num_local_experts = result.expected->num_experts;
-    allocate_outputs(sizes, &result, outputs, &random);
-    args.outputs = outputs;
+    allocate_outputs(sizes, &result, given->outputs, &random);
+    args.outputs = given->outputs;
   } else if (place == Place::kAllocated) {
-    args.allocate = [&](const RecvSizes& sizes, std::span<TensorView> views) {
+    args.allocate = [this, &result, &random](const RecvSizes& sizes, std::span<TensorView> views) {
       check_announced_sizes(sizes, result);
       allocate_outputs(sizes, &result, views, &random);
     };
   }
 
-  result.received = plans_[step.plan].dispatch(args);
-  result.routing = result.received.routing();
-  result.sizes = result.received.sizes();
-
-  const std::string at_first = when(rank_, step);
-  check_announced_sizes(result.sizes, result);
-  if (result.sizes.num_expanded_rows != result.routing.num_expanded_rows()) {
-    findings_->add("{}: sizes say {} expanded rows and the Routing {}", at_first, result.sizes.num_expanded_rows,
-                   result.routing.num_expanded_rows());
-  }
-  if (result.received.slot() != step.slot_used) findings_->add("{}: slot {} was used", at_first, result.received.slot());
-  if (result.received.live() != (place == Place::kSlot)) findings_->add("{}: live is {}", at_first, result.received.live());
-  check_routing(result, tokens.num_tokens[rank_], plans_[step.plan].sizes(), at_first, findings_);
-  check_lanes(result, at_first, findings_);
+  const Plan& plan = plans_[step.plan];
+  const auto check = [this, &step, &tokens, &result, place] {
+    result.routing = result.received.routing();
+    result.sizes = result.received.sizes();
+    const std::string at_first = when(rank_, step);
+    check_announced_sizes(result.sizes, result);
+    if (result.sizes.num_expanded_rows != result.routing.num_expanded_rows()) {
+      findings_->add("{}: sizes say {} expanded rows and the Routing {}", at_first, result.sizes.num_expanded_rows,
+                     result.routing.num_expanded_rows());
+    }
+    if (result.received.slot() != step.slot_used) findings_->add("{}: slot {} was used", at_first, result.received.slot());
+    if (result.received.live() != (place == Place::kSlot)) findings_->add("{}: live is {}", at_first, result.received.live());
+    check_routing(result, tokens.num_tokens[rank_], plans_[step.plan].sizes(), at_first, findings_);
+    check_lanes(result, at_first, findings_);
+  };
+  make_call(
+      step, &random, [&] { result.received = plan.dispatch(given->args); },
+      [&] { return std::make_shared<PendingDispatch>(plan.begin_dispatch(given->args)); },
+      [&result, given](Pending* pending) { result.received = static_cast<PendingDispatch*>(pending)->complete(); }, check);
 }
 
 void RankRun::release(const Step& step) {

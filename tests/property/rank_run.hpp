@@ -1,6 +1,7 @@
 // One rank's part in a random case: makes the calls and compares everything that they promise with the reference.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "tests/property/expectations.hpp"
 #include "tests/property/findings.hpp"
 #include "tests/property/guarded_rows.hpp"
+#include "tests/property/strided_matrix.hpp"
 #include "tests/support/random_case.hpp"
 #include "tokenyard/group.hpp"
 
@@ -39,6 +41,11 @@ class RankRun {
  private:
   void dispatch(const Step& step);
   void combine(const Step& step);
+  // Makes the call as a whole, in two halves, or its first half alone; `check` looks at what the second half delivers.
+  void make_call(const Step& step, RandomBits* random, std::function<void()> whole, std::function<std::shared_ptr<Pending>()> begin,
+                 std::function<void(Pending*)> complete, std::function<void()> check);
+  void check_combined(const Step& step, const std::vector<int>& biases, bool in_slot, StridedMatrix* output,
+                      StridedMatrix* returned);
   void release(const Step& step);
   void let_go(ResultOfStep* result, RandomBits* random);
   // Drops some of the results that no later step needs, so that their Routings' memory serves other results.
@@ -59,6 +66,11 @@ class RankRun {
   std::vector<Plan> plans_;
   std::map<int, ResultOfStep> results_;
   std::map<int, std::size_t> last_uses_;  // of results: indices of steps
+  struct OpenCall {
+    std::shared_ptr<Pending> pending;
+    std::function<void()> finish;
+  };
+  std::map<int, OpenCall> open_calls_;  // that have been begun
 };
 
 // Compare a result with what is expected at `rank`; each line found starts with `when`.

@@ -1,5 +1,9 @@
 #include "tests/reference/combine.hpp"
 
+#include <type_traits>
+
+#include "tests/reference/float8.hpp"
+
 namespace reference {
 namespace {
 
@@ -27,6 +31,15 @@ class Adder {
     for (std::size_t i = 0; i < sum_.size(); ++i) write(number_, static_cast<double>(sum_[i]), row + i * bytes_of(number_));
   }
 
+  // Adds a sum that has come through float8 instead of being rounded to `number`.
+  void add_as_float8(const Adder& other) {
+    if constexpr (std::is_same_v<Sum, float>) {
+      std::vector<float> values = other.sum_;
+      pass_through_float8(&values);
+      for (std::size_t i = 0; i < sum_.size(); ++i) sum_[i] = sum_[i] + values[i];
+    }
+  }
+
   std::byte* row() { return row_.data(); }
 
  private:
@@ -48,7 +61,7 @@ void combine_token_in(const World& world, const Routed& routed, int source, std:
   for (const Visit& visit : routed.visits[source][token]) {
     if (visit.row < 0) continue;
     const bool has_factors = outputs.has_factors[visit.rank];
-    if (world.arrangement == Arrangement::kCompact && !has_factors) {
+    if (world.arrangement == Arrangement::kCompact && !has_factors && !outputs.return_as_float8) {
       outputs.read_row(visit.rank, visit.row, total.row());
       total.add(total.row());
       continue;
@@ -68,6 +81,10 @@ void combine_token_in(const World& world, const Routed& routed, int source, std:
       } else {
         contribution.add(contribution.row());
       }
+    }
+    if (outputs.return_as_float8) {
+      total.add_as_float8(contribution);
+      continue;
     }
     contribution.round_to(total.row());
     total.add(total.row());

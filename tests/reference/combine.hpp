@@ -18,6 +18,7 @@ struct ExpertOutputs {
   std::function<void(int rank, std::int64_t row, std::byte* elements)> read_row;
   std::vector<bool> has_factors;                            // by rank
   std::function<float(int rank, std::int64_t row)> factor;  // for ranks that have factors
+  bool return_as_float8 = false;  // not with float64
 };
 
 // One token's result:
@@ -25,6 +26,7 @@ struct ExpertOutputs {
 //   then sum += bias for each bias, rounded to `number` once.
 // A contribution is the received row as it is (kCompact, no factors), or else
 //   sum = +0; for each of the token's rows on that rank, in top-k order: sum += row * factor, rounded to `number` once.
+// With return_as_float8 that sum is not rounded but comes through float8 with float scales (see float8.hpp).
 // Every product and sum is rounded to float (to double for float64).
 void combine_token(const World& world, const Routed& routed, int source, std::int64_t token, const ExpertOutputs& outputs,
                    const std::vector<const std::byte*>& biases, std::byte* result);

@@ -11,6 +11,7 @@
 #include <regex>
 
 #include "tests/reference/combine.hpp"
+#include "tests/reference/float8.hpp"
 #include "tests/reference/numbers.hpp"
 #include "tests/reference/routing.hpp"
 
@@ -90,6 +91,49 @@ TEST(ReferenceNumbers, the_wider_types_keep_their_bits_and_have_one_nan) {
   EXPECT_EQ(double_code, 0x7fffffffffffffffU);
 }
 
+TEST(ReferenceFloat8, rounds_to_the_nearest_even_and_saturates) {
+  EXPECT_EQ(nearest_float8(1.0F), 0x38);
+  EXPECT_EQ(nearest_float8(1.0625F), 0x38);  // half a step: to even, downwards
+  EXPECT_EQ(nearest_float8(1.1875F), 0x3a);  // half a step: to even, upwards
+  EXPECT_EQ(nearest_float8(1.07F), 0x39);
+  EXPECT_EQ(nearest_float8(448.0F), 0x7e);
+  EXPECT_EQ(nearest_float8(-1e9F), 0xfe);
+  EXPECT_EQ(nearest_float8(std::numeric_limits<float>::infinity()), 0x7e);
+  EXPECT_EQ(nearest_float8(-std::numeric_limits<float>::quiet_NaN()), 0x7f);
+  EXPECT_EQ(nearest_float8(-0.0F), 0x80);
+  EXPECT_EQ(nearest_float8(std::ldexp(1.0F, -9)), 0x01);   // the smallest
+  EXPECT_EQ(nearest_float8(std::ldexp(1.0F, -10)), 0x00);  // half of it
+  EXPECT_EQ(nearest_float8(std::ldexp(1.0F, -6)), 0x08);   // the smallest with a leading one
+  for (int code = 0; code < 256; ++code) {
+    const bool is_nan = code % 128 == 127;
+    EXPECT_EQ(nearest_float8(value_of_float8(static_cast<std::uint8_t>(code))), is_nan ? 0x7f : code);
+  }
+}
+
+TEST(ReferenceFloat8, every_block_has_a_scale_of_its_own) {
+  std::vector<float> values(130, 0.0F);
+  values[0] = 896.0F;
+  values[1] = std::numeric_limits<float>::infinity();
+  values[2] = std::nanf("");
+  values[129] = -3.0F * 448.0F;
+  std::vector<std::byte> codes(130);
+  float scales[2] = {};
+  quantize_row(values, Scale::kFloat, codes.data(), reinterpret_cast<std::byte*>(scales));
+  EXPECT_THAT(scales, ElementsAre(2.0F, 3.0F));
+  EXPECT_EQ(codes[0], std::byte{0x7e});
+  EXPECT_EQ(codes[1], std::byte{0x7e});
+  EXPECT_EQ(codes[2], std::byte{0x7f});
+  EXPECT_EQ(codes[129], std::byte{0xfe});
+  quantize_row(values, Scale::kFloatPowerOfTwo, codes.data(), reinterpret_cast<std::byte*>(scales));
+  EXPECT_THAT(scales, ElementsAre(2.0F, 4.0F));
+  std::byte exponents[2] = {};
+  quantize_row(values, Scale::kExponent, codes.data(), exponents);
+  EXPECT_THAT(exponents, ElementsAre(std::byte{128}, std::byte{129}));
+  EXPECT_EQ(codes[129], std::byte{0xfa});  // -336 is halfway between -320 and -352
+  quantize_row({0.0F}, Scale::kFloat, codes.data(), reinterpret_cast<std::byte*>(scales));
+  EXPECT_EQ(scales[0], 1e-4F / 448.0F);
+}
+
 // Ranks 0 and 1 hold the experts 0, 1 and 2, 3.
 World two_ranks(Arrangement arrangement) {
   World world;
@@ -124,6 +168,8 @@ TEST(ReferenceRouting, contiguous_groups_are_aligned) {
   EXPECT_THAT(arrived.place, ElementsAre(0, -1, -1, 4, 5, 6));
   EXPECT_THAT(arrived.copied_row, ElementsAre(0, -1, -1, -1, 1, 2, 2, -1));
   EXPECT_THAT(arrived.place_weights, ElementsAre(1, 0, 0, 0, 4, 5, 6, 0));
+  EXPECT_THAT(arrived.place_tokens, ElementsAre(1, -1, -1, -1, 2, 0, 0, -1));
+  EXPECT_THAT(arrived.sources_of_experts, ElementsAre(0, 1, 1, 0, 1, 3));
 }
 
 TEST(ReferenceRouting, padded_experts_drop_what_exceeds_their_capacity) {
@@ -197,6 +243,17 @@ TEST(ReferenceCombine, expert_rows_are_scaled_and_rounded_on_their_rank) {
   std::uint16_t sum = 0;
   combine_token(world, routed, 0, 0, outputs, {reinterpret_cast<std::byte*>(&one)}, reinterpret_cast<std::byte*>(&sum));
   EXPECT_EQ(value_of(Number::kBFloat16, sum), 256.0);  // 2 * 128 + 1 was rounded before the bias came
+}
+
+TEST(ReferenceCombine, contributions_may_come_home_through_float8) {
+  const World world = two_ranks(Arrangement::kCompact);
+  const Routed routed = route(world, kTwoSenders);
+  ExpertOutputs outputs = outputs_of({{0, 3, 0}, {5, 0, 0}});
+  outputs.return_as_float8 = true;
+  std::uint16_t sum = 0;
+  combine_token(world, routed, 0, 1, outputs, {}, reinterpret_cast<std::byte*>(&sum));
+  // A row of one value is its own largest, and survives but for two roundings of its scale.
+  EXPECT_EQ(value_of(Number::kBFloat16, sum), 8.0);
 }
 
 TEST(ReferenceCombine, weights_return_to_the_ids_that_were_served) {

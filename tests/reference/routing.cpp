@@ -75,11 +75,25 @@ void arrange(const World& world, Arrived* arrived) {
   }
 
   arrived->copied_row.assign(arrived->expert_offsets.back(), -1);
+  arrived->place_tokens.assign(arrived->expert_offsets.back(), -1);
   if (!arrived->weights.empty()) arrived->place_weights.assign(arrived->expert_offsets.back(), 0.0F);
   for (std::int64_t pair = 0; pair < num_rows * top_k; ++pair) {
     if (arrived->place[pair] < 0) continue;
     arrived->copied_row[arrived->place[pair]] = pair / top_k;
+    arrived->place_tokens[arrived->place[pair]] = arrived->rows[pair / top_k].token;
     if (!arrived->weights.empty()) arrived->place_weights[arrived->place[pair]] = arrived->weights[pair];
+  }
+
+  for (int expert = 0; expert < arrived->num_experts; ++expert) {
+    std::int64_t num_rows_before = 0;
+    arrived->sources_of_experts.push_back(0);
+    for (int source = 0; source < world.num_ranks; ++source) {
+      for (std::int64_t i = 0; i < arrived->expert_counts[expert]; ++i) {
+        const std::int64_t row = arrived->copied_row[arrived->expert_offsets[expert] + i];
+        if (arrived->rows[row].source == source) ++num_rows_before;
+      }
+      arrived->sources_of_experts.push_back(num_rows_before);
+    }
   }
 }
 

@@ -73,6 +73,7 @@ class CaseMaker {
   void choose_shape() {
     const int num_ranks = case_.num_ranks;
     shape_.layout = random_.pick({Layout::kCompact, Layout::kCompact, Layout::kExpertContiguous, Layout::kExpertPadded});
+    shape_.mode = random_.pick({Mode::kThroughput, Mode::kLatency});
     shape_.overflow = random_.pick({Overflow::kGrow, Overflow::kGrow, Overflow::kDrop});
     shape_.num_experts = static_cast<int>(random_.any_magnitude(1, random_.one_in(6) ? num_ranks : 1024));
     if (num_calls_ > 0) shape_.num_experts = static_cast<int>(random_.any_magnitude(1, 32));
@@ -102,15 +103,44 @@ class CaseMaker {
   void choose_lanes(std::int64_t row_bytes, Shape* shape) {
     shape->lanes.clear();
     shape->combine.reset();
+    shape->quantization.reset();
     const DataType dtype = random_.one_in(3) ? random_.pick(kAnyType) : random_.pick(kSummable);
     const auto elements_of = [](DataType type, std::int64_t num_bytes) {
       return num_bytes / static_cast<std::int64_t>(size_of(type));
     };
-    shape->lanes.push_back({dtype, elements_of(dtype, row_bytes)});
-    const int num_more = random_.pick({0, 0, 0, 1, 1, 2, 3});
+    if (random_.one_in(4)) {
+      choose_quantization(row_bytes, shape);
+    } else {
+      shape->lanes.push_back({dtype, elements_of(dtype, row_bytes)});
+    }
+    const int num_more = shape->quantization.has_value() ? random_.pick({0, 0, 1, 2}) : random_.pick({0, 0, 0, 1, 1, 2, 3});
     for (int i = 0; i < num_more; ++i) {
       shape->lanes.push_back({random_.pick(kAnyType), random_.from(1, std::max<std::int64_t>(row_bytes / 64, 3))});
     }
+    for (std::size_t i = 1; i < shape->lanes.size() && shape->layout != Layout::kCompact; ++i) {
+      shape->lanes[i].column_major = random_.one_in(2);
+    }
+    choose_combine(row_bytes, shape);
+    const bool can_return_float8 =
+        can_combine(*shape) && (shape->combine ? shape->combine->dtype : shape->lanes[0].dtype) != DataType::kFloat64;
+    shape->combine_as_float8 = can_return_float8 && random_.one_in(5);
+  }
+
+  // The rows that are given are two to four times as large as those that travel.
+  void choose_quantization(std::int64_t row_bytes, Shape* shape) {
+    shape->quantization = Quantization{random_.pick({DataType::kFloat32, DataType::kBFloat16, DataType::kFloat16}),
+                                       random_.pick({ScaleFormat::kFloat32, ScaleFormat::kFloat32PowerOf2, ScaleFormat::kUE8M0})};
+    const std::int64_t hidden = std::max<std::int64_t>(row_bytes / 4 / 16 * 16, 16);
+    const bool is_byte = shape->quantization->format == ScaleFormat::kUE8M0;
+    shape->lanes.push_back({DataType::kFloat8E4M3, hidden});
+    shape->lanes.push_back({is_byte ? DataType::kUE8M0 : DataType::kFloat32, (hidden + kScaleBlock - 1) / kScaleBlock});
+  }
+
+  void choose_combine(std::int64_t row_bytes, Shape* shape) {
+    const DataType dtype = shape->lanes[0].dtype;
+    const auto elements_of = [](DataType type, std::int64_t num_bytes) {
+      return num_bytes / static_cast<std::int64_t>(size_of(type));
+    };
     // Dispatch only, the rows of lane 0, or rows of another type and width.
     if (random_.one_in(is_summable_type(dtype) ? 2 : 3)) return;
     const DataType summed = random_.pick(kSummable);
@@ -218,6 +248,7 @@ class CaseMaker {
     } else {
       shape_.recv_capacity = random_.pick({std::int64_t{0}, average, std::max<std::int64_t>(average / 2, 1), worst});
     }
+    if (shape_.mode == Mode::kLatency) shape_.recv_capacity = 0;
 
     std::int64_t num_places = 1;  // local experts of all ranks
     for (const auto& table : case_.placements) {
@@ -246,7 +277,7 @@ class CaseMaker {
   void add_second_shape() {
     Shape second = shape_;
     choose_lanes(random_.any_magnitude(1, 16) * 16, &second);
-    if (second.overflow == Overflow::kGrow) {
+    if (second.overflow == Overflow::kGrow && second.mode == Mode::kThroughput) {
       second.recv_capacity = random_.pick({std::int64_t{0}, std::int64_t{1}, case_.num_ranks * second.max_tokens});
     }
     case_.shapes.push_back(second);
@@ -262,14 +293,60 @@ class CaseMaker {
   struct PlanState {
     int placement = 0;
     int next_slot = 0;
+    int next_combine_slot = 0;
     std::array<int, kNumSlots> live{-1, -1};  // results that may be live there
+  };
+  // A call between its halves. Until it is completed its result must not be touched, nor the slot that it takes.
+  struct PendingCall {
+    Call call;
+    int pending;
+    int plan;
+    int slot;
+    int result;
   };
 
   int any_plan() { return static_cast<int>(random_.from(0, std::ssize(case_.shapes) - 1)); }
 
+  template <class Condition>
+  void complete_if(Condition condition) {
+    for (std::size_t i = 0; i < pending_.size();) {
+      if (!condition(pending_[i])) {
+        ++i;
+        continue;
+      }
+      Step step;
+      step.call = Call::kComplete;
+      step.plan = pending_[i].plan;
+      step.seed = random_.next();
+      step.pending = pending_[i].pending;
+      step.result = pending_[i].result;
+      case_.steps.push_back(step);
+      pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+
+  void complete_uses_of(int result) {
+    complete_if([&](const PendingCall& call) { return call.result == result; });
+  }
+
+  // Any of them, whichever was begun first.
+  void complete_one() {
+    if (pending_.empty()) return;
+    const int chosen = pending_[random_.from(0, std::ssize(pending_) - 1)].pending;
+    complete_if([&](const PendingCall& call) { return call.pending == chosen; });
+  }
+
+  // Perhaps only begins the call.
+  void maybe_split(Step* step, int slot) {
+    if (!random_.one_in(3)) return;
+    step->pending = num_pending_++;
+    pending_.push_back({step->call, step->pending, step->plan, slot, step->result});
+  }
+
   void add_release(int plan, int slot) {
     int& live = plans_[plan].live[slot];
     if (live < 0) return;
+    complete_uses_of(live);
     Step step;
     step.call = Call::kRelease;
     step.plan = plan;
@@ -290,6 +367,7 @@ class CaseMaker {
     plan.live[step.slot_used] = step.result;
     plan.next_slot = (step.slot_used + 1) % kNumSlots;
     results_.push_back({step.plan, step.token_set, step.placement});
+    maybe_split(&step, step.slot_used);
     case_.steps.push_back(step);
   }
 
@@ -309,12 +387,17 @@ class CaseMaker {
     add_dispatch(step);
   }
 
+  void complete_dispatch(int result) {
+    complete_if([&](const PendingCall& call) { return call.result == result && call.call != Call::kCombine; });
+  }
+
   void add_cached_dispatch() {
     Step step;
     step.call = Call::kCachedDispatch;
     step.plan = any_plan();
     step.seed = random_.next();
     step.routing_of = static_cast<int>(random_.from(0, case_.num_results - 1));
+    complete_dispatch(step.routing_of);
     step.token_set = results_[step.routing_of].token_set;
     // A Routing of another placement would be stale.
     if (results_[step.routing_of].placement != plans_[step.plan].placement) return add_dispatch_of_tokens();
@@ -332,8 +415,20 @@ class CaseMaker {
     step.token_set = results_[step.result].token_set;
     step.placement = results_[step.result].placement;
     step.carries_weights = random_.one_in(3);
-    case_.steps.push_back(step);
-    if (random_.one_in(6)) case_.steps.push_back(step);  // the same call once more
+    const Shape& shape = case_.shapes[step.plan];
+    step.gives_weights = shape.mode == Mode::kLatency && shape.layout != Layout::kCompact && random_.one_in(3);
+    complete_uses_of(step.result);
+    const int num_calls = random_.one_in(6) ? 2 : 1;  // the same call once more
+    for (int i = 0; i < num_calls; ++i) {
+      PlanState& plan = plans_[step.plan];
+      const int slot_used = step.slot >= 0 ? step.slot : plan.next_combine_slot;
+      plan.next_combine_slot = (slot_used + 1) % kNumSlots;
+      complete_if([&](const PendingCall& call) {
+        return call.call == Call::kCombine && call.plan == step.plan && call.slot == slot_used;
+      });
+      if (i + 1 == num_calls) maybe_split(&step, slot_used);
+      case_.steps.push_back(step);
+    }
   }
 
   void add_place() {
@@ -350,6 +445,7 @@ class CaseMaker {
     add_dispatch_of_tokens();
     const std::int64_t num_steps = num_calls_ > 0 ? num_calls_ : random_.from(2, case_.num_ranks > 8 || is_large() ? 5 : 9);
     while (std::ssize(case_.steps) < num_steps) {
+      if (random_.one_in(2)) complete_one();
       const std::int64_t choice = random_.from(0, 11);
       if (choice < 2) {
         add_dispatch_of_tokens();
@@ -363,6 +459,7 @@ class CaseMaker {
         add_place();
       }
     }
+    while (!pending_.empty()) complete_one();
   }
 
   static constexpr int kNoExtreme = 15;
@@ -375,6 +472,8 @@ class CaseMaker {
   Shape shape_;
   std::vector<PlanState> plans_;
   std::vector<Result> results_;
+  std::vector<PendingCall> pending_;
+  int num_pending_ = 0;
 };
 
 }  // namespace

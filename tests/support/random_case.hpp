@@ -18,7 +18,7 @@ struct TokenSet {
   std::vector<std::vector<float>> weights;     // by rank: [num_tokens, top_k]; empty: none travel
 };
 
-enum class Call { kDispatch, kCachedDispatch, kCombine, kRelease, kPlace };
+enum class Call { kDispatch, kCachedDispatch, kCombine, kComplete, kRelease, kPlace };
 
 // One call that every rank makes. What ranks may do differently (strides, whose memory results lie in, factors) follows from
 // the seed and the rank.
@@ -33,6 +33,8 @@ struct Step {
   int routing_of = -1;           // kCachedDispatch: the result whose Routing is used
   int slot_used = 0;             // dispatches: where results lie, if they lie in a slot
   bool carries_weights = false;  // kCombine
+  bool gives_weights = false;    // kCombine: the tokens' homes give the factors
+  int pending = -1;              // of a dispatch or combine that is only begun; kComplete: which of them
 };
 
 struct Case {

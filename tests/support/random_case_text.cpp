@@ -12,15 +12,30 @@ std::string list(const Numbers& numbers) {
   return text + "]";
 }
 
-std::string describe(const Lane& lane) { return fmt::format("{} x {}", lane.num_elements, to_string(lane.dtype)); }
+std::string describe(const Lane& lane) {
+  return fmt::format("{} x {}{}", lane.num_elements, to_string(lane.dtype), lane.column_major ? " by columns" : "");
+}
+
+const char* describe(ScaleFormat format) {
+  switch (format) {
+    case ScaleFormat::kFloat32: return "float32 scales";
+    case ScaleFormat::kFloat32PowerOf2: return "scales that are powers of two";
+    case ScaleFormat::kUE8M0: return "ue8m0 scales";
+  }
+  return "";
+}
 
 std::string describe(const Shape& shape) {
   std::string text =
-      fmt::format("{} experts, top-{}, at most {} tokens, {}, {}", shape.num_experts, shape.top_k, shape.max_tokens,
+      fmt::format("{} mode, {} experts, top-{}, at most {} tokens, {}, {}", to_string(shape.mode), shape.num_experts, shape.top_k, shape.max_tokens,
                   to_string(shape.layout), shape.overflow == Overflow::kDrop ? "drop" : "grow");
   text += fmt::format(", alignment {}, expert capacity {}, recv capacity {}, max local experts {}; lanes",
                       shape.expert_alignment, shape.expert_capacity, shape.recv_capacity, shape.max_local_experts);
   for (const Lane& lane : shape.lanes) text += fmt::format(" ({})", describe(lane));
+  if (shape.quantization.has_value()) {
+    text += fmt::format("; quantised from {} with {}", to_string(shape.quantization->from), describe(shape.quantization->format));
+  }
+  if (shape.combine_as_float8) text += "; contributions return as float8";
   if (shape.combine.has_value()) text += fmt::format("; combine ({})", describe(*shape.combine));
   return text;
 }
@@ -37,7 +52,8 @@ std::string describe(const PlacementTable& table) {
 }  // namespace
 
 std::string describe(const Step& step) {
-  const std::string on_plan = fmt::format("plan {}", step.plan);
+  const std::string on_plan =
+      fmt::format("plan {}{}", step.plan, step.pending >= 0 ? fmt::format(" (begun as call {})", step.pending) : "");
   switch (step.call) {
     case Call::kDispatch:
       return fmt::format("result {} = dispatch token set {} on {}, slot {} (is {}), placement {}, seed {:x}", step.result,
@@ -46,8 +62,10 @@ std::string describe(const Step& step) {
       return fmt::format("result {} = cached dispatch with the Routing of result {} on {}, slot {} (is {}), seed {:x}",
                          step.result, step.routing_of, on_plan, step.slot, step.slot_used, step.seed);
     case Call::kCombine:
-      return fmt::format("combine with the Routing of result {} on {}, slot {}, {}seed {:x}", step.result, on_plan, step.slot,
-                         step.carries_weights ? "carrying weights, " : "", step.seed);
+      return fmt::format("combine with the Routing of result {} on {}, slot {}, {}{}seed {:x}", step.result, on_plan, step.slot,
+                         step.carries_weights ? "carrying weights, " : "", step.gives_weights ? "given weights, " : "",
+                         step.seed);
+    case Call::kComplete: return fmt::format("complete call {}", step.pending);
     case Call::kRelease: return fmt::format("release result {}", step.result);
     case Call::kPlace: return fmt::format("place placement {} on {}", step.placement, on_plan);
   }
