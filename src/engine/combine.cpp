@@ -114,7 +114,8 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
               .skip_source = own_stay_in_place(args) ? peers_->rank() : -1,
               .carried_weights = static_cast<const float*>(args.carried_weights.data),
               .topk_idx = routing.topk_idx.data(),
-              .max_fan_out = dimensions_.max_fan_out,
+              .rank = peers_->rank(),
+              .places = return_places(shape_, dimensions_),
               .layout = &combine_layout_,
               .windows = windows});
   host::finish_copies();
@@ -160,6 +161,7 @@ void Plan::Impl::complete(CombineCall* call) {
                 .destination = routing.destination.data(),
                 .row = routing.row.data(),
                 .absent = absent,
+                .places = return_places(shape_, dimensions_),
                 .returned_rows = own_window + combine_layout_.rows,
                 .in_place = in_place,
                 .biases = args.biases,

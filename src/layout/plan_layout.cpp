@@ -115,19 +115,27 @@ DispatchLayout dispatch_layout(const Shape& shape, const PlanDimensions& dimensi
   return layout;
 }
 
+ReturnPlaces return_places(const Shape& shape, const PlanDimensions& dimensions) {
+  return {.by_rank = shape.mode == Mode::kLatency,
+          .num_ranks = dimensions.num_ranks,
+          .max_tokens = dimensions.max_tokens,
+          .max_fan_out = dimensions.max_fan_out};
+}
+
 CombineLayout combine_layout(const Shape& shape, const PlanDimensions& dimensions, std::vector<Region>* regions) {
   RegionTable table("combine", regions);
   const auto max_tokens = static_cast<std::size_t>(dimensions.max_tokens);
+  const ReturnPlaces places = return_places(shape, dimensions);
   CombineLayout layout{};
-  layout.weights = table.add("returned weights", max_tokens * static_cast<std::size_t>(dimensions.top_k) * sizeof(float), true);
+  layout.weights = table.add("returned weights",
+                             static_cast<std::size_t>(places.num_weight_rows() * dimensions.top_k) * sizeof(float), true);
   if (shape.mode == Mode::kLatency) {
     layout.given_weights = table.add("weights given at combine",
                                      static_cast<std::size_t>(dimensions.num_ranks) * max_tokens *
                                          static_cast<std::size_t>(dimensions.top_k) * sizeof(float),
                                      true);
   }
-  layout.rows = table.add("returned rows",
-                          max_tokens * static_cast<std::size_t>(dimensions.max_fan_out) * returned_row_bytes(shape), false);
+  layout.rows = table.add("returned rows", static_cast<std::size_t>(places.num_places()) * returned_row_bytes(shape), false);
   layout.num_bytes = table.num_bytes();
   return layout;
 }

@@ -60,11 +60,31 @@ struct DispatchLayout {
 
 // A combine window: one per slot. The places to which contributions return.
 struct CombineLayout {
-  std::size_t rows;     // [max_tokens, max_fan_out, returned_row_bytes]: by token and ordinal of the destination
-  std::size_t weights;  // f32 [max_tokens, top_k]
+  std::size_t rows;     // [places, returned_row_bytes], see ReturnPlaces
+  std::size_t weights;  // f32 [weight rows, top_k]
   std::size_t given_weights;  // f32 [num_ranks, max_tokens, top_k]: latency mode, what the tokens' homes give at combine
   std::size_t num_bytes;
 };
+
+// Where contributions come home to. Ranks that fail together may share the memory that they write to: a place per ordinal of a
+// token's destinations is enough then. In latency mode a rank that is masked may still write for a while, so every rank has
+// places of its own.
+struct ReturnPlaces {
+  bool by_rank;
+  std::int64_t num_ranks;
+  std::int64_t max_tokens;
+  std::int64_t max_fan_out;
+
+  std::int64_t num_places() const { return max_tokens * (by_rank ? num_ranks : max_fan_out); }
+  std::int64_t num_weight_rows() const { return max_tokens * (by_rank ? num_ranks : 1); }
+
+  // Of what `rank`, the destination number `ordinal` of `token`, sends.
+  std::int64_t place(std::int64_t token, std::int64_t ordinal, std::int64_t rank) const {
+    return by_rank ? rank * max_tokens + token : token * max_fan_out + ordinal;
+  }
+  std::int64_t weight_row(std::int64_t token, std::int64_t rank) const { return by_rank ? rank * max_tokens + token : token; }
+};
+ReturnPlaces return_places(const Shape& shape, const PlanDimensions& dimensions);
 
 // Words of a source's arrival bits.
 constexpr std::size_t arrival_words(std::int64_t max_tokens) { return (static_cast<std::size_t>(max_tokens) + 63) / 64; }

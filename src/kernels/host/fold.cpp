@@ -80,7 +80,7 @@ void return_weights(const FoldArgs& args, std::int64_t row, int source) {
     } else if (args.expanded_row[pair] >= 0) {
       weight = args.carried_weights[args.expanded_row[pair]];
     }
-    weights[static_cast<std::int64_t>(args.source_token[row]) * args.top_k + k] = weight;
+    weights[args.places.weight_row(args.source_token[row], args.rank) * args.top_k + k] = weight;
   }
 }
 
@@ -92,7 +92,7 @@ void fold(const FoldArgs& args) {
     for (std::int64_t row = args.source_offsets[source]; row < args.source_offsets[source + 1]; ++row) {
       if (args.carried_weights != nullptr) return_weights(args, row, source);
       if (args.rows == nullptr || source == args.skip_source) continue;
-      const std::int64_t place = static_cast<std::int64_t>(args.source_token[row]) * args.max_fan_out + args.ordinal[row];
+      const std::int64_t place = args.places.place(args.source_token[row], args.ordinal[row], args.rank);
       std::byte* target = args.windows[source] + args.layout->rows + place * args.returned_row_bytes;
       if (args.expanded_row == nullptr && args.factors == nullptr && !args.as_float8) {
         copy_row(target, args.rows + row * args.row_bytes, args.row_bytes, args.stores);

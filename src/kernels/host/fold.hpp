@@ -31,7 +31,8 @@ struct FoldArgs {
 
   const float* carried_weights;  // compact: [N, k]; expert layouts: one per row of the layout; null: none
   const std::int32_t* topk_idx;  // [N, k]; with carried_weights
-  int max_fan_out;
+  int rank;  // this one
+  ReturnPlaces places;
   const CombineLayout* layout;
   std::span<std::byte* const> windows;  // every rank's combine window of the slot; null: that rank gets nothing
 };

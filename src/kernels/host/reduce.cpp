@@ -22,9 +22,11 @@ int collect_contributions(const ReduceArgs& args, std::int64_t token, std::array
   for (int o = 0; o < args.fan_out[token]; ++o) {
     const std::int64_t entry = token * args.max_fan_out + o;
     if (!came_back(args, entry)) continue;
-    const std::byte* in_place = args.in_place[args.destination[entry]];
+    const std::int32_t destination = args.destination[entry];
+    const std::byte* in_place = args.in_place[destination];
     (*contributions)[num_contributions++] =
-        in_place != nullptr ? in_place + args.row[entry] * args.row_bytes : args.returned_rows + entry * args.returned_row_bytes;
+        in_place != nullptr ? in_place + args.row[entry] * args.row_bytes
+                            : args.returned_rows + args.places.place(token, o, destination) * args.returned_row_bytes;
   }
   if (has_fault(Fault::kReduceReversesRanks)) std::reverse(contributions->begin(), contributions->begin() + num_contributions);
   return num_contributions;
@@ -68,8 +70,11 @@ void reduce_weights(const ReduceArgs& args) {
     for (std::int64_t k = 0; k < args.top_k; ++k) {
       const std::int64_t pair = token * args.top_k + k;
       const std::int32_t ordinal = args.ordinal[pair];
-      const bool returned = ordinal >= 0 && came_back(args, token * args.max_fan_out + ordinal);
-      const float weight = returned ? args.returned_weights[pair] : 0.0F;
+      float weight = 0.0F;
+      if (ordinal >= 0 && came_back(args, token * args.max_fan_out + ordinal)) {
+        const std::int32_t destination = args.destination[token * args.max_fan_out + ordinal];
+        weight = args.returned_weights[args.places.weight_row(token, destination) * args.top_k + k];
+      }
       std::memcpy(args.weights.at(token, k), &weight, sizeof(weight));
     }
   }

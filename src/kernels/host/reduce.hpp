@@ -25,7 +25,8 @@ struct ReduceArgs {
   const std::int64_t* row;  // at the destination, -1 where dropped: adds nothing
   std::span<const std::uint8_t> absent;  // by rank: 1 where nothing was returned: adds nothing
 
-  const std::byte* returned_rows;  // [max_tokens, F, returned_row_bytes] of this rank's combine window
+  ReturnPlaces places;
+  const std::byte* returned_rows;  // [places, returned_row_bytes] of this rank's combine window
   // Per rank: where its contributions lie by the row at the destination, or null where they were returned.
   std::span<const std::byte* const> in_place;
   std::array<ConstTensorView, 2> biases;
@@ -33,7 +34,7 @@ struct ReduceArgs {
 
   int top_k;
   const std::int32_t* ordinal;    // [T, k]
-  const float* returned_weights;  // [max_tokens, k] of this rank's combine window
+  const float* returned_weights;  // [weight rows, k] of this rank's combine window
   TensorView weights;             // f32 [T, k], or empty
 };
 
