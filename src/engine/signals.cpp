@@ -39,6 +39,7 @@ PeerLine& Signals::line(int owner, int writer, const Turn& turn) const {
 
 void Signals::reset() {
   for (auto& masked : masked_) masked.store(false, std::memory_order_release);
+  since_masked_.reset();
   for (const Track track : {Track::kDispatch, Track::kCombine}) {
     for (int slot = 0; slot < kNumSlots; ++slot) {
       turns_[static_cast<int>(track)][slot] = 0;
@@ -108,13 +109,27 @@ bool Signals::await(const Turn& turn, int peer, Word word, Phase phase, const De
   const auto arrived = [&] { return load(turn, peer, word) >= turn.word(); };
   if (!mask_late_) {
     peers_->wait(peer, phase, deadline, arrived, [&] { return describe(turn, peer, word); });
-  } else if (peers_->try_wait(peer, phase, deadline, arrived) != Peers::WaitEnd::kReady) {
-    peers_->expel(peer, phase);
-    mask(peer);
+  } else if (!await_or_mask(peer, phase, deadline, arrived)) {
     return false;
   }
   check_not_left_behind(turn, peer, word, phase);
   return true;
+}
+
+bool Signals::await_or_mask(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready) {
+  for (int num_excuses = 0;;) {
+    const bool renewed = since_masked_.has_value() && since_masked_->elapsed() < deadline.elapsed();
+    const int culprit = peers_->try_wait(peer, phase, renewed ? Deadline(*since_masked_) : deadline, ready);
+    if (culprit < 0) return true;
+    since_masked_.emplace(deadline.timeout());
+    // Who waits for a rank that is masked here is going to mask it too, or to fail.
+    constexpr int kMaxExcuses = 2;
+    if (culprit != peer && is_masked(culprit) && ++num_excuses <= kMaxExcuses) continue;
+    const int late = culprit == peers_->rank() || is_masked(culprit) ? peer : culprit;
+    peers_->expel(late, phase);
+    mask(late);
+    if (late == peer) return false;
+  }
 }
 
 void Signals::check_header(const Turn& turn, int peer, Phase phase, const CallHeader& mine) {
@@ -187,10 +202,9 @@ void Signals::await_all_data(const Turn& turn, Phase phase, const CallHeader& mi
     if (!mask_late_) {
       peers_->wait(peer, phase, deadline, any_news,
                    [&] { return describe(turn, peer, entered[peer] ? &PeerLine::data : &PeerLine::enter); });
-    } else if (peers_->try_wait(peer, phase, deadline, any_news) != Peers::WaitEnd::kReady) {
-      peers_->expel(peer, phase);
-      mask(peer);
-      missing.erase(missing.begin());
+    } else {
+      await_or_mask(peer, phase, deadline, any_news);
+      std::erase_if(missing, [&](int late) { return is_masked(late); });
     }
   }
 }

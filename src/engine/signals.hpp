@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,8 @@ class Signals {
   void post_to_all(const Turn& turn, Word word);
   std::uint64_t load(const Turn& turn, int peer, Word word) const;
   bool await(const Turn& turn, int peer, Word word, Phase phase, const Deadline& deadline);
+  // Waits for ready() on account of `peer`, and masks whom that is in vain for. Returns false if the peer is masked then.
+  bool await_or_mask(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready);
   void check_not_left_behind(const Turn& turn, int peer, Word word, Phase phase);
   std::string describe(const Turn& turn, int peer, Word word) const;
   void check_header(const Turn& turn, int peer, Phase phase, const CallHeader& mine);
@@ -96,6 +99,8 @@ class Signals {
   std::array<std::array<std::uint64_t, kNumSlots>, kNumTracks> turns_{};
   bool mask_late_;
   std::vector<std::atomic<bool>> masked_;
+  // Since a rank was masked last. The others may have waited for it too, so they have as much time again from then on.
+  std::optional<Deadline> since_masked_;
 };
 
 }  // namespace tokenyard

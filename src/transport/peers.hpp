@@ -53,20 +53,23 @@ class Peers {
     }
   }
 
-  // The same for waits that may end otherwise: kGone or kLate is then no failure of the group.
-  enum class WaitEnd : std::uint8_t { kReady, kGone, kLate };
+  // The same for waits that may end otherwise: that the peer is gone or late is then no failure of the group. Returns -1 when
+  // ready() is true, otherwise the rank that keeps this one waiting: the peer, or the one that the peer itself waits for.
   template <class Ready>
-  WaitEnd try_wait(int peer, Phase phase, const Deadline& deadline, Ready&& ready) {
-    if (ready()) return WaitEnd::kReady;
+  int try_wait(int peer, Phase phase, const Deadline& deadline, Ready&& ready) {
+    if (ready()) return -1;
     Backoff backoff(style_);
     std::optional<Announcement> announcement;
     while (!ready()) {
       if (!backoff.pause()) continue;
       if (!announcement) announcement.emplace(*this, phase, peer);
       const WaitEnd end = look(peer, deadline, ready);
-      if (end != WaitEnd::kReady) return end;
+      if (end == WaitEnd::kReady) continue;
+      if (end == WaitEnd::kGone) return peer;
+      const int culprit = diagnose(peer, ready).culprit;
+      return ready() ? -1 : culprit;
     }
-    return WaitEnd::kReady;
+    return -1;
   }
 
   // Tells `peer` alone, should it live, that this rank goes on without it: its next call will fail.
@@ -100,6 +103,7 @@ class Peers {
   };
 
   // One look at what can end a wait early; kReady: go on waiting.
+  enum class WaitEnd : std::uint8_t { kReady, kGone, kLate };
   WaitEnd look(int peer, const Deadline& deadline, const std::function<bool()>& ready);
   void check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
                   const std::function<std::string()>& describe);
