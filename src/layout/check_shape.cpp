@@ -34,6 +34,7 @@ void check_combine(const Lane& lane) {
     fail_argument("combine sums float16, bfloat16, float32 or float64 rows, not {}", to_string(lane.dtype));
   }
   check_row("combine", lane);
+  if (lane.column_major) fail_argument("combine cannot be column-major: only further lanes (scales) of expert layouts can");
   if (lane.row_bytes() % 16 != 0) {
     fail_argument("combine has rows of {} bytes ({} x {}), which is not a multiple of 16: pad the hidden size",
                   lane.row_bytes(), lane.num_elements, to_string(lane.dtype));
@@ -45,6 +46,11 @@ void check_quantization(const Shape& shape) {
   if (quantization.from != DataType::kFloat32 && quantization.from != DataType::kBFloat16 &&
       quantization.from != DataType::kFloat16) {
     fail_argument("quantization starts from float32, bfloat16 or float16 rows, not {}", to_string(quantization.from));
+  }
+  const auto format = static_cast<int>(quantization.format);
+  if (format > static_cast<int>(ScaleFormat::kUE8M0)) {
+    fail_argument("the format of quantization's scales (an enumerator's number) is {}: it must be from 0 to {}", format,
+                  static_cast<int>(ScaleFormat::kUE8M0));
   }
   const DataType scale = quantization.format == ScaleFormat::kUE8M0 ? DataType::kUE8M0 : DataType::kFloat32;
   const std::int64_t hidden = shape.lanes[0].num_elements;
