@@ -81,13 +81,13 @@ const WrongDispatch kWrongDispatches[] = {
      [](auto&, auto& s, auto& a) { a.topk_idx = tensor(std::as_const(s.ids).data(), {kNumTokens, kTopK + 1}); }, kInvalid,
      "topk_idx: shape [10, 3] given, [10, 2] expected"},
 
-    {"no_lanes", [](auto&, auto&, auto& a) { a.lanes = {}; }, kInvalid, "0 lanes were given and the plan has 1"},
+    {"no_lanes", [](auto&, auto&, auto& a) { a.lanes = {}; }, kInvalid, "0 lanes were given and the plan takes 1"},
     {"a_lane_too_many",
      [](auto& r, auto& s, auto& a) {
        s.lanes = {r.input.lanes[0], r.input.lanes[0]};
        a.lanes = s.lanes;
      },
-     kInvalid, "2 lanes were given and the plan has 1"},
+     kInvalid, "2 lanes were given and the plan takes 1"},
     {"lane_at_null",
      [](auto&, auto& s, auto& a) { set_lane(s, a, tensor(static_cast<const float*>(nullptr), {kNumTokens, kHidden})); },
      kInvalid, "lane 0: null pointer"},
@@ -302,7 +302,8 @@ const WrongOutput kWrongOutputs[] = {
      [](auto& s, auto& r, auto& o) { o = tensor(s.floats.data(), {r.num_tensor_rows, kHidden + 1}); }, "the output for lane 0"},
     {"another_type", Layout::kCompact,
      [](auto& s, auto& r, auto& o) { o = tensor(s.doubles.data(), {r.num_tensor_rows, kHidden}); }, "given: float64"},
-    {"strided", Layout::kCompact, [](auto&, auto&, auto& o) { o.strides[0] = 2 * kHidden; }, "must be a dense float32 tensor"},
+    {"strided", Layout::kCompact, [](auto&, auto&, auto& o) { o.strides[0] = 2 * kHidden; },
+     "must be a float32 tensor of shape"},
     {"another_number_of_dimensions", Layout::kCompact,
      [](auto& s, auto& r, auto& o) { o = tensor(s.floats.data(), {r.num_tensor_rows * kHidden}); }, "the output for lane 0"},
     {"contiguous_a_row_too_few", Layout::kExpertContiguous, [](auto&, auto&, auto& o) { --o.shape[0]; },

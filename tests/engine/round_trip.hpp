@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "tokenyard/plan.hpp"
@@ -17,6 +18,9 @@ inline constexpr std::int64_t kMaxTokens = 16;
 
 // float32, two experts per rank.
 Shape small_shape(int num_ranks, Layout layout = Layout::kCompact);
+
+// The same in latency mode.
+Shape latency_shape(int num_ranks, Layout layout = Layout::kCompact);
 
 // What one rank puts into a dispatch.
 struct SmallInput {
@@ -42,7 +46,9 @@ void expect_rows(const Received& received, int num_ranks, int round);
 struct SmallOutput {
   explicit SmallOutput(const SmallInput& input);
   CombineArgs combine(const Routing& routing, const ConstTensorView& rows);
-  void expect_sum(const SmallInput& input, int num_ranks) const;
+  void expect_sum(const SmallInput& input, int num_ranks) const { expect_sum_without(input, num_ranks, {}); }
+  // Where `absent` ranks contributed nothing.
+  void expect_sum_without(const SmallInput& input, int num_ranks, const std::set<int>& absent) const;
 
   std::vector<float> values;
   std::int64_t num_tokens;

@@ -52,6 +52,20 @@ const Difference kDifferences[] = {
      "combine.dtype is float32 on rank 0 and float64 on rank 2"},
     {"combine_num_elements", [](Shape& s) { s.combine->num_elements = 4; },
      "combine.num_elements is 8 on rank 0 and 4 on rank 2"},
+    {"mode", [](Shape& s) { s.mode = Mode::kLatency, s.recv_capacity = 0; }, "mode is throughput on rank 0 and latency on rank 2"},
+    {"combine_as_float8", [](Shape& s) { s.combine_as_float8 = true; }, "combine_as_float8 is 0 on rank 0 and 1 on rank 2"},
+    {"column_major",
+     [](Shape& s) {
+       s.layout = Layout::kExpertContiguous;
+       s.lanes[1].column_major = true;
+     },
+     "lanes[1].column_major is 0 on rank 0 and 1 on rank 2"},
+    {"quantization",
+     [](Shape& s) {
+       s.lanes = {{DataType::kFloat8E4M3, 128}, {DataType::kFloat32, 1}};
+       s.quantization = Quantization{};
+     },
+     "quantization.from is not set on rank 0 and bfloat16 on rank 2"},
     {"layout", [](Shape& s) { s.layout = Layout::kExpertContiguous; },
      "layout is compact on rank 0 and expert-contiguous on rank 2"},
     {"expert_alignment", [](Shape& s) { s.expert_alignment = 128; }, "expert_alignment is 1 on rank 0 and 128 on rank 2"},

@@ -54,6 +54,12 @@ void set_contiguous(Shape& shape, int alignment) {
   shape.expert_alignment = alignment;
 }
 
+void set_quantized(Shape& shape, DataType scale = DataType::kFloat32, std::int64_t num_scales = 2) {
+  shape.quantization = Quantization{};
+  if (scale == DataType::kUE8M0) shape.quantization->format = ScaleFormat::kUE8M0;
+  shape.lanes = {{DataType::kFloat8E4M3, 160}, {scale, num_scales}};
+}
+
 const Limit kLimits[] = {
     {"valid", [](Shape&) {}, nullptr},
     {"ranks_0", [](Shape&) {}, "the number of ranks is 0: it must be from 1 to 2048", 0},
@@ -153,6 +159,99 @@ const Limit kLimits[] = {
      "max_local_experts is -1: it must be from 0 to 4096"},
     {"max_local_experts_4096", [](Shape& s) { s.max_local_experts = 4096; }, nullptr},
     {"max_local_experts_4097", [](Shape& s) { s.max_local_experts = 4097; }, "max_local_experts is 4097"},
+
+    {"mode_latency", [](Shape& s) { s.mode = Mode::kLatency; }, nullptr},
+    {"mode_unknown", [](Shape& s) { s.mode = static_cast<Mode>(2); }, "mode (an enumerator's number) is 2"},
+    {"latency_with_recv_capacity",
+     [](Shape& s) {
+       s.mode = Mode::kLatency;
+       s.recv_capacity = 8;
+     },
+     "recv_capacity is 8: in latency mode every source owns max_tokens places, so leave it 0"},
+    {"masks_in_latency_mode",
+     [](Shape& s) {
+       s.mode = Mode::kLatency;
+       s.mask_late_ranks = true;
+     },
+     nullptr},
+    {"masks_in_throughput_mode", [](Shape& s) { s.mask_late_ranks = true; }, "mask_late_ranks needs latency mode"},
+    {"quantized", [](Shape& s) { set_quantized(s); }, nullptr},
+    {"quantized_with_more_lanes",
+     [](Shape& s) {
+       set_quantized(s, DataType::kUE8M0);
+       s.lanes.push_back({DataType::kByte, 3});
+     },
+     nullptr},
+    {"quantized_without_scales",
+     [](Shape& s) {
+       set_quantized(s);
+       s.lanes.pop_back();
+     },
+     "with quantization lane 0 must be float8_e4m3 and lane 1 its scales: 2 x float32 for 160 values"},
+    {"quantized_to_too_few_scales", [](Shape& s) { set_quantized(s, DataType::kFloat32, 1); }, "2 x float32 for 160 values"},
+    {"quantized_to_other_scales",
+     [](Shape& s) {
+       set_quantized(s);
+       s.lanes[1].dtype = DataType::kUE8M0;
+     },
+     "2 x float32 for 160 values"},
+    {"quantized_to_wide_exponents",
+     [](Shape& s) {
+       set_quantized(s, DataType::kUE8M0);
+       s.lanes[1].dtype = DataType::kFloat32;
+     },
+     "2 x ue8m0 for 160 values"},
+    {"quantized_to_bfloat16",
+     [](Shape& s) {
+       set_quantized(s);
+       s.lanes[0].dtype = DataType::kBFloat16;
+     },
+     "lane 0 must be float8_e4m3"},
+    {"quantized_from_float64",
+     [](Shape& s) {
+       set_quantized(s);
+       s.quantization->from = DataType::kFloat64;
+     },
+     "quantization starts from float32, bfloat16 or float16 rows, not float64"},
+    {"quantized_to_an_unknown_format",
+     [](Shape& s) {
+       set_quantized(s);
+       s.quantization->format = static_cast<ScaleFormat>(3);
+     },
+     "the format of quantization's scales"},
+    {"float8_home", [](Shape& s) { s.combine_as_float8 = true; }, nullptr},
+    {"float8_home_of_float64",
+     [](Shape& s) {
+       s.combine = Lane{DataType::kFloat64, 8};
+       s.combine_as_float8 = true;
+     },
+     "combine_as_float8 needs a combine type of float16, bfloat16 or float32"},
+    {"float8_home_of_nothing",
+     [](Shape& s) {
+       s.lanes[0] = {DataType::kByte, 64};
+       s.combine_as_float8 = true;
+     },
+     "combine_as_float8 needs a combine type"},
+    {"columns_of_scales",
+     [](Shape& s) {
+       set_contiguous(s, 4);
+       s.lanes.push_back({DataType::kFloat32, 3, true});
+     },
+     nullptr},
+    {"columns_of_lane_0",
+     [](Shape& s) {
+       set_contiguous(s, 4);
+       s.lanes[0].column_major = true;
+     },
+     "lane 0 cannot be column-major: only further lanes (scales) of expert layouts can"},
+    {"columns_of_the_compact_layout", [](Shape& s) { s.lanes.push_back({DataType::kFloat32, 3, true}); },
+     "lane 1 cannot be column-major"},
+    {"columns_of_combine",
+     [](Shape& s) {
+       set_contiguous(s, 4);
+       s.combine = Lane{DataType::kFloat32, 8, true};
+     },
+     "combine cannot be column-major"},
 
     {"placement_of_fewer_ranks", [](Shape& s) { s.placement.experts_of = {{0, 1, 2, 3}, {4, 5, 6, 7}}; },
      "the placement table has 2 rows and the group 4 ranks"},

@@ -49,7 +49,10 @@ Draw draw_shape(std::mt19937_64& random) {
   shape.expert_alignment = static_cast<int>(spread(256));
   if (shape.layout == Layout::kExpertPadded) shape.expert_capacity = pick(1, draw.num_ranks * shape.max_tokens * shape.top_k);
   shape.overflow = static_cast<Overflow>(pick(0, 1));
-  if (pick(0, 2) == 0) shape.recv_capacity = pick(1, draw.num_ranks * shape.max_tokens);
+  shape.mode = static_cast<Mode>(pick(0, 1));
+  const DataType combined = shape.combine ? shape.combine->dtype : shape.lanes[0].dtype;
+  shape.combine_as_float8 = pick(0, 3) == 0 && is_summable(combined) && combined != DataType::kFloat64;
+  if (pick(0, 2) == 0 && shape.mode == Mode::kThroughput) shape.recv_capacity = pick(1, draw.num_ranks * shape.max_tokens);
   if (pick(0, 3) == 0) shape.max_local_experts = static_cast<int>(pick(0, 64));
   return draw;
 }
@@ -99,8 +102,14 @@ TEST(plan_layout, sizes_are_the_sums_of_what_must_be_stored) {
     // Two tracks of lines, and counts, for each slot; then ids, weights, source and ordinal of each received row; then weights
     // that come home.
     const std::size_t control = kNumSlots * (2 * 64 * ranks + 4 * ranks * ranks + 4 * ranks * num_local);
-    const std::size_t dispatch = kNumSlots * capacity * (8 * top_k + 8);
-    const std::size_t combine = kNumSlots * max_tokens * top_k * 4;
+    // Latency mode: a bit per place and source, weights that come home by rank, and those that are given at combine.
+    const bool latency = shape.mode == Mode::kLatency;
+    if (latency) {
+      EXPECT_EQ(sizes.recv_capacity, sizes.worst_recv_rows);
+    }
+    const std::size_t arrivals = latency ? ranks * ((max_tokens + 63) / 64) * 8 : 0;
+    const std::size_t dispatch = kNumSlots * (capacity * (8 * top_k + 8) + arrivals);
+    const std::size_t combine = kNumSlots * max_tokens * top_k * 4 * (latency ? 2 * ranks : 1);
     EXPECT_EQ(sizes.metadata_bytes, control + dispatch + combine);
 
     std::size_t lanes = 0;
@@ -111,8 +120,13 @@ TEST(plan_layout, sizes_are_the_sums_of_what_must_be_stored) {
     }
     const Lane combine_row = combine_lane(shape);
     const std::size_t overlay = capacity * combine_row.row_bytes();
-    if (shape.layout == Layout::kCompact && overlay > aligned_lanes) lanes += overlay - aligned_lanes;
-    const std::size_t rows_home = max_tokens * static_cast<std::size_t>(sizes.max_fan_out) * combine_row.row_bytes();
+    if (!latency && shape.layout == Layout::kCompact && overlay > aligned_lanes) lanes += overlay - aligned_lanes;
+    std::size_t home_bytes = combine_row.row_bytes();
+    if (shape.combine_as_float8) {
+      const auto num_elements = static_cast<std::size_t>(combine_row.num_elements);
+      home_bytes = (num_elements + (num_elements + 127) / 128 * 4 + 15) / 16 * 16;
+    }
+    const std::size_t rows_home = max_tokens * (latency ? ranks : static_cast<std::size_t>(sizes.max_fan_out)) * home_bytes;
     std::size_t payload = 0;
     std::size_t metadata = 0;
     for (const Region& region : sizes.regions) {
@@ -127,7 +141,7 @@ TEST(plan_layout, sizes_are_the_sums_of_what_must_be_stored) {
 
 TEST(plan_layout, compact_rows_of_combine_find_room_over_the_received_rows) {
   for_random_shapes(2'000, [](const Shape& shape, int num_ranks, const PlanSizes& sizes) {
-    if (shape.layout != Layout::kCompact) return;
+    if (shape.layout != Layout::kCompact || shape.mode == Mode::kLatency) return;
     const Placement placement(shape.placement, shape.num_experts, num_ranks);
     const PlanDimensions dimensions = plan_dimensions(shape, num_ranks, placement);
     const DispatchLayout layout = dispatch_layout(shape, dimensions, sizes.recv_capacity);
@@ -166,6 +180,34 @@ TEST(plan_layout, more_of_anything_never_needs_less) {
       grow("ranks", bounded, [](Draw& larger) { ++larger.num_ranks; });
     }
   });
+}
+
+TEST(plan_layout, latency_mode_needs_memory_by_ranks_tokens_and_rows_but_not_by_experts) {
+  Shape shape;
+  shape.mode = Mode::kLatency;
+  shape.layout = Layout::kExpertContiguous;
+  shape.num_experts = 64;
+  shape.top_k = 8;
+  shape.max_tokens = 128;
+  shape.lanes = {{DataType::kBFloat16, 7168}};
+  const auto bytes_of = [](const Shape& changed, int num_ranks) {
+    return static_cast<double>(plan_sizes(changed, num_ranks).window_bytes);
+  };
+  const double usual = bytes_of(shape, 8);
+  EXPECT_NEAR(bytes_of(shape, 16), 2 * usual, usual / 100);
+  Shape more_tokens = shape;
+  more_tokens.max_tokens *= 4;
+  EXPECT_NEAR(bytes_of(more_tokens, 8), 4 * usual, usual / 50);
+  Shape wider = shape;
+  wider.lanes[0].num_elements *= 2;
+  EXPECT_NEAR(bytes_of(wider, 8), 2 * usual, usual / 50);
+  Shape more_experts = shape;
+  more_experts.num_experts = 1024;
+  EXPECT_NEAR(bytes_of(more_experts, 8), usual, usual / 1000);
+  // Rows on their way out and home, and little else.
+  const double rows = 2.0 * kNumSlots * 8 * 128 * 7168 * 2;
+  EXPECT_GT(usual, rows);
+  EXPECT_LT(usual, 1.02 * rows);
 }
 
 TEST(plan_layout, metadata_of_the_largest_group_stays_in_proportion) {
