@@ -1,5 +1,5 @@
-// Dispatch in its two halves: count, place, push and signal; wait and deliver. What differs between the modes is in throughput.cpp
-// and latency.cpp.
+// Dispatch in its two halves: count, place, push and signal; wait and deliver. What differs between the modes is in
+// throughput.cpp and latency.cpp.
 
 #include <algorithm>
 #include <exception>
@@ -84,8 +84,9 @@ void Plan::Impl::set_extents(Routing::Data* routing, std::int64_t capacity) cons
   }
   const bool fixed = shape_.overflow == Overflow::kDrop;
   routing->num_view_rows = fixed ? capacity : routing->num_recv_rows;
-  routing->num_expanded_view_rows =
-      fixed && shape_.layout == Layout::kExpertContiguous ? max_expanded_rows(routing->num_local_experts) : routing->num_expanded_rows;
+  routing->num_expanded_view_rows = fixed && shape_.layout == Layout::kExpertContiguous
+                                        ? max_expanded_rows(routing->num_local_experts)
+                                        : routing->num_expanded_rows;
   // Announced pairs include those that will be dropped; what the tensors hold is the tighter bound then.
   routing->num_expanded_rows = std::min(routing->num_expanded_rows, routing->num_expanded_view_rows);
 }
@@ -176,10 +177,11 @@ void Plan::Impl::push_rows(const DispatchArgs& args, const Slot& slot, const Rou
 void Plan::Impl::check_announced(bool holds) const {
   if (holds) return;
   const int rank = peers_->rank();
-  peers_->raise({ErrorCode::kDisagreement, Phase::kDispatchRows, rank, rank},
-                fmt::format("rank {}: rows arrived for experts for which they were not announced: a rank runs another version, or "
-                            "memory is corrupted",
-                            rank));
+  peers_->raise(
+      {ErrorCode::kDisagreement, Phase::kDispatchRows, rank, rank},
+      fmt::format("rank {}: rows arrived for experts for which they were not announced: a rank runs another version, or "
+                  "memory is corrupted",
+                  rank));
 }
 
 void Plan::Impl::index_rows(Routing::Data* routing) const {

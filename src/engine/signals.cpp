@@ -211,8 +211,7 @@ void Signals::await_all_data(const Turn& turn, Phase phase, const CallHeader& mi
 
 bool Signals::all_data_arrived(const Turn& turn) const {
   const std::vector<int> peers = active();
-  return std::all_of(peers.begin(), peers.end(),
-                     [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); });
+  return std::all_of(peers.begin(), peers.end(), [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); });
 }
 
 int Signals::in_place_slot(const Turn& turn, int peer) const { return line(peers_->rank(), peer, turn).in_place_slot; }

@@ -30,7 +30,7 @@ struct Turn {
 // What a rank says about a call when it enters a turn.
 struct CallHeader {
   CallKind kind;
-  int in_place_slot = -1;  // combine: the dispatch slot in which this rank's contributions can be read, or -1
+  int in_place_slot = -1;           // combine: the dispatch slot in which this rank's contributions can be read, or -1
   bool with_weights = false;        // weights travel with the rows
   bool with_given_weights = false;  // combine: weights came before the rows
   std::uint64_t routing_id = 0;
@@ -39,9 +39,10 @@ struct CallHeader {
 
 class Signals {
  public:
-  // `control[r]` is rank r's control window. mask_late: a rank for which a wait is in vain is masked, instead of failing the group.
-  Signals(Peers* peers, std::uint32_t plan_idx, const ControlLayout& layout,
-          std::vector<std::shared_ptr<MemoryRegion>> control, bool mask_late);
+  // `control[r]` is rank r's control window. mask_late: a rank for which a wait is in vain is masked, instead of failing the
+  // group.
+  Signals(Peers* peers, std::uint32_t plan_idx, const ControlLayout& layout, std::vector<std::shared_ptr<MemoryRegion>> control,
+          bool mask_late);
 
   // All slots are free for turn 1 of the present generation, and no rank is masked. For creation, and for recovery between two
   // barriers.

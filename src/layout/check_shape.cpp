@@ -65,11 +65,13 @@ void check_quantization(const Shape& shape) {
 
 void check_modes(const Shape& shape) {
   if (shape.mode == Mode::kLatency && shape.recv_capacity != 0) {
-    fail_argument("recv_capacity is {}: in latency mode every source owns max_tokens places, so leave it 0", shape.recv_capacity);
+    fail_argument("recv_capacity is {}: in latency mode every source owns max_tokens places, so leave it 0",
+                  shape.recv_capacity);
   }
   if (shape.mode == Mode::kThroughput && shape.mask_late_ranks) {
-    fail_argument("mask_late_ranks needs latency mode: in throughput mode ranks write into shared rows, and a late one may still "
-                  "do so");
+    fail_argument(
+        "mask_late_ranks needs latency mode: in throughput mode ranks write into shared rows, and a late one may still "
+        "do so");
   }
   if (shape.combine_as_float8) {
     const Lane lane = combine_lane(shape);
@@ -118,7 +120,8 @@ void check_shape(const Shape& shape, int num_ranks) {
   check_range("max_local_experts", shape.max_local_experts, 0, kMaxExperts);
   for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) check_lane(shape.lanes[lane_idx], lane_idx);
   if (shape.combine.has_value()) check_combine(*shape.combine);
-  check_range("mode (an enumerator's number)", static_cast<std::int64_t>(shape.mode), 0, static_cast<std::int64_t>(Mode::kLatency));
+  check_range("mode (an enumerator's number)", static_cast<std::int64_t>(shape.mode), 0,
+              static_cast<std::int64_t>(Mode::kLatency));
   if (shape.quantization.has_value()) check_quantization(shape);
   check_modes(shape);
   check_range("layout (an enumerator's number)", static_cast<std::int64_t>(shape.layout), 0,

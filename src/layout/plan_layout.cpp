@@ -97,8 +97,8 @@ DispatchLayout dispatch_layout(const Shape& shape, const PlanDimensions& dimensi
   layout.ordinal = table.add("ordinals", capacity * sizeof(std::int32_t), true);
   if (shape.mode == Mode::kLatency) {
     layout.arrivals = table.add(
-        "arrivals", static_cast<std::size_t>(dimensions.num_ranks) * arrival_words(dimensions.max_tokens) * sizeof(std::uint64_t),
-        true);
+        "arrivals",
+        static_cast<std::size_t>(dimensions.num_ranks) * arrival_words(dimensions.max_tokens) * sizeof(std::uint64_t), true);
   }
   const std::size_t lanes_begin = table.num_bytes();
   for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) {

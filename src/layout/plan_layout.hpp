@@ -46,7 +46,8 @@ struct ControlLayout {
   std::size_t num_bytes;
 };
 
-// A dispatch window: one per slot. Rows of all arrays are received rows, in (source rank, token) order; in latency mode with gaps.
+// A dispatch window: one per slot. Rows of all arrays are received rows, in (source rank, token) order; in latency mode with
+// gaps.
 struct DispatchLayout {
   std::array<std::size_t, kMaxLanes> lanes;  // [capacity, row_bytes]
   std::size_t topk_idx;                      // i32 [capacity, top_k]
@@ -60,8 +61,8 @@ struct DispatchLayout {
 
 // A combine window: one per slot. The places to which contributions return.
 struct CombineLayout {
-  std::size_t rows;     // [places, returned_row_bytes], see ReturnPlaces
-  std::size_t weights;  // f32 [weight rows, top_k]
+  std::size_t rows;           // [places, returned_row_bytes], see ReturnPlaces
+  std::size_t weights;        // f32 [weight rows, top_k]
   std::size_t given_weights;  // f32 [num_ranks, max_tokens, top_k]: latency mode, what the tokens' homes give at combine
   std::size_t num_bytes;
 };

@@ -37,8 +37,8 @@ const WrongCombine kWrongCombines[] = {
      "topk_weights at combine needs latency mode and an expert layout: give factors instead"},
     {"weights_of_the_compact_layout", Layout::kCompact, Mode::kLatency, [](auto& a) { a.topk_weights = weights(); },
      "topk_weights at combine needs latency mode and an expert layout"},
-    {"weights_of_fewer_tokens", Layout::kExpertPadded, Mode::kLatency, [](auto& a) { a.topk_weights = weights(kNumTokens - 1); },
-     "topk_weights: shape [9, 2] given, [10, 2] expected"},
+    {"weights_of_fewer_tokens", Layout::kExpertPadded, Mode::kLatency,
+     [](auto& a) { a.topk_weights = weights(kNumTokens - 1); }, "topk_weights: shape [9, 2] given, [10, 2] expected"},
     {"weights_of_another_top_k", Layout::kExpertPadded, Mode::kLatency,
      [](auto& a) { a.topk_weights = weights(kNumTokens, kTopK + 1); }, "topk_weights: shape [10, 3] given, [10, 2] expected"},
     {"weights_of_another_type", Layout::kExpertPadded, Mode::kLatency,
@@ -190,7 +190,8 @@ TEST(latency_arguments, outputs_for_columns_must_stand_by_columns) {
               if (rank.rank == kClumsy && !is_right) outputs[1] = {outputs[1].data, DataType::kFloat32, {num_rows, 2}};
             };
             if (rank.rank == kClumsy && !is_right) {
-              expect_error([&] { rank.plan.dispatch(args); }, kInvalid, "the output for lane 1 must be a float32 tensor of shape");
+              expect_error([&] { rank.plan.dispatch(args); }, kInvalid,
+                           "the output for lane 1 must be a float32 tensor of shape");
             } else {
               rank.plan.dispatch(args);
             }

@@ -232,7 +232,8 @@ TEST(counters, name_the_rank_that_was_late) {
             EXPECT_EQ(counters[peer].num_calls, 2 * kNumRounds);
             EXPECT_EQ(counters[peer].num_rows, num_rows[peer]);
             if (rank.rank == kOut || peer == kOut) continue;
-            EXPECT_GT(counters[kOut].wait_nanoseconds, counters[peer].wait_nanoseconds) << "rank " << rank.rank << " of " << peer;
+            EXPECT_GT(counters[kOut].wait_nanoseconds, counters[peer].wait_nanoseconds)
+                << "rank " << rank.rank << " of " << peer;
           }
           if (rank.rank != kOut) {
             EXPECT_GT(counters[kOut].wait_nanoseconds, 2 * kNumRounds * 10'000'000ULL);

@@ -44,7 +44,8 @@ void wait_until(Condition condition) {
   EXPECT_TRUE(condition());
 }
 
-// Each token is the sum over the ranks that it visited, with or without the victim: it may have sent its part before it was lost.
+// Each token is the sum over the ranks that it visited, with or without the victim: it may have sent its part before it was
+// lost.
 void expect_sum_with_or_without(const SmallOutput& output, const SmallInput& input, int victim) {
   for (std::int64_t token = 0; token < output.num_tokens; ++token) {
     std::set<int> ranks;
@@ -57,8 +58,8 @@ void expect_sum_with_or_without(const SmallOutput& output, const SmallInput& inp
   }
 }
 
-// Rounds of right results; once the victim is masked, `kRoundsAfterwards` more. The ranks are never more than a call apart, so all
-// of them see in time which is the last.
+// Rounds of right results; once the victim is masked, `kRoundsAfterwards` more. The ranks are never more than a call apart, so
+// all of them see in time which is the last.
 void work(const Plan& plan, int rank, int victim, std::chrono::milliseconds deadline, SharedReport<Report>& report) {
   for (int round = 1; round <= report->last_round && !testing::Test::HasFailure(); ++round) {
     const SmallInput input(rank, kNumRanks, round);

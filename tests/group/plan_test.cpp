@@ -52,7 +52,8 @@ const Difference kDifferences[] = {
      "combine.dtype is float32 on rank 0 and float64 on rank 2"},
     {"combine_num_elements", [](Shape& s) { s.combine->num_elements = 4; },
      "combine.num_elements is 8 on rank 0 and 4 on rank 2"},
-    {"mode", [](Shape& s) { s.mode = Mode::kLatency, s.recv_capacity = 0; }, "mode is throughput on rank 0 and latency on rank 2"},
+    {"mode", [](Shape& s) { s.mode = Mode::kLatency, s.recv_capacity = 0; },
+     "mode is throughput on rank 0 and latency on rank 2"},
     {"combine_as_float8", [](Shape& s) { s.combine_as_float8 = true; }, "combine_as_float8 is 0 on rank 0 and 1 on rank 2"},
     {"column_major",
      [](Shape& s) {

@@ -134,7 +134,8 @@ void check_lanes(const ResultOfStep& result, const std::string& when, Findings* 
       if (origin != nullptr) fill_lane_row(*result.step, shape, lane_number, origin->source, origin->token, row.data());
       const std::byte* actual = element_at(tensor, row_idx, 0);
       for (std::size_t i = 0; lane.column_major && i * element_bytes < row_bytes; ++i) {
-        std::memcpy(gathered.data() + i * element_bytes, element_at(tensor, row_idx, static_cast<std::int64_t>(i)), element_bytes);
+        std::memcpy(gathered.data() + i * element_bytes, element_at(tensor, row_idx, static_cast<std::int64_t>(i)),
+                    element_bytes);
         actual = gathered.data();
       }
       if (std::memcmp(actual, row.data(), row_bytes) == 0 || num_wrong++ > 0) return;

@@ -42,8 +42,9 @@ class RankRun {
   void dispatch(const Step& step);
   void combine(const Step& step);
   // Makes the call as a whole, in two halves, or its first half alone; `check` looks at what the second half delivers.
-  void make_call(const Step& step, RandomBits* random, std::function<void()> whole, std::function<std::shared_ptr<Pending>()> begin,
-                 std::function<void(Pending*)> complete, std::function<void()> check);
+  void make_call(const Step& step, RandomBits* random, std::function<void()> whole,
+                 std::function<std::shared_ptr<Pending>()> begin, std::function<void(Pending*)> complete,
+                 std::function<void()> check);
   void check_combined(const Step& step, const std::vector<int>& biases, bool in_slot, StridedMatrix* output,
                       StridedMatrix* returned);
   void release(const Step& step);

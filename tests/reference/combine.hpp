@@ -18,7 +18,7 @@ struct ExpertOutputs {
   std::function<void(int rank, std::int64_t row, std::byte* elements)> read_row;
   std::vector<bool> has_factors;                            // by rank
   std::function<float(int rank, std::int64_t row)> factor;  // for ranks that have factors
-  bool return_as_float8 = false;  // not with float64
+  bool return_as_float8 = false;                            // not with float64
 };
 
 // One token's result:

@@ -20,9 +20,9 @@ std::size_t bytes_of(Scale scale);
 std::uint8_t nearest_float8(float value);
 float value_of_float8(std::uint8_t code);
 
-// Per block of 128: amax is the largest magnitude of its finite values, at least 1e-4; the scale is amax / 448, for powers of two
-// the next one that is not below it; the codes are those nearest to value / scale. `codes`: a byte per value; `scales`: one per
-// begun block.
+// Per block of 128: amax is the largest magnitude of its finite values, at least 1e-4; the scale is amax / 448, for powers of
+// two the next one that is not below it; the codes are those nearest to value / scale. `codes`: a byte per value; `scales`: one
+// per begun block.
 void quantize_row(const std::vector<float>& values, Scale scale, std::byte* codes, std::byte* scales);
 
 // What is left of the values after quantize_row with float scales.

@@ -47,12 +47,12 @@ struct Arrived {
   std::vector<std::int64_t> expert_dropped;  // [L]: pairs that are not, for want of room
 
   // Expert arrangements, of M rows.
-  std::vector<std::int64_t> expert_offsets;  // [L + 1]
-  std::vector<std::int64_t> place;           // [N, k]: the row of the arrangement, or -1
-  std::vector<std::int64_t> copied_row;      // [M]: which of the N rows stands there, or -1
-  std::vector<std::int64_t> place_tokens;    // [M]: the token at its source, or -1
+  std::vector<std::int64_t> expert_offsets;      // [L + 1]
+  std::vector<std::int64_t> place;               // [N, k]: the row of the arrangement, or -1
+  std::vector<std::int64_t> copied_row;          // [M]: which of the N rows stands there, or -1
+  std::vector<std::int64_t> place_tokens;        // [M]: the token at its source, or -1
   std::vector<std::int64_t> sources_of_experts;  // [L, ranks + 1]: rows [i, i + 1) of the expert's group came from rank i
-  std::vector<float> place_weights;          // [M]: 0 where no row stands; empty without weights
+  std::vector<float> place_weights;              // [M]: 0 where no row stands; empty without weights
 };
 
 // One rank that a token goes to. Ranks stand in ascending order.

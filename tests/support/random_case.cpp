@@ -128,8 +128,9 @@ class CaseMaker {
 
   // The rows that are given are two to four times as large as those that travel.
   void choose_quantization(std::int64_t row_bytes, Shape* shape) {
-    shape->quantization = Quantization{random_.pick({DataType::kFloat32, DataType::kBFloat16, DataType::kFloat16}),
-                                       random_.pick({ScaleFormat::kFloat32, ScaleFormat::kFloat32PowerOf2, ScaleFormat::kUE8M0})};
+    shape->quantization =
+        Quantization{random_.pick({DataType::kFloat32, DataType::kBFloat16, DataType::kFloat16}),
+                     random_.pick({ScaleFormat::kFloat32, ScaleFormat::kFloat32PowerOf2, ScaleFormat::kUE8M0})};
     const std::int64_t hidden = std::max<std::int64_t>(row_bytes / 4 / 16 * 16, 16);
     const bool is_byte = shape->quantization->format == ScaleFormat::kUE8M0;
     shape->lanes.push_back({DataType::kFloat8E4M3, hidden});

@@ -27,13 +27,14 @@ const char* describe(ScaleFormat format) {
 
 std::string describe(const Shape& shape) {
   std::string text =
-      fmt::format("{} mode, {} experts, top-{}, at most {} tokens, {}, {}", to_string(shape.mode), shape.num_experts, shape.top_k, shape.max_tokens,
-                  to_string(shape.layout), shape.overflow == Overflow::kDrop ? "drop" : "grow");
+      fmt::format("{} mode, {} experts, top-{}, at most {} tokens, {}, {}", to_string(shape.mode), shape.num_experts,
+                  shape.top_k, shape.max_tokens, to_string(shape.layout), shape.overflow == Overflow::kDrop ? "drop" : "grow");
   text += fmt::format(", alignment {}, expert capacity {}, recv capacity {}, max local experts {}; lanes",
                       shape.expert_alignment, shape.expert_capacity, shape.recv_capacity, shape.max_local_experts);
   for (const Lane& lane : shape.lanes) text += fmt::format(" ({})", describe(lane));
   if (shape.quantization.has_value()) {
-    text += fmt::format("; quantised from {} with {}", to_string(shape.quantization->from), describe(shape.quantization->format));
+    text +=
+        fmt::format("; quantised from {} with {}", to_string(shape.quantization->from), describe(shape.quantization->format));
   }
   if (shape.combine_as_float8) text += "; contributions return as float8";
   if (shape.combine.has_value()) text += fmt::format("; combine ({})", describe(*shape.combine));

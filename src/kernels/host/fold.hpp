@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <span>
 
-#include "layout/plan_layout.hpp"
 #include "kernels/host/rows.hpp"
+#include "layout/plan_layout.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::host {
@@ -31,7 +31,7 @@ struct FoldArgs {
 
   const float* carried_weights;  // compact: [N, k]; expert layouts: one per row of the layout; null: none
   const std::int32_t* topk_idx;  // [N, k]; with carried_weights
-  int rank;  // this one
+  int rank;                      // this one
   ReturnPlaces places;
   const CombineLayout* layout;
   std::span<std::byte* const> windows;  // every rank's combine window of the slot; null: that rank gets nothing

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <span>
 
-#include "layout/plan_layout.hpp"
 #include "kernels/host/rows.hpp"
+#include "layout/plan_layout.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::host {
@@ -22,7 +22,7 @@ struct ReduceArgs {
   int max_fan_out;
   const std::int32_t* fan_out;
   const std::int32_t* destination;
-  const std::int64_t* row;  // at the destination, -1 where dropped: adds nothing
+  const std::int64_t* row;               // at the destination, -1 where dropped: adds nothing
   std::span<const std::uint8_t> absent;  // by rank: 1 where nothing was returned: adds nothing
 
   ReturnPlaces places;
