@@ -170,7 +170,7 @@ TEST(masks, spare_ranks_that_were_late_because_of_another) {
         // Rank 2 keeps silent, which one of the others learns a call later than the rest: its mask of rank 2 comes when the
         // patience of the rest for it would end.
         rank.meet();
-        constexpr std::chrono::milliseconds kShort = 300ms;
+        constexpr std::chrono::milliseconds kShort = 800ms;
         if (rank.rank != kOut) {
           if (rank.rank == 0) std::this_thread::sleep_for(kShort * 3 / 4);
           const Received received = rank.plan.dispatch(rank.dispatch(kShort));

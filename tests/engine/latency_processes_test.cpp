@@ -134,7 +134,7 @@ TEST(latency_stopped_rank, is_masked_gets_an_error_when_it_goes_on_and_comes_bac
       if (rank != 0) close(listener.fd);
       const Group group = Group::create(make_tcp_exchange(rendezvous_at(listener, rank, kNumRanks)), patient());
       const Plan plan = group.plan(masking_shape());
-      const auto error = error_of([&] { work(plan, rank, victim, 400ms, report); });
+      const auto error = error_of([&] { work(plan, rank, victim, 1s, report); });
       if (rank == victim) {
         ASSERT_TRUE(error.has_value());
         EXPECT_EQ(error->code(), ErrorCode::kTimeout) << error->what();
