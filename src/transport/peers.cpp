@@ -60,11 +60,18 @@ std::vector<std::shared_ptr<MemoryRegion>> Peers::share(std::uint64_t tag, std::
 }
 
 Peers::Announcement::Announcement(const Peers& peers, Phase phase, int peer) : peers_(peers) {
-  peers_.word(peers_.rank(), &ControlPage::waiting).store(pack_waiting(phase, peer), std::memory_order_relaxed);
+  const int rank = peers_.rank();
+  if (peers_.num_announcements_.fetch_add(1) > 0) {
+    peers_.word(rank, &ControlPage::threads).store(1, std::memory_order_relaxed);
+  }
+  peers_.word(rank, &ControlPage::waiting).store(pack_waiting(phase, peer), std::memory_order_release);
 }
 
 // Release: whoever sees that this rank waits no longer also sees the failure because of which it stopped.
-Peers::Announcement::~Announcement() { peers_.word(peers_.rank(), &ControlPage::waiting).store(0, std::memory_order_release); }
+Peers::Announcement::~Announcement() {
+  if (peers_.num_announcements_.fetch_sub(1) > 1) return;
+  peers_.word(peers_.rank(), &ControlPage::waiting).store(0, std::memory_order_release);
+}
 
 void Peers::beat() const { word(rank(), &ControlPage::pulse).fetch_add(1, std::memory_order_relaxed); }
 
@@ -110,8 +117,17 @@ Peers::Diagnosis Peers::diagnose(int peer, const std::function<bool()>& ready) c
     visited.push_back(peer);
     diagnosis.text += fmt::format("; rank {} itself waits for rank {} in {}", peer, next, phase);
     if (!is_member(next) || std::find(visited.begin(), visited.end(), next) != visited.end()) {
+      const bool threads = std::any_of(visited.begin(), visited.end(), [this](int waiter) {
+        return word(waiter, &ControlPage::threads).load(std::memory_order_relaxed) != 0;
+      });
+      diagnosis.culprit = visited[1];
+      if (threads) {
+        diagnosis.text += ": these may be waits of several threads that have nothing to do with each other";
+        return diagnosis;
+      }
       diagnosis.text += ": they wait for each other, because their calls came in different orders";
-      return {ErrorCode::kDisagreement, visited[1], diagnosis.text};
+      diagnosis.code = ErrorCode::kDisagreement;
+      return diagnosis;
     }
     peer = next;
   }

@@ -105,6 +105,7 @@ class Peers {
   std::chrono::milliseconds timeout_;
   std::vector<std::shared_ptr<MemoryRegion>> pages_;  // by rank
   std::atomic<std::uint16_t> generation_{1};
+  mutable std::atomic<int> num_announcements_{0};
 };
 
 }  // namespace tokenyard
