@@ -20,9 +20,9 @@ struct RecvSizes {
   std::int64_t num_recv_rows = 0;      // N: one per (token, this rank)
   std::int64_t num_expanded_rows = 0;  // N': rows of the expert layout, padding included; N for the compact one. A bound in
                                        // DispatchArgs::allocate where kExpertContiguous may drop rows; exact in the result
-  std::int64_t num_tensor_rows = 0;    // rows of each output tensor: N or N' under kGrow; num_local_experts * expert_capacity for
-                                       // kExpertPadded; under kDrop what can never be exceeded, PlanSizes::recv_capacity for
-                                       // kCompact, else recv_capacity * top_k + num_local_experts * (expert_alignment - 1)
+  std::int64_t num_tensor_rows = 0;  // rows of each output tensor: N or N' under kGrow; num_local_experts * expert_capacity for
+                                     // kExpertPadded; under kDrop what can never be exceeded, PlanSizes::recv_capacity for
+                                     // kCompact, else recv_capacity * top_k + num_local_experts * (expert_alignment - 1)
   int num_local_experts = 0;
 };
 
@@ -119,9 +119,9 @@ class Plan {
   Received dispatch(const DispatchArgs& args) const;
 
   // Collective, blocking. output[t] = sum over the ranks that token t visited, in rank order, of that rank's contribution, plus
-  // biases[0] plus biases[1]; computed in float32 (float64 for float64), rounded once at the end. A contribution is the row itself
-  // (compact), or the sum of the token's rows on that rank in top-k order (expert layouts), each multiplied by its factor
-  // first; it is computed in float32 and rounded to the combine type once. NaNs come out as the positive one with all
+  // biases[0] plus biases[1]; computed in float32 (float64 for float64), rounded once at the end. A contribution is the row
+  // itself (compact), or the sum of the token's rows on that rank in top-k order (expert layouts), each multiplied by its
+  // factor first; it is computed in float32 and rounded to the combine type once. NaNs come out as the positive one with all
   // mantissa bits set. Tokens that visited no rank get the biases alone.
   void combine(const CombineArgs& args) const;
 

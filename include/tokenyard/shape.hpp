@@ -58,10 +58,10 @@ struct Shape {
   // the plan can dispatch only.
   std::optional<Lane> combine;
   Layout layout = Layout::kCompact;
-  int expert_alignment = 1;            // rows; kExpertContiguous
-  std::int64_t expert_capacity = 0;    // rows per expert; kExpertPadded. Rows beyond it are always dropped
-  std::int64_t recv_capacity = 0;      // rows (one per token and source) that a slot holds; 0: a size that balanced routing
-                                       // never exceeds under kGrow, the worst case under kDrop
+  int expert_alignment = 1;          // rows; kExpertContiguous
+  std::int64_t expert_capacity = 0;  // rows per expert; kExpertPadded. Rows beyond it are always dropped
+  std::int64_t recv_capacity = 0;    // rows (one per token and source) that a slot holds; 0: a size that balanced routing
+                                     // never exceeds under kGrow, the worst case under kDrop
   Overflow overflow = Overflow::kGrow;
   PlacementTable placement;
   int max_local_experts = 0;  // a bound that leaves room for later placements (Plan::place); 0: what `placement` needs
@@ -80,10 +80,10 @@ struct Region {
 
 // The sizes of a plan's memory, from the shape alone.
 struct PlanSizes {
-  std::int64_t recv_capacity = 0;  // rows that a slot holds at first
+  std::int64_t recv_capacity = 0;    // rows that a slot holds at first
   std::int64_t worst_recv_rows = 0;  // rows that it can be asked to hold
   int max_local_experts = 0;
-  int max_fan_out = 0;  // ranks that one token can visit
+  int max_fan_out = 0;             // ranks that one token can visit
   std::vector<Region> regions;     // windows of slots listed once; multiply by kNumSlots
   std::size_t window_bytes = 0;    // all windows of a rank, both slots
   std::size_t metadata_bytes = 0;  // the part of window_bytes that is bookkeeping

@@ -1,5 +1,5 @@
-// What can be said about a call's arguments before anything is sent. All throw Error(kInvalidArgument) with the value, the limit
-// and the way out.
+// What can be said about a call's arguments before anything is sent. All throw Error(kInvalidArgument) with the value, the
+// limit and the way out.
 #pragma once
 
 #include <string>

@@ -34,7 +34,9 @@ class TcpServer final : public Exchange {
     arrive(0, {});
     collect(deadline, &lobby);
     // Before anyone hears that all is well: who then meets again at the same port shall not land in the old queue.
-    { const TcpLobby closed = std::move(lobby); }
+    {
+      const TcpLobby closed = std::move(lobby);
+    }
     deliver(deadline);
   }
 

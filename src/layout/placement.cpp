@@ -28,7 +28,8 @@ Placement::Placement(const PlacementTable& given, int num_experts, int num_ranks
     num_local_experts_[rank] = static_cast<int>(table.experts_of[rank].size());
     for (const std::int32_t expert : table.experts_of[rank]) {
       if (expert < 0 || expert >= num_experts) {
-        fail_argument("the placement table puts expert {} on rank {}; experts are numbered 0 to {}", expert, rank, num_experts - 1);
+        fail_argument("the placement table puts expert {} on rank {}; experts are numbered 0 to {}", expert, rank,
+                      num_experts - 1);
       }
       ++first_replica_[expert + 1];
     }

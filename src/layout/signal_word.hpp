@@ -1,7 +1,7 @@
 // What ranks tell each other about a slot, and where each of them writes it.
 //
-// A slot is used in turns: turn n of a slot is one dispatch or one combine. Per (slot, peer) a rank owns one line of memory that
-// only this peer writes. Each of its words carries (generation, turn) and is compared for equality: a newer one means that
+// A slot is used in turns: turn n of a slot is one dispatch or one combine. Per (slot, peer) a rank owns one line of memory
+// that only this peer writes. Each of its words carries (generation, turn) and is compared for equality: a newer one means that
 // this rank was left behind.
 #pragma once
 

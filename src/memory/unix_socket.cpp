@@ -133,7 +133,8 @@ SocketResult receive_handle(int socket, HandleMessage* message, FileDescriptor* 
       fail(ErrorCode::kSystem, "a peer's memory could not be received: this process is out of file descriptors (ulimit -n)");
     }
     if (num_received != sizeof(*message)) {
-      fail(ErrorCode::kDisagreement, "a peer sent a message of {} bytes where {} were expected", num_received, sizeof(*message));
+      fail(ErrorCode::kDisagreement, "a peer sent a message of {} bytes where {} were expected", num_received,
+           sizeof(*message));
     }
     return SocketResult::kDone;
   }
