@@ -81,10 +81,9 @@ void Peers::check_wait(int peer, Phase phase, const Deadline& deadline, const st
   check();
   if (channel_->is_gone(peer)) {
     if (ready()) return;  // it did its part before it went
-    const bool left = word(peer, &ControlPage::left).load(std::memory_order_acquire) != 0;
     raise({ErrorCode::kPeerLost, phase, peer, rank()},
           fmt::format("rank {} waited {} ms for rank {} in {}, which has {}: {}", rank(), deadline.elapsed().count(), peer,
-                      to_string(phase), left ? "left the group" : "died", describe()));
+                      to_string(phase), has_left(peer) ? "left the group" : "died", describe()));
   }
   if (!deadline.passed() || ready()) return;
   const Diagnosis diagnosis = diagnose(peer, ready);
@@ -172,6 +171,17 @@ std::optional<Failure> Peers::failure() const noexcept {
 
 void Peers::check() const {
   if (const auto known = failure()) throw_failure(*known);
+}
+
+bool Peers::has_left(int peer) const { return word(peer, &ControlPage::left).load(std::memory_order_acquire) != 0; }
+
+void Peers::check_members(Phase phase) {
+  check();
+  for (const int peer : members()) {
+    if (peer == rank() || !channel_->is_gone(peer) || has_left(peer)) continue;
+    raise({ErrorCode::kPeerLost, phase, peer, rank()},
+          fmt::format("rank {} was waiting in {} when rank {} died", rank(), to_string(phase), peer));
+  }
 }
 
 void Peers::throw_failure(const Failure& failure) const {

@@ -60,6 +60,8 @@ class Peers {
 
   // Throws if the group has failed.
   void check() const;
+  // For waits that do not know whom they wait for: makes a failure of the death of any member. Takes a system call for each.
+  void check_members(Phase phase);
   std::optional<Failure> failure() const noexcept;
 
   // For recovery, between two barriers of all ranks: forgets the failure. Words of an older generation are never mistaken for
@@ -98,6 +100,7 @@ class Peers {
   enum class Watched { kWaits, kMoved, kStopped, kNotNeeded };
   Watched watch(int peer, std::uint64_t waiting, const std::function<bool()>& ready) const;
   void beat() const;
+  bool has_left(int peer) const;
 
   int num_ranks_;
   std::unique_ptr<HandleChannel> channel_;
