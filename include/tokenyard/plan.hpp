@@ -42,6 +42,8 @@ struct DispatchArgs {
 
   // Where the rows shall go: one dense tensor per lane, of RecvSizes::num_tensor_rows rows or more (kCompact,
   // kExpertContiguous), or [L, expert_capacity, num_elements]. Empty: they stay in the slot (zero copy) until released.
+  // Under kGrow too few rows can only be noticed when the sizes are known: that Error(kInvalidArgument) comes after the turn,
+  // which the others complete; the call must then not be repeated.
   std::span<const TensorView> outputs;
   // The same for a caller who wants to know the size first: called once the sizes are known, fills one view per lane.
   std::function<void(const RecvSizes& sizes, std::span<TensorView> outputs)> allocate;
@@ -107,7 +109,8 @@ struct CombineArgs {
 };
 
 // Made by Group::plan(). Copies share the plan. One thread at a time; calls come in the same order on all ranks. On CPU ranks
-// every call blocks until its results are there; a failure on any rank ends it with Error(kTimeout or kPeerLost) on all.
+// every call blocks until its results are there; a failure on any rank ends it with an Error on all: kTimeout, kPeerLost,
+// kDisagreement, or kSystem where a rank ran out of memory or descriptors.
 class Plan {
  public:
   const Shape& shape() const noexcept;

@@ -1,4 +1,4 @@
-// Lines for people, on standard error. TOKENYARD_LOG chooses the least level shown: debug, info, warning (the default), error,
+// Lines for people, on standard error. TOKENYARD_LOG chooses the least level shown: debug, info (the default), warning, error,
 // off.
 #pragma once
 

@@ -63,6 +63,13 @@ void check_output(const std::string& name, const TensorView& output, const Tenso
   if (output.data == nullptr && wanted.num_elements() > 0) fail_argument("{} is a null pointer", name);
 }
 
+TensorView tensor_of_rows(const Shape& shape, const Lane& lane, int num_local_experts, std::int64_t num_rows, std::byte* data) {
+  if (shape.layout == Layout::kExpertPadded) {
+    return {data, lane.dtype, {num_local_experts, shape.expert_capacity, lane.num_elements}};
+  }
+  return {data, lane.dtype, {num_rows, lane.num_elements}};
+}
+
 void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
   std::int64_t num_tokens = 0;
   if (args.routing != nullptr) {
@@ -98,6 +105,15 @@ void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
   if (!args.outputs.empty() && args.allocate != nullptr) fail_argument("give either outputs or allocate, not both");
   if (!args.outputs.empty() && args.outputs.size() != shape_.lanes.size()) {
     fail_argument("{} outputs were given and the plan has {} lanes", args.outputs.size(), shape_.lanes.size());
+  }
+  // Under kGrow the number of rows is not known yet; find_outputs looks at it when it is.
+  const bool compact = shape_.layout == Layout::kCompact;
+  const std::int64_t capacity = compact ? dimensions_.first_recv_capacity : max_expanded_rows();
+  for (std::size_t lane_idx = 0; lane_idx < args.outputs.size(); ++lane_idx) {
+    const TensorView& output = args.outputs[lane_idx];
+    const std::int64_t num_rows = shape_.overflow == Overflow::kDrop ? capacity : output.shape[0];
+    check_output(fmt::format("the output for lane {}", lane_idx), output,
+                 tensor_of_rows(shape_, shape_.lanes[lane_idx], num_local_experts(), num_rows, nullptr));
   }
   if (slots_[slot_idx].live.has_value()) {
     fail_argument("slot {} still holds a live result: release it first (at most {} results are live at once)", slot_idx,

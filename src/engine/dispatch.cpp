@@ -18,17 +18,6 @@
 #include "kernels/host/rows.hpp"
 
 namespace tokenyard {
-namespace {
-
-// kCompact and kExpertContiguous: [num_rows, row]; kExpertPadded: [L, capacity, row].
-TensorView tensor_of_rows(const Shape& shape, const Lane& lane, int num_local_experts, std::int64_t num_rows, std::byte* data) {
-  if (shape.layout == Layout::kExpertPadded) {
-    return {data, lane.dtype, {num_local_experts, shape.expert_capacity, lane.num_elements}};
-  }
-  return {data, lane.dtype, {num_rows, lane.num_elements}};
-}
-
-}  // namespace
 
 std::shared_ptr<Routing::Data> Plan::Impl::count_tokens(const DispatchArgs& args) {
   std::shared_ptr<Routing::Data> routing = routings_->take();

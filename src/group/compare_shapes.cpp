@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/fail.hpp"
+#include "base/fingerprint.hpp"
 #include "group/gather_call.hpp"
 #include "layout/plan_layout.hpp"
 
@@ -27,13 +28,13 @@ std::string show_layout(std::int64_t value) { return to_string(static_cast<Layou
 std::string show_overflow(std::int64_t value) { return static_cast<Overflow>(value) == Overflow::kGrow ? "grow" : "drop"; }
 std::string show_dtype(std::int64_t value) { return value < 0 ? "not set" : to_string(static_cast<DataType>(value)); }
 
-std::int64_t fingerprint(const PlacementTable& table) {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the table, row by row
+std::int64_t fingerprint_of(const PlacementTable& table) {
+  Fingerprint fingerprint;
   for (const auto& experts : table.experts_of) {
-    hash = (hash ^ 0xffffffffU) * 0x100000001b3;
-    for (const std::int32_t expert : experts) hash = (hash ^ static_cast<std::uint32_t>(expert)) * 0x100000001b3;
+    fingerprint.mix(0xffffffffU);  // a row begins
+    for (const std::int32_t expert : experts) fingerprint.mix(static_cast<std::uint32_t>(expert));
   }
-  return static_cast<std::int64_t>(hash);
+  return static_cast<std::int64_t>(fingerprint.value());
 }
 
 std::vector<Field> fields_of(const Shape& shape) {
@@ -54,7 +55,7 @@ std::vector<Field> fields_of(const Shape& shape) {
     fields.push_back({fmt::format("lanes[{}].dtype", lane), static_cast<std::int64_t>(given.dtype), show_dtype});
     fields.push_back({fmt::format("lanes[{}].num_elements", lane), given.num_elements});
   }
-  fields.push_back({"placement (fingerprint)", fingerprint(shape.placement),
+  fields.push_back({"placement (fingerprint)", fingerprint_of(shape.placement),
                     [](std::int64_t hash) { return fmt::format("{:016x}", static_cast<std::uint64_t>(hash)); }});
   return fields;
 }

@@ -64,13 +64,15 @@ Peers::Announcement::Announcement(const Peers& peers, Phase phase, int peer) : p
   if (peers_.num_announcements_.fetch_add(1) > 0) {
     peers_.word(rank, &ControlPage::threads).store(1, std::memory_order_relaxed);
   }
-  peers_.word(rank, &ControlPage::waiting).store(pack_waiting(phase, peer), std::memory_order_release);
+  waiting_ = pack_waiting(phase, peer);
+  peers_.word(rank, &ControlPage::waiting).store(waiting_, std::memory_order_release);
 }
 
 // Release: whoever sees that this rank waits no longer also sees the failure because of which it stopped.
 Peers::Announcement::~Announcement() {
-  if (peers_.num_announcements_.fetch_sub(1) > 1) return;
-  peers_.word(peers_.rank(), &ControlPage::waiting).store(0, std::memory_order_release);
+  peers_.num_announcements_.fetch_sub(1);
+  // Another thread's announcement stays.
+  peers_.word(peers_.rank(), &ControlPage::waiting).compare_exchange_strong(waiting_, 0, std::memory_order_acq_rel);
 }
 
 void Peers::beat() const { word(rank(), &ControlPage::pulse).fetch_add(1, std::memory_order_relaxed); }

@@ -80,6 +80,7 @@ class Peers {
 
    private:
     const Peers& peers_;
+    std::uint64_t waiting_;
   };
 
   void check_wait(int peer, Phase phase, const Deadline& deadline, const std::function<bool()>& ready,
