@@ -48,7 +48,8 @@ void JobMember::come(const Deadline& deadline) {
     const bool is_last_look = deadline.passed();
     directory_.emplace(path_, job_, session_);
     const Names names = list();
-    if (names.contains(std::string(kVerdictName)) && !names.contains(claim_name(rank_))) fail_too_late();
+    const bool has_failed = names.contains(std::string(kVerdictName)) && !names.contains(claim_name(rank_));
+    if (has_failed && directory_->is_in_place()) fail_too_late();
     const JobDirectory::Claim outcome = directory_->publish_once(claim_name(rank_), claim);
     const bool is_in_place = directory_->is_in_place();
     if (outcome == JobDirectory::Claim::kDone) {
