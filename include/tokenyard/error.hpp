@@ -37,7 +37,8 @@ enum class Phase : std::uint8_t {
 const char* to_string(Phase phase) noexcept;
 const char* to_string(ErrorCode code) noexcept;
 
-// The first thing that went wrong in a group. It travels to all its ranks and stays until Group::recover().
+// The first thing that went wrong in a group, as far as this rank has heard: when several ranks fail at once, each keeps what
+// it heard first. It travels to all ranks and stays until Group::recover().
 struct Failure {
   ErrorCode code = ErrorCode::kTimeout;
   Phase phase = Phase::kNone;
@@ -53,7 +54,7 @@ class Error : public std::runtime_error {
 
   ErrorCode code() const noexcept { return code_; }
 
-  // Meaningful for kTimeout, kPeerLost and kDisagreement: who and where. culprit is -1 otherwise.
+  // Meaningful for failures of a group (kTimeout, kPeerLost, kDisagreement, kSystem): who and where. culprit is -1 otherwise.
   const Failure& failure() const noexcept { return failure_; }
 
  private:

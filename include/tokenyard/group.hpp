@@ -15,13 +15,14 @@
 namespace tokenyard {
 
 enum class Waiting : std::uint8_t {
-  kAuto,   // kSpin while this host has a core for each of its ranks, else kYield
+  kAuto,   // kSpin while this host has a core for each of its ranks (by affinity; CPU quotas are not seen), else kYield
   kSpin,   // poll with a pause instruction, and yield only after a while
   kYield,  // give the core away at once
 };
 
 struct GroupOptions {
-  std::chrono::milliseconds timeout{30'000};  // of every wait, unless a call gives its own
+  // Of every wait, unless a call gives its own. Finding out who keeps whom waiting may take some seconds more.
+  std::chrono::milliseconds timeout{30'000};
   // Ranks with equal numbers that can map each other's memory form a domain; unset, all ranks of a host do.
   std::optional<int> domain{};
   Waiting waiting = Waiting::kAuto;
@@ -55,7 +56,8 @@ class Group {
   std::optional<Failure> status() const noexcept;
 
   // Collective, blocking: every rank has seen the failure and goes on. Live results and Routings made before it become stale.
-  // With a dead rank this throws like any other call; make a new group of the survivors then.
+  // With a dead rank this throws like any other call; make a new group of the survivors then. All ranks must call it within the
+  // group's timeout of each other: a round of the Exchange that is missed ends the Exchange, and a new one is needed.
   void recover() const;
 
   class Impl;

@@ -21,9 +21,9 @@ struct RecvSizes {
   std::int64_t num_recv_rows = 0;      // N: one per (token, this rank)
   std::int64_t num_expanded_rows = 0;  // N': rows of the expert layout, padding included; N for the compact one. A bound in
                                        // DispatchArgs::allocate where kExpertContiguous may drop rows; exact in the result
-  std::int64_t num_tensor_rows = 0;    // rows of each output tensor: N or N' under kGrow; num_local_experts * expert_capacity for
-                                       // kExpertPadded; under kDrop what can never be exceeded, PlanSizes::recv_capacity for
-                                       // kCompact, else recv_capacity * top_k + num_local_experts * (expert_alignment - 1)
+  std::int64_t num_tensor_rows = 0;  // rows of each output tensor: N or N' under kGrow; num_local_experts * expert_capacity for
+                                     // kExpertPadded; under kDrop what can never be exceeded, PlanSizes::recv_capacity for
+                                     // kCompact, else recv_capacity * top_k + num_local_experts * (expert_alignment - 1)
   int num_local_experts = 0;
 };
 
@@ -43,6 +43,8 @@ struct DispatchArgs {
 
   // Where the rows shall go: one dense tensor per lane, of RecvSizes::num_tensor_rows rows or more (kCompact,
   // kExpertContiguous), or [L, expert_capacity, num_elements]. Empty: they stay in the slot (zero copy) until released.
+  // Under kGrow too few rows can only be noticed when the sizes are known: that Error(kInvalidArgument) comes after the turn,
+  // which the others complete; the call must then not be repeated.
   std::span<const TensorView> outputs{};
   // The same for a caller who wants to know the size first: called once the sizes are known, fills one view per lane.
   std::function<void(const RecvSizes& sizes, std::span<TensorView> outputs)> allocate{};
@@ -94,8 +96,8 @@ struct CombineArgs {
   // added. `use_routing_weights` takes the weights that travelled with dispatch instead (expert layouts).
   ConstTensorView factors{};
   bool use_routing_weights = false;
-  // Latency mode: the factors come from the tokens' homes now instead of with dispatch; expert layouts. f32 [num_tokens, top_k], any
-  // strides; on all ranks or none. They travel before the rows, which costs one more hop.
+  // Latency mode: the factors come from the tokens' homes now instead of with dispatch; expert layouts. f32 [num_tokens,
+  // top_k], any strides; on all ranks or none. They travel before the rows, which costs one more hop.
   ConstTensorView topk_weights{};
 
   // Second meaning: a payload of its own, carried home and returned per (token, k), not multiplied with anything.
@@ -106,7 +108,7 @@ struct CombineArgs {
   std::array<ConstTensorView, 2> biases{};  // [num_tokens, row] each; added last, in this order
 
   TensorView output{};  // [num_tokens, row], dense rows
-  int slot = -1;      // as for dispatch
+  int slot = -1;        // as for dispatch
   std::optional<std::chrono::milliseconds> timeout{};
 };
 
@@ -127,7 +129,8 @@ class Pending {
   // Waits until done(), but at most `timeout`; returns done(). A peer that is late here has not missed a deadline yet.
   bool wait(std::chrono::milliseconds timeout) const;
 
-  // Calls `callback` once, from a thread of the plan, when done() or when the call's timeout has passed. It must not throw. Dropped with the plan if that goes first.
+  // Calls `callback` once, from a thread of the plan, when done() or when the call's timeout has passed. It must not throw.
+  // Dropped with the plan if that goes first.
   void on_done(std::function<void()> callback);
 
   class Impl;
@@ -154,13 +157,14 @@ class PendingCombine : public Pending {
 
 // What a rank has seen of one peer, in all calls of a plan in latency mode.
 struct PeerCounters {
-  std::uint64_t num_calls = 0;          // halves of calls that waited for the peer
-  std::uint64_t num_rows = 0;           // rows received from it in dispatches
-  std::uint64_t wait_nanoseconds = 0;   // from the beginning of complete() to the arrival of its part, summed over calls
+  std::uint64_t num_calls = 0;         // halves of calls that waited for the peer
+  std::uint64_t num_rows = 0;          // rows received from it in dispatches
+  std::uint64_t wait_nanoseconds = 0;  // from the beginning of complete() to the arrival of its part, summed over calls
 };
 
 // Made by Group::plan(). Copies share the plan. One thread at a time; calls come in the same order on all ranks. On CPU ranks
-// every call blocks until its results are there; a failure on any rank ends it with Error(kTimeout or kPeerLost) on all.
+// every call blocks until its results are there; a failure on any rank ends it with an Error on all: kTimeout, kPeerLost,
+// kDisagreement, or kSystem where a rank ran out of memory or descriptors.
 class Plan {
  public:
   const Shape& shape() const noexcept;
@@ -172,20 +176,20 @@ class Plan {
   Received dispatch(const DispatchArgs& args) const;
 
   // Collective, blocking. output[t] = sum over the ranks that token t visited, in rank order, of that rank's contribution, plus
-  // biases[0] plus biases[1]; computed in float32 (float64 for float64), rounded once at the end. A contribution is the row itself
-  // (compact), or the sum of the token's rows on that rank in top-k order (expert layouts), each multiplied by its factor
-  // first; it is computed in float32 and rounded to the combine type once. NaNs come out as the positive one with all
+  // biases[0] plus biases[1]; computed in float32 (float64 for float64), rounded once at the end. A contribution is the row
+  // itself (compact), or the sum of the token's rows on that rank in top-k order (expert layouts), each multiplied by its
+  // factor first; it is computed in float32 and rounded to the combine type once. NaNs come out as the positive one with all
   // mantissa bits set. Tokens that visited no rank get the biases alone.
   void combine(const CombineArgs& args) const;
 
-  // The two calls in halves, in any mode: begin sends (in throughput mode it also exchanges counts), complete waits and delivers.
-  // Calls of one plan still come in the same order on all ranks, halves included; other calls may be made in between.
+  // The two calls in halves, in any mode: begin sends (in throughput mode it also exchanges counts), complete waits and
+  // delivers. Calls of one plan still come in the same order on all ranks, halves included; other calls may be made in between.
   PendingDispatch begin_dispatch(const DispatchArgs& args) const;
   PendingCombine begin_combine(const CombineArgs& args) const;
 
-  // Latency mode, where the memory that a rank writes to belongs to it alone: skips `rank` from the next call on. Nothing is sent to
-  // it or awaited from it, and its experts count as absent. Local; only Group::recover() takes masked ranks back. Should `rank`
-  // be alive, its next call ends with an error.
+  // Latency mode, where the memory that a rank writes to belongs to it alone: skips `rank` from the next call on. Nothing is
+  // sent to it or awaited from it, and its experts count as absent. Local; only Group::recover() takes masked ranks back.
+  // Should `rank` be alive, its next call ends with an error.
   void mask_rank(int rank) const;
   std::vector<int> masked_ranks() const;
 

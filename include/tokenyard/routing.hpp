@@ -10,31 +10,32 @@ namespace tokenyard {
 
 // Copies share the contents, which never change. The views below stay valid as long as a copy lives, independent of the slot
 // that the rows were in. N: received rows, k: top-k, R: ranks, L: this rank's experts, N': expanded rows. Under Overflow::kDrop
-// N and N' are the fixed capacities, and entries that stand for no row are -1 (weights: 0); num_recv_rows() counts the real ones.
+// N and N' are the fixed capacities, and entries that stand for no row are -1 (weights: 0); num_recv_rows() counts the real
+// ones.
 class Routing {
  public:
   Routing() = default;  // empty: any use is Error(kStale)
 
   explicit operator bool() const noexcept { return data_ != nullptr; }
 
-  std::int64_t num_tokens() const;         // that this rank sent
+  std::int64_t num_tokens() const;  // that this rank sent
   std::int64_t num_recv_rows() const;
   std::int64_t num_expanded_rows() const;  // rows of the expert layout, padding included; num_recv_rows() for the compact one
   std::int64_t num_dropped() const;        // (token, expert) pairs that this rank lost for want of capacity
 
-  ConstTensorView topk_idx() const;       // i32 [N, k]: this rank's local expert ids, -1 for experts elsewhere
-  ConstTensorView topk_weights() const;   // f32 [N, k]: all k weights of the token as its source gave them, also those of
-                                          // experts elsewhere; empty where dispatch was given none
-  ConstTensorView source_token() const;   // i32 [N]: the token's index at its source
-  ConstTensorView source_offsets() const; // i64 [R + 1]: rows [i, i + 1) came from rank i
+  ConstTensorView topk_idx() const;        // i32 [N, k]: this rank's local expert ids, -1 for experts elsewhere
+  ConstTensorView topk_weights() const;    // f32 [N, k]: all k weights of the token as its source gave them, also those of
+                                           // experts elsewhere; empty where dispatch was given none
+  ConstTensorView source_token() const;    // i32 [N]: the token's index at its source
+  ConstTensorView source_offsets() const;  // i64 [R + 1]: rows [i, i + 1) came from rank i
 
   ConstTensorView expert_counts() const;   // i64 [L]: (token, expert) pairs that arrived, per expert
   ConstTensorView expert_dropped() const;  // i64 [L]: pairs lost per expert for want of capacity
 
   // Expert layouts; empty for the compact one.
-  ConstTensorView expert_offsets() const;  // i64 [L + 1]: first row of each expert's group, aligned (kExpertContiguous)
-  ConstTensorView expanded_row() const;    // i64 [N, k]: where (row, k) stands in the expert layout, or -1
-  ConstTensorView gather_idx() const;      // i32 [N']: the compact row that each expanded row copies, or -1 for padding
+  ConstTensorView expert_offsets() const;         // i64 [L + 1]: first row of each expert's group, aligned (kExpertContiguous)
+  ConstTensorView expanded_row() const;           // i64 [N, k]: where (row, k) stands in the expert layout, or -1
+  ConstTensorView gather_idx() const;             // i32 [N']: the compact row that each expanded row copies, or -1 for padding
   ConstTensorView expanded_source_token() const;  // i32 [N']: the token's index at its source, -1 for padding
   // i64 [L, R + 1]: within expert l's group, rows [l, i] to [l, i + 1] came from rank i, dropped rows not counted.
   ConstTensorView expert_source_offsets() const;

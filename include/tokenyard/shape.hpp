@@ -44,8 +44,8 @@ struct Lane {
   DataType dtype = DataType::kBFloat16;
   std::int64_t num_elements = 0;  // per row
 
-  // Expert layouts: the result's columns are dense instead of its rows, as grouped matrix products want their scales. The strides
-  // of the result say so: (1, N') for [N', num_elements], (num_elements * C, 1, C) for [L, C, num_elements].
+  // Expert layouts: the result's columns are dense instead of its rows, as grouped matrix products want their scales. The
+  // strides of the result say so: (1, N') for [N', num_elements], (num_elements * C, 1, C) for [L, C, num_elements].
   bool column_major = false;
 
   std::size_t row_bytes() const noexcept { return static_cast<std::size_t>(num_elements) * size_of(dtype); }
@@ -79,17 +79,18 @@ struct Shape {
   std::optional<Lane> combine{};
   std::optional<Quantization> quantization{};  // set: dispatch quantises
   // Contributions travel home as FP8 with float32 scales per 128 values instead of as rows of combine's type: half the bytes of
-  // bfloat16. Each value is then off by up to 2^-4 of itself or 2^-10 / 448 of its block's largest magnitude, whichever is more.
+  // bfloat16. Each value is then off by up to 2^-4 of itself or 2^-10 / 448 of its block's largest magnitude, whichever is
+  // more.
   bool combine_as_float8 = false;
   Mode mode = Mode::kThroughput;
-  // kLatency: a rank that misses a deadline, or is gone, is masked and skipped from then on (Plan::masked_ranks) instead of ending
-  // the call with an error.
+  // kLatency: a rank that misses a deadline, or is gone, is masked and skipped from then on (Plan::masked_ranks) instead of
+  // ending the call with an error.
   bool mask_late_ranks = false;
   Layout layout = Layout::kCompact;
-  int expert_alignment = 1;            // rows; kExpertContiguous
-  std::int64_t expert_capacity = 0;    // rows per expert; kExpertPadded. Rows beyond it are always dropped
-  std::int64_t recv_capacity = 0;      // rows (one per token and source) that a slot holds; 0: a size that balanced routing
-                                       // never exceeds under kGrow, the worst case under kDrop and in latency mode
+  int expert_alignment = 1;          // rows; kExpertContiguous
+  std::int64_t expert_capacity = 0;  // rows per expert; kExpertPadded. Rows beyond it are always dropped
+  std::int64_t recv_capacity = 0;    // rows (one per token and source) that a slot holds; 0: a size that balanced routing
+                                     // never exceeds under kGrow, the worst case under kDrop and in latency mode
   Overflow overflow = Overflow::kGrow;
   PlacementTable placement{};
   int max_local_experts = 0;  // a bound that leaves room for later placements (Plan::place); 0: what `placement` needs
@@ -108,11 +109,11 @@ struct Region {
 
 // The sizes of a plan's memory, from the shape alone.
 struct PlanSizes {
-  std::int64_t recv_capacity = 0;  // rows that a slot holds at first
+  std::int64_t recv_capacity = 0;    // rows that a slot holds at first
   std::int64_t worst_recv_rows = 0;  // rows that it can be asked to hold
   int max_local_experts = 0;
-  int max_fan_out = 0;  // ranks that one token can visit
-  std::vector<Region> regions{};     // windows of slots listed once; multiply by kNumSlots
+  int max_fan_out = 0;             // ranks that one token can visit
+  std::vector<Region> regions{};   // windows of slots listed once; multiply by kNumSlots
   std::size_t window_bytes = 0;    // all windows of a rank, both slots
   std::size_t metadata_bytes = 0;  // the part of window_bytes that is bookkeeping
 };

@@ -10,7 +10,8 @@ namespace tokenyard {
 // "0.1.0"
 const char* version() noexcept;
 
-// Ranks must agree on this number. It rises with every change to the rendezvous messages, the control pages or a plan's regions.
-inline constexpr unsigned kWireVersion = 1;
+// Ranks must agree on this number. It rises with every change to the rendezvous messages, the control pages or a plan's
+// regions.
+inline constexpr unsigned kWireVersion = 2;
 
 }  // namespace tokenyard

@@ -42,7 +42,8 @@ class Window {
   std::uint64_t load(std::size_t offset) const;  // this rank's word, acquired
 
   // Blocks until this rank's word at `offset` compares true with `value`; returns the word. Throws Error(kTimeout) with
-  // expected and actual values once `timeout` (default: the group's) has passed, and the group's failure if there is one.
+  // expected and actual values once `timeout` (default: the group's) has passed, and the group's failure if there is one; the
+  // death of any rank of the domain becomes one.
   std::uint64_t wait(std::size_t offset, Compare compare, std::uint64_t value,
                      std::optional<std::chrono::milliseconds> timeout = std::nullopt) const;
 

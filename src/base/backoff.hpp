@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include <chrono>
 #include <cstdint>
 
 namespace tokenyard {
@@ -17,29 +18,33 @@ class Backoff {
  public:
   explicit Backoff(WaitStyle style) : style_(style) {}
 
-  // Returns true about once a millisecond at most: time for checks that are dearer than a load.
+  // Returns true about once a millisecond: time for checks that are dearer than a load. Goes by the clock, since where others
+  // compete for the core a single yield may take as long.
   bool pause() {
-    ++num_pauses_;
-    if (style_ == WaitStyle::kSpin && num_pauses_ < kSpins) {
+    if (style_ == WaitStyle::kSpin && num_spins_ < kSpins) {
       relax();
-      return num_pauses_ % kSpinsPerCheck == 0;
+      return ++num_spins_ % kSpinsPerCheck == 0;
     }
-    if (num_pauses_ < kSpins + kYields) {
+    const Clock::time_point now = Clock::now();
+    if (begin_ == Clock::time_point{}) begin_ = last_check_ = now;
+    if (now - begin_ < kYieldTime) {
       sched_yield();
-      return num_pauses_ % kYieldsPerCheck == 0;
+    } else {
+      const timespec nap{0, kNapNanoseconds};
+      nanosleep(&nap, nullptr);
     }
-    const timespec nap{0, kNapNanoseconds};
-    nanosleep(&nap, nullptr);
-    return num_pauses_ % kNapsPerCheck == 0;
+    if (now - last_check_ < kCheckInterval) return false;
+    last_check_ = now;
+    return true;
   }
 
  private:
-  static constexpr std::uint64_t kSpins = 200'000;  // some milliseconds
-  static constexpr std::uint64_t kSpinsPerCheck = 16'384;
-  static constexpr std::uint64_t kYields = 20'000;
-  static constexpr std::uint64_t kYieldsPerCheck = 512;
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::uint32_t kSpins = 200'000;  // some milliseconds
+  static constexpr std::uint32_t kSpinsPerCheck = 16'384;
+  static constexpr std::chrono::milliseconds kYieldTime{20};
+  static constexpr std::chrono::milliseconds kCheckInterval{1};
   static constexpr long kNapNanoseconds = 50'000;
-  static constexpr std::uint64_t kNapsPerCheck = 8;
 
   static void relax() {
 #if defined(__x86_64__)
@@ -50,7 +55,9 @@ class Backoff {
   }
 
   WaitStyle style_;
-  std::uint64_t num_pauses_ = 0;
+  std::uint32_t num_spins_ = 0;
+  Clock::time_point begin_{};  // of yielding
+  Clock::time_point last_check_{};
 };
 
 }  // namespace tokenyard

@@ -15,7 +15,9 @@
 namespace tokenyard {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Fault>, 11> kFaultNames{{
+constexpr std::array<std::pair<std::string_view, Fault>, 13> kFaultNames{{
+    {"kRegionsOverlap", Fault::kRegionsOverlap},
+    {"kReplicasTakeNoTurns", Fault::kReplicasTakeNoTurns},
     {"kPlaceBaseOffByOne", Fault::kPlaceBaseOffByOne},
     {"kPlaceDropsOneTooMany", Fault::kPlaceDropsOneTooMany},
     {"kCountDuplicateRank", Fault::kCountDuplicateRank},

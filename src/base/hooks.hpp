@@ -13,8 +13,10 @@ namespace tokenyard {
 
 enum class Fault : std::uint8_t {
   kNone,
-  kPlaceBaseOffByOne,        // layout: a source's first row at its destination is one too far
-  kPlaceDropsOneTooMany,     // layout: capacity drops a row that fits
+  kRegionsOverlap,           // layout: a region of a slot begins where the one before does
+  kReplicasTakeNoTurns,      // layout: the first replica of an expert serves all tokens
+  kPlaceBaseOffByOne,        // kernels: a source's first row at its destination is one too far
+  kPlaceDropsOneTooMany,     // kernels: capacity drops a row that fits
   kCountDuplicateRank,       // kernels: a token visits a rank twice when two of its experts live there
   kPushShortRow,             // kernels: the last 16 bytes of a row are not sent
   kPushWeightOfNeighbour,    // kernels: a token travels with the weights of the token before it

@@ -15,7 +15,7 @@ spdlog::logger& logger() {
     auto made = std::make_shared<spdlog::logger>("tokenyard", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_pattern("tokenyard: %l: %v");
     const char* level = std::getenv("TOKENYARD_LOG");
-    made->set_level(level == nullptr ? spdlog::level::warn : spdlog::level::from_str(level));
+    made->set_level(level == nullptr ? spdlog::level::info : spdlog::level::from_str(level));
     return made;
   }();
   return *instance;

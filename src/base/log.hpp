@@ -1,4 +1,5 @@
-// Lines for people, on standard error. TOKENYARD_LOG chooses the least level shown: debug, info, warning (the default), error, off.
+// Lines for people, on standard error. TOKENYARD_LOG chooses the least level shown: debug, info (the default), warning, error,
+// off.
 #pragma once
 
 #include <string_view>

@@ -52,7 +52,22 @@ void check_token_rows(const char* name, const ConstTensorView& tensor, DataType 
 
 }  // namespace
 
-void check_output(const std::string& name, const TensorView& output, const TensorView& wanted) {
+TensorView tensor_of_rows(const Shape& shape, const Lane& lane, int num_local_experts, std::int64_t num_rows, std::byte* data) {
+  const std::int64_t capacity = shape.expert_capacity;
+  if (shape.layout == Layout::kExpertPadded) {
+    const std::int64_t group = capacity * lane.num_elements;
+    if (lane.column_major) return {data, lane.dtype, {num_local_experts, capacity, lane.num_elements}, {group, 1, capacity}};
+    return {data, lane.dtype, {num_local_experts, capacity, lane.num_elements}};
+  }
+  if (lane.column_major) return {data, lane.dtype, {num_rows, lane.num_elements}, {1, num_rows}};
+  return {data, lane.dtype, {num_rows, lane.num_elements}};
+}
+
+void check_output(std::size_t lane_idx, const TensorView& output, const Shape& shape, int num_local_experts,
+                  std::int64_t min_rows) {
+  const std::string name = fmt::format("the output for lane {}", lane_idx);
+  const std::int64_t num_rows = output.num_dims == 2 ? std::max(output.shape[0], min_rows) : min_rows;
+  const TensorView wanted = tensor_of_rows(shape, shape.lanes[lane_idx], num_local_experts, num_rows, nullptr);
   bool fits = output.num_dims == wanted.num_dims && output.dtype == wanted.dtype;
   for (int dim = 0; fits && dim < wanted.num_dims; ++dim) {
     fits = output.shape[dim] == wanted.shape[dim] && (output.shape[dim] <= 1 || output.strides[dim] == wanted.strides[dim]);
@@ -107,6 +122,13 @@ void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
   if (!args.outputs.empty() && args.allocate != nullptr) fail_argument("give either outputs or allocate, not both");
   if (!args.outputs.empty() && args.outputs.size() != shape_.lanes.size()) {
     fail_argument("{} outputs were given and the plan has {} lanes", args.outputs.size(), shape_.lanes.size());
+  }
+  // Under kGrow the number of rows is not known yet; find_outputs looks at it when it is.
+  const bool compact = shape_.layout == Layout::kCompact;
+  const std::int64_t capacity = compact ? dimensions_.first_recv_capacity : max_expanded_rows(num_local_experts());
+  for (std::size_t lane_idx = 0; lane_idx < args.outputs.size(); ++lane_idx) {
+    const std::int64_t least = shape_.overflow == Overflow::kDrop ? capacity : 0;
+    check_output(lane_idx, args.outputs[lane_idx], shape_, num_local_experts(), least);
   }
   if (slots_[slot_idx].live.has_value()) {
     fail_argument("slot {} still holds a live result: release it first (at most {} results are live at once)", slot_idx,

@@ -19,18 +19,6 @@
 namespace tokenyard {
 namespace {
 
-// kCompact and kExpertContiguous: [num_rows, row]; kExpertPadded: [L, capacity, row].
-TensorView tensor_of_rows(const Shape& shape, const Lane& lane, int num_local_experts, std::int64_t num_rows, std::byte* data) {
-  const std::int64_t capacity = shape.expert_capacity;
-  if (shape.layout == Layout::kExpertPadded) {
-    const std::int64_t group = capacity * lane.num_elements;
-    if (lane.column_major) return {data, lane.dtype, {num_local_experts, capacity, lane.num_elements}, {group, 1, capacity}};
-    return {data, lane.dtype, {num_local_experts, capacity, lane.num_elements}};
-  }
-  if (lane.column_major) return {data, lane.dtype, {num_rows, lane.num_elements}, {1, num_rows}};
-  return {data, lane.dtype, {num_rows, lane.num_elements}};
-}
-
 host::Stores stores_for_rows(std::int64_t num_rows, const Lane& lane) {
   return host::stores_for(static_cast<std::size_t>(num_rows) * lane.row_bytes());
 }
@@ -125,11 +113,7 @@ void Plan::Impl::find_outputs(DispatchCall* call) {
         call->outputs.push_back(
             tensor_of_rows(shape_, lane, sizes.num_local_experts, sizes.num_tensor_rows, const_cast<std::byte*>(data)));
       } else {
-        const TensorView& output = call->outputs[lane_idx];
-        const std::int64_t num_rows =
-            output.num_dims == 2 ? std::max(output.shape[0], sizes.num_tensor_rows) : sizes.num_tensor_rows;
-        check_output(fmt::format("the output for lane {}", lane_idx), output,
-                     tensor_of_rows(shape_, lane, sizes.num_local_experts, num_rows, nullptr));
+        check_output(lane_idx, call->outputs[lane_idx], shape_, sizes.num_local_experts, sizes.num_tensor_rows);
       }
     }
   } catch (...) {

@@ -56,8 +56,8 @@ void Plan::Impl::read_arrivals(const Slot& slot, Routing::Data* routing) const {
   routing->num_recv_rows = routing->source_offsets.back();
 
   const auto top_k = static_cast<std::size_t>(shape_.top_k);
-  const auto num_view_rows = static_cast<std::size_t>(
-      shape_.overflow == Overflow::kDrop ? slot.capacity : routing->num_recv_rows);
+  const auto num_view_rows =
+      static_cast<std::size_t>(shape_.overflow == Overflow::kDrop ? slot.capacity : routing->num_recv_rows);
   routing->source_token.resize(num_view_rows, -1);
   routing->recv_ordinal.assign(num_view_rows, -1);
   routing->topk_idx.assign(num_view_rows * top_k, -1);

@@ -58,7 +58,8 @@ struct Routing::Data {
   std::vector<std::int64_t> received_row;  // latency mode: [N], the place of each row
 };
 
-// Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates nothing. Thread-safe: a
+// Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates no memory that grows with the
+// tokens. Thread-safe: a
 // Routing may be dropped anywhere, also after its plan.
 class RoutingPool : public std::enable_shared_from_this<RoutingPool> {
  public:

@@ -8,8 +8,7 @@
 
 namespace tokenyard {
 
-void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing,
-                                 const Deadline& deadline) {
+void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline) {
   const int rank = peers_->rank();
   const int num_ranks = dimensions_.num_ranks;
   const auto max_local_experts = static_cast<std::size_t>(dimensions_.max_local_experts);

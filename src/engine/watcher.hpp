@@ -12,7 +12,8 @@ namespace tokenyard {
 class Watcher {
  public:
   explicit Watcher(WaitStyle style);
-  ~Watcher();  // drops what has not been called back; waits for a callback that is running, unless that is where it is called from
+  ~Watcher();  // drops what has not been called back; waits for a callback that is running, unless that is where it is called
+               // from
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 

@@ -14,16 +14,17 @@
 #include <vector>
 
 #include "base/fail.hpp"
-#include "exchange/socket_address.hpp"
 
 namespace tokenyard {
 namespace {
+
+constexpr std::size_t kBytesAtOnce = std::size_t{1} << 20;
 
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 }  // namespace
 
-Connection::Connection(FileDescriptor socket) : socket_(std::move(socket)), peer_(peer_address(socket_.get()).to_string()) {
+Connection::Connection(FileDescriptor socket, const SocketAddress& peer) : socket_(std::move(socket)), peer_(peer.to_string()) {
   const int flags = fcntl(socket_.get(), F_GETFL);
   if (flags < 0 || fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK) != 0) fail_system("fcntl");
   const int on = 1;
@@ -44,17 +45,28 @@ pollfd Connection::poll_entry() const noexcept {
   return {.fd = end_ == End::kNone ? socket_.get() : -1, .events = static_cast<short>(events), .revents = 0};
 }
 
-void Connection::send(SharedBytes frame) {
+void Connection::seal(Key outgoing, Key incoming) {
+  outgoing_.emplace(std::move(outgoing));
+  incoming_.emplace(std::move(incoming));
+}
+
+void Connection::send(SharedFrame frame) {
   if (!can_send_) return;
-  unsent_.push_back(std::move(frame));
+  std::optional<Mac> seal;
+  if (outgoing_) seal = outgoing_->next(frame->digest());
+  unsent_.push_back({std::move(frame), seal});
   flush();
 }
 
 void Connection::flush() {
   while (!unsent_.empty()) {
-    const Bytes& frame = *unsent_.front();
-    const ssize_t num_bytes =
-        ::send(socket_.get(), frame.data() + num_sent_bytes_, frame.size() - num_sent_bytes_, MSG_NOSIGNAL);
+    const auto& [frame, seal] = unsent_.front();
+    const std::span<const std::byte> bytes = frame->bytes();
+    const bool is_in_frame = num_sent_bytes_ < bytes.size();
+    const auto rest = is_in_frame ? bytes.subspan(num_sent_bytes_) : std::span(*seal).subspan(num_sent_bytes_ - bytes.size());
+    // A seal that follows shall travel in the same packet.
+    const int more = is_in_frame && seal ? MSG_MORE : 0;
+    const ssize_t num_bytes = ::send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL | more);
     if (num_bytes < 0) {
       if (errno == EINTR) continue;
       if (would_block(errno)) return;
@@ -64,7 +76,7 @@ void Connection::flush() {
       return;
     }
     num_sent_bytes_ += static_cast<std::size_t>(num_bytes);
-    if (num_sent_bytes_ < frame.size()) continue;
+    if (num_sent_bytes_ < bytes.size() + (seal ? seal->size() : 0)) continue;
     unsent_.pop_front();
     num_sent_bytes_ = 0;
   }
@@ -84,12 +96,30 @@ std::optional<Frame> Connection::receive(std::uint64_t max_body_bytes) {
                                          max_body_bytes));
       return std::nullopt;
     }
-    frame_ = {*header, Bytes(header->num_body_bytes)};
+    frame_ = {*header, {}};
     num_body_bytes_ = 0;
+    num_seal_bytes_ = 0;
   }
-  if (!fill(frame_.body, num_body_bytes_)) return std::nullopt;
+  if (!fill_body() || (incoming_ && !fill_seal())) return std::nullopt;
   num_header_bytes_ = 0;
   return std::exchange(frame_, {});
+}
+
+// Memory comes with the bytes, not with their announcement.
+bool Connection::fill_body() {
+  const std::size_t num_bytes = frame_.header.num_body_bytes;
+  do {
+    frame_.body.resize(std::min(num_bytes, num_body_bytes_ + kBytesAtOnce));
+    if (!fill(frame_.body, num_body_bytes_)) return false;
+  } while (frame_.body.size() < num_bytes);
+  return true;
+}
+
+bool Connection::fill_seal() {
+  if (!fill(received_seal_, num_seal_bytes_)) return false;
+  if (is_equal(received_seal_, incoming_->next(digest_of({header_bytes_, frame_.body})))) return true;
+  finish(End::kNoFrames, "sent a message whose seal does not match: somebody on the way has changed, added or removed bytes");
+  return false;
 }
 
 // Returns whether `destination` is full.

@@ -33,4 +33,9 @@ inline void check_num_ranks(int num_ranks) {
   fail_argument("an Exchange of {} ranks: the number of ranks must be from 1 to {}", num_ranks, kMaxRanks);
 }
 
+inline void check_rank(int rank, int num_ranks) {
+  if (rank >= 0 && rank < num_ranks) return;
+  fail_argument("rank {} of an Exchange of {} ranks: it must be from 0 to {}", rank, num_ranks, num_ranks - 1);
+}
+
 }  // namespace tokenyard

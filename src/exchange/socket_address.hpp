@@ -16,6 +16,7 @@ struct SocketAddress {
   socklen_t num_bytes = 0;
 
   const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
+  sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
   int family() const noexcept { return storage.ss_family; }
   bool is_loopback() const noexcept;
   std::string to_string() const;  // "10.0.0.1:29500" or "[fd00::1]:29500"

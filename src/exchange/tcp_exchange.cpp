@@ -5,11 +5,20 @@
 // is over: rank 0 finds out that a connection ended or that a deadline passed, its own or, told by kExpired, another's; it
 // words the verdict and sends it to all. Only when rank 0 itself is silent for longer than kGrace does a rank find its own
 // verdict, which rank 0 then passes on if it still lives.
+//
+// Where there is a secret, a connection begins with a proof of it by both sides, and every later frame carries a seal
+// (handshake.hpp). Nothing is encrypted.
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/fail.hpp"
+#include "exchange/handshake.hpp"
 #include "exchange/limits.hpp"
 #include "exchange/listener.hpp"
+#include "exchange/secret.hpp"
+#include "exchange/socket_address.hpp"
 #include "exchange/tcp_client.hpp"
 #include "exchange/tcp_server.hpp"
 #include "tokenyard/exchange.hpp"
@@ -41,13 +50,41 @@ void check(const TcpRendezvous& rendezvous) {
   }
 }
 
+// A name is a loopback address only if it is this one: what a resolver says about others may change.
+bool is_loopback(const std::string& address) {
+  if (address == "localhost") return true;
+  const std::vector<SocketAddress> literal = parse_literal(address, 0);
+  return !literal.empty() && literal.front().is_loopback();
+}
+
+// Everybody who reaches the port may join where there is no secret. On loopback that is who has a shell on this host.
+void check_reach(const TcpRendezvous& rendezvous) {
+  if (!rendezvous.secret.empty()) return check_secret(rendezvous.secret, "TcpRendezvous::secret");
+  std::string place = rendezvous.address;
+  if (rendezvous.listen_fd != -1) {
+    const SocketAddress address = local_address(rendezvous.listen_fd);
+    // What is no TCP socket at all is refused as such.
+    if (address.is_loopback() || (address.family() != AF_INET && address.family() != AF_INET6)) return;
+    place = address.to_string();
+  } else if (rendezvous.num_ranks == 1 || is_loopback(place)) {
+    return;
+  }
+  fail_argument(
+      "{} is no loopback address, and without a secret only loopback is served or contacted. Set one for all ranks: {} "
+      "(or fill TcpRendezvous::secret). If all ranks are on this host, 127.0.0.1 needs none",
+      place, kSecretLine);
+}
+
 }  // namespace
 
 std::shared_ptr<Exchange> make_tcp_exchange(const TcpRendezvous& rendezvous) {
   check(rendezvous);
+  check_reach(rendezvous);
+  std::optional<Key> secret;
+  if (!rendezvous.secret.empty()) secret = key_of_secret(rendezvous.secret);
   const Deadline deadline = bounded_deadline(rendezvous.timeout);
   if (rendezvous.rank != 0) {
-    return make_tcp_client(join_rank_zero(rendezvous, deadline), rendezvous.rank, rendezvous.num_ranks, deadline);
+    return make_tcp_client(join_rank_zero(rendezvous, secret, deadline), rendezvous.rank, rendezvous.num_ranks, deadline);
   }
   std::vector<FileDescriptor> listeners;
   if (rendezvous.listen_fd != -1) {
@@ -55,7 +92,7 @@ std::shared_ptr<Exchange> make_tcp_exchange(const TcpRendezvous& rendezvous) {
   } else if (rendezvous.num_ranks > 1) {
     listeners = listen_for(rendezvous.address, rendezvous.port);
   }
-  return serve_tcp_exchange(std::move(listeners), rendezvous.num_ranks, deadline);
+  return serve_tcp_exchange(std::move(listeners), rendezvous.num_ranks, std::move(secret), deadline);
 }
 
 }  // namespace tokenyard

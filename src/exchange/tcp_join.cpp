@@ -1,19 +1,16 @@
 #include <fmt/core.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 
-#include "base/fail.hpp"
 #include "base/log.hpp"
-#include "exchange/limits.hpp"
+#include "exchange/handshake.hpp"
 #include "exchange/socket_address.hpp"
 #include "exchange/tcp_client.hpp"
+#include "exchange/tcp_connect.hpp"
 #include "exchange/tcp_limits.hpp"
 #include "exchange/tcp_wire.hpp"
 #include "exchange/verdict.hpp"
@@ -21,92 +18,107 @@
 namespace tokenyard {
 namespace {
 
-std::string error_text(int error) { return std::generic_category().message(error); }
+constexpr std::size_t kMaxHearsayBytes = 500;
 
-// Returns nothing, and why, when the address cannot be reached now.
-FileDescriptor connect_once(const SocketAddress& address, const Deadline& deadline, std::string& problem) {
-  FileDescriptor socket(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  int error = socket ? 0 : errno;
-  if (socket && connect(socket.get(), address.get(), address.num_bytes) != 0) error = errno;
-  if (error == EINPROGRESS || error == EINTR) {
-    pollfd entry{.fd = socket.get(), .events = POLLOUT, .revents = 0};
-    poll_for({&entry, 1}, std::min(deadline.remaining(), kConnectLimit));
-    socklen_t num_bytes = sizeof(error);
-    error = ETIMEDOUT;
-    if (entry.revents != 0) getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &num_bytes);
+// What one rank says to whatever listens at rank 0's place, until that is known to be rank 0.
+class Introduction {
+ public:
+  Introduction(const TcpRendezvous& rendezvous, const std::optional<Key>& secret, Connection& connection)
+      : rendezvous_(rendezvous), secret_(secret), connection_(connection) {
+    hello_.num_ranks = static_cast<std::uint32_t>(rendezvous.num_ranks);
+    hello_.rank = static_cast<std::uint32_t>(rendezvous.rank);
+    if (secret) hello_.nonce = random_nonce();
   }
-  if (error != 0) {
-    problem = fmt::format("{}: {}", address.to_string(), error_text(error));
-    return {};
-  }
-  // While nobody listens at a port of the range for outgoing connections, TCP may connect a socket to itself.
-  const std::string self = local_address(socket.get()).to_string();
-  if (self == peer_address(socket.get()).to_string()) {
-    problem = fmt::format("{}: nobody listens", address.to_string());
-    return {};
-  }
-  return socket;
-}
 
-// One round of tries.
-FileDescriptor connect_any(const TcpRendezvous& rendezvous, const Deadline& deadline, std::string& problem) {
-  Resolution resolution = resolve(rendezvous.address, rendezvous.port, deadline);
-  if (resolution.addresses.empty()) problem = std::move(resolution.problem);
-  for (const SocketAddress& address : resolution.addresses) {
-    if (FileDescriptor socket = connect_once(address, deadline, problem)) return socket;
+  // Returns false if the connection was closed before an answer: by a rank 0 that is just going or coming, or had no room.
+  bool is_accepted(const Deadline& deadline) {
+    connection_.send(make_frame(FrameType::kHello, 0, encode_hello(hello_)));
+    while (true) {
+      connection_.flush();
+      if (const std::optional<Frame> frame = connection_.receive(kMaxVerdictBytes)) {
+        if (answers_challenge(*frame)) continue;
+        if (is_acceptance(*frame)) return true;
+        fail_refused(*frame);
+      }
+      if (connection_.end() == Connection::End::kClosed) return false;
+      if (connection_.end() == Connection::End::kNoFrames) fail_not_rank_zero(connection_.end_reason());
+      if (deadline.passed()) fail_silent(deadline);
+      pollfd entry = connection_.poll_entry();
+      poll_for({&entry, 1}, deadline.remaining());
+    }
   }
-  return {};
-}
 
-[[noreturn]] void fail_not_rank_zero(const TcpRendezvous& rendezvous, const Connection& connection, const std::string& what) {
-  throw_verdict(make_verdict(
-      ErrorCode::kDisagreement, 0, rendezvous.rank,
-      fmt::format("rendezvous: what listens at {} is not rank 0 of this job: it {}. Does another program, torchrun's own store "
-                  "for one, use that port? TOKENYARD_PORT chooses another for all ranks",
-                  connection.peer(), what)));
-}
+ private:
+  bool answers_challenge(const Frame& frame) {
+    if (!secret_ || handshake_ || frame.header.type != FrameType::kChallenge) return false;
+    const std::optional<Nonce> challenge = decode_32_bytes(frame.body);
+    if (!challenge) return false;
+    handshake_.emplace(*secret_, hello_, *challenge);
+    connection_.send(make_frame(FrameType::kAnswer, 0, handshake_->proof_of_rank()));
+    return true;
+  }
 
-// Returns false if the connection was closed before an answer: by a rank 0 that is just going, or was just coming.
-bool is_accepted(const TcpRendezvous& rendezvous, Connection& connection, const Deadline& deadline) {
-  while (true) {
-    connection.flush();
-    if (const std::optional<Frame> frame = connection.receive(kMaxFailedBytes)) {
-      const FrameHeader& header = frame->header;
-      const std::optional<Verdict> verdict = header.type == FrameType::kFailed ? decode_verdict(frame->body) : std::nullopt;
-      if (verdict) throw_verdict(*verdict);
-      if (header.version == kWireVersion && header.type == FrameType::kAccepted) return true;
-      fail_not_rank_zero(rendezvous, connection,
-                         fmt::format("answered with a message of type {}, version {}", static_cast<std::uint32_t>(header.type),
+  bool is_acceptance(const Frame& frame) {
+    if (frame.header.version != kWireVersion || frame.header.type != FrameType::kAccepted) return false;
+    if (!secret_) return frame.body.empty();
+    const std::optional<Mac> proof = decode_32_bytes(frame.body);
+    if (!handshake_ || !proof || !is_equal(*proof, handshake_->proof_of_rank_zero())) {
+      fail_not_rank_zero("accepted this rank without a proof that it knows the secret");
+    }
+    connection_.seal(handshake_->key_of_rank(), handshake_->key_of_rank_zero());
+    return true;
+  }
+
+  [[noreturn]] void fail_refused(const Frame& frame) const {
+    const FrameHeader& header = frame.header;
+    const std::optional<Verdict> verdict = header.type == FrameType::kFailed ? decode_verdict(frame.body) : std::nullopt;
+    if (!verdict) {
+      fail_not_rank_zero(fmt::format("answered with a message of type {}, version {}", static_cast<std::uint32_t>(header.type),
                                      header.version));
     }
-    if (connection.end() == Connection::End::kClosed) return false;
-    if (connection.end() == Connection::End::kNoFrames) fail_not_rank_zero(rendezvous, connection, connection.end_reason());
-    if (deadline.passed()) {
-      throw_verdict(
-          make_verdict(ErrorCode::kTimeout, 0, rendezvous.rank,
-                       fmt::format("rendezvous: {} took the connection of rank {}, but no answer came within {} ms. Is rank 0 "
-                                   "stuck before its rendezvous, or is it another program that listens there?",
-                                   connection.peer(), rendezvous.rank, deadline.timeout().count())));
-    }
-    pollfd entry = connection.poll_entry();
-    poll_for({&entry, 1}, deadline.remaining());
+    if (!secret_) throw_verdict(*verdict);
+    throw_verdict(
+        make_verdict(ErrorCode::kDisagreement, 0, rendezvous_.rank,
+                     fmt::format("rendezvous: {} turned rank {} away. It has not proved that it knows the secret, and "
+                                 "says: {}",
+                                 connection_.peer(), rendezvous_.rank, verdict->text.substr(0, kMaxHearsayBytes))));
   }
-}
+
+  [[noreturn]] void fail_not_rank_zero(const std::string& what) const {
+    throw_verdict(make_verdict(
+        ErrorCode::kDisagreement, 0, rendezvous_.rank,
+        fmt::format(
+            "rendezvous: what listens at {} is not rank 0 of this job: it {}. Does another program, torchrun's own store "
+            "for one, use that port? TOKENYARD_PORT chooses another for all ranks",
+            connection_.peer(), what)));
+  }
+
+  [[noreturn]] void fail_silent(const Deadline& deadline) const {
+    throw_verdict(make_verdict(ErrorCode::kTimeout, 0, rendezvous_.rank,
+                               fmt::format("rendezvous: {} took the connection of rank {}, but no answer came within {} ms. Is "
+                                           "rank 0 stuck before its rendezvous, or is it another program that listens there?",
+                                           connection_.peer(), rendezvous_.rank, deadline.timeout().count())));
+  }
+
+  const TcpRendezvous& rendezvous_;
+  const std::optional<Key>& secret_;
+  Connection& connection_;
+  Hello hello_;
+  std::optional<Handshake> handshake_;
+};
 
 }  // namespace
 
-Connection join_rank_zero(const TcpRendezvous& rendezvous, const Deadline& deadline) {
-  const Bytes hello = encode_hello(
-      {.num_ranks = static_cast<std::uint32_t>(rendezvous.num_ranks), .rank = static_cast<std::uint32_t>(rendezvous.rank)});
+Connection join_rank_zero(const TcpRendezvous& rendezvous, const std::optional<Key>& secret, const Deadline& deadline) {
   const std::string place = host_and_port(rendezvous.address, rendezvous.port);
   std::string problem;
   std::chrono::milliseconds pause = kFirstPause;
   int num_tries = 0;
   do {
-    if (FileDescriptor socket = connect_any(rendezvous, deadline, problem)) {
-      Connection connection(std::move(socket));
-      connection.send(make_frame(FrameType::kHello, 0, hello));
-      if (is_accepted(rendezvous, connection, deadline)) return connection;
+    if (FileDescriptor socket = connect_to_rank_zero(rendezvous, deadline, problem)) {
+      const SocketAddress peer = peer_address(socket.get());
+      Connection connection(std::move(socket), peer);
+      if (Introduction(rendezvous, secret, connection).is_accepted(deadline)) return connection;
       problem = fmt::format("{}: it {} without an answer", connection.peer(), connection.end_reason());
     }
     if (++num_tries == 1) {

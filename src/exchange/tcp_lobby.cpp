@@ -16,19 +16,12 @@
 namespace tokenyard {
 namespace {
 
-constexpr int kAcceptsPerTurn = 64;  // then those who are in are heard before more come
-constexpr int kMaxWarnings = 10;     // a flood shall not fill the log
-
-Verdict misfit(int rank, std::string text) {
-  return make_verdict(ErrorCode::kDisagreement, rank, 0, "rendezvous: " + std::move(text));
-}
+constexpr int kMaxWarnings = 10;  // a flood shall not fill the log
 
 }  // namespace
 
-TcpLobby::TcpLobby(std::vector<FileDescriptor> listeners, int num_ranks)
-    : listeners_(std::move(listeners)), num_ranks_(num_ranks), joined_(num_ranks) {
-  joined_[0] = where();
-}
+TcpLobby::TcpLobby(std::vector<FileDescriptor> listeners, int num_ranks, std::optional<Key> secret)
+    : listeners_(std::move(listeners)), num_ranks_(num_ranks), admission_(num_ranks, std::move(secret), where()) {}
 
 std::string TcpLobby::where() const {
   std::string text;
@@ -39,9 +32,14 @@ std::string TcpLobby::where() const {
   return text;
 }
 
+std::string TcpLobby::turned_away() const {
+  if (num_turned_away_ == 0) return {};
+  return fmt::format(". Turned away at the door: {}; the last: {}", num_turned_away_, last_turned_away_);
+}
+
 void TcpLobby::add_poll_entries(std::vector<pollfd>& entries) const {
   for (const FileDescriptor& listener : listeners_) entries.push_back({.fd = listener.get(), .events = POLLIN, .revents = 0});
-  for (const Stranger& stranger : strangers_) entries.push_back(stranger.connection.poll_entry());
+  for (const Stranger& stranger : strangers_) entries.push_back(stranger.candidate.connection.poll_entry());
 }
 
 std::chrono::milliseconds TcpLobby::until_next_limit() const {
@@ -52,25 +50,30 @@ std::optional<Verdict> TcpLobby::admit(std::vector<Arrival>& arrivals) {
   for (const FileDescriptor& listener : listeners_) {
     if (std::optional<Verdict> verdict = accept_all(listener)) return verdict;
   }
+  using Kind = Admission::Judgement::Kind;
   for (auto stranger = strangers_.begin(); stranger != strangers_.end();) {
-    Connection& connection = stranger->connection;
-    const std::optional<Frame> frame = connection.receive(kMaxHelloBytes);
-    if (frame) {
-      const std::optional<Hello> hello = frame->header.type == FrameType::kHello ? decode_hello(frame->body) : std::nullopt;
-      if (!hello) {
-        warn(connection, "sent a message that is no hello");
-      } else if (std::optional<Verdict> verdict = check(*frame, *hello, connection.peer())) {
+    Admission::Candidate& candidate = stranger->candidate;
+    Connection& connection = candidate.connection;
+    if (const std::optional<Frame> frame = connection.receive(kMaxHelloBytes)) {
+      Admission::Judgement judgement = admission_.hear(candidate, *frame);
+      if (judgement.kind == Kind::kWaits) continue;  // its next message may be here already
+      if (judgement.kind == Kind::kJoins) {
+        arrivals.push_back({static_cast<int>(candidate.hello->rank), std::move(connection)});
+      } else if (judgement.kind == Kind::kEndsAll) {
         refused_ = std::move(connection);
         strangers_.erase(stranger);
-        return verdict;
+        return std::move(judgement.verdict);
+      } else if (judgement.verdict.text.empty()) {
+        drop(connection, "sent a message that is no hello");
       } else {
-        joined_[hello->rank] = connection.peer();
-        arrivals.push_back({static_cast<int>(hello->rank), std::move(connection)});
+        ++num_turned_away_;
+        last_turned_away_ = judgement.verdict.text;
+        warn(std::move(judgement.verdict.text));
       }
     } else if (connection.end() != Connection::End::kNone) {
-      warn(connection, connection.end_reason());
+      drop(connection, connection.end_reason());
     } else if (stranger->limit.passed()) {
-      warn(connection, fmt::format("sent no hello within {} ms", kHelloLimit.count()));
+      drop(connection, fmt::format("sent no {} within {} ms", candidate.hello ? "proof" : "hello", kHelloLimit.count()));
     } else {
       ++stranger;
       continue;
@@ -82,7 +85,9 @@ std::optional<Verdict> TcpLobby::admit(std::vector<Arrival>& arrivals) {
 
 std::optional<Verdict> TcpLobby::accept_all(const FileDescriptor& listener) {
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    FileDescriptor socket(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    SocketAddress peer;
+    peer.num_bytes = sizeof(peer.storage);
+    FileDescriptor socket(accept4(listener.get(), peer.get(), &peer.num_bytes, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) {
       const int error = errno;
       if (error == EAGAIN || error == EWOULDBLOCK) return std::nullopt;
@@ -98,43 +103,27 @@ std::optional<Verdict> TcpLobby::accept_all(const FileDescriptor& listener) {
       }
       continue;  // the connection was gone before it was accepted
     }
-    if (strangers_.size() == num_ranks_ + kMaxStrangers) {
-      warn(strangers_.front().connection, "said nothing while too many others came");
-      strangers_.pop_front();
-    }
-    strangers_.push_back({Connection(std::move(socket)), Deadline(kHelloLimit)});
+    if (strangers_.size() == num_ranks_ + kMaxStrangers) make_room();
+    strangers_.push_back({{Connection(std::move(socket), peer), {}, {}}, Deadline(kHelloLimit)});
   }
   return std::nullopt;
 }
 
-void TcpLobby::warn(const Connection& connection, const std::string& reason) {
+// By lot: whoever floods the door cannot choose who goes, and a rank that had to go comes again.
+void TcpLobby::make_room() {
+  const auto goes = strangers_.begin() + random_below(static_cast<std::uint32_t>(strangers_.size()));
+  drop(goes->candidate.connection, "had to make room while too many others came");
+  strangers_.erase(goes);
+}
+
+void TcpLobby::drop(const Connection& connection, const std::string& reason) {
+  warn(fmt::format("rendezvous: dropped a connection from {}, which is none of the ranks: it {}", connection.peer(), reason));
+}
+
+void TcpLobby::warn(std::string text) {
   if (num_warnings_ == kMaxWarnings) return;
-  const char* end = ++num_warnings_ == kMaxWarnings ? ". More of them are not reported" : "";
-  log(LogLevel::kWarning, fmt::format("rendezvous: dropped a connection from {}, which is none of the ranks: it {}{}",
-                                      connection.peer(), reason, end));
-}
-
-std::optional<Verdict> TcpLobby::check(const Frame& frame, const Hello& hello, const std::string& peer) const {
-  const int rank = static_cast<int>(hello.rank);
-  if (frame.header.version != kWireVersion) {
-    return misfit(rank, fmt::format("rank {} ({}) speaks version {} of the wire format and rank 0 version {}: install the "
-                                    "same Tokenyard for all ranks",
-                                    hello.rank, peer, frame.header.version, kWireVersion));
-  }
-  if (hello.num_ranks != static_cast<std::uint32_t>(num_ranks_)) {
-    return misfit(rank, fmt::format("rank {} ({}) was started for {} ranks and rank 0 for {}: give all ranks the same "
-                                    "WORLD_SIZE (TcpRendezvous::num_ranks)",
-                                    hello.rank, peer, hello.num_ranks, num_ranks_));
-  }
-  if (hello.rank >= hello.num_ranks) {
-    return misfit(rank, fmt::format("{} says that it is rank {} of {}: ranks count from 0", peer, hello.rank, hello.num_ranks));
-  }
-  if (!joined_[hello.rank].empty()) {
-    return misfit(rank, fmt::format("two processes say that they are rank {}, at {} and {}: give each its own RANK "
-                                    "(TcpRendezvous::rank)",
-                                    rank, joined_[hello.rank], peer));
-  }
-  return std::nullopt;
+  if (++num_warnings_ == kMaxWarnings) text += ". More of this kind is not reported";
+  log(LogLevel::kWarning, text);
 }
 
 }  // namespace tokenyard

@@ -34,7 +34,9 @@ class TcpServer final : public Exchange {
     arrive(0, {});
     collect(deadline, &lobby);
     // Before anyone hears that all is well: who then meets again at the same port shall not land in the old queue.
-    { const TcpLobby closed = std::move(lobby); }
+    {
+      const TcpLobby closed = std::move(lobby);
+    }
     deliver(deadline);
   }
 
@@ -90,7 +92,7 @@ class TcpServer final : public Exchange {
       if (lobby != nullptr && !verdict) verdict = admit(*lobby);
       if (!verdict && num_arrived_ < num_ranks()) {
         if (deadline.passed()) expired_ = Expired{0, static_cast<std::uint64_t>(deadline.timeout().count())};
-        if (expired_) verdict = missing_at(*expired_);
+        if (expired_) verdict = missing_at(*expired_, lobby);
       }
       if (verdict) give_up(std::move(*verdict), lobby);
     }
@@ -101,7 +103,6 @@ class TcpServer final : public Exchange {
     std::optional<Verdict> verdict = lobby.admit(arrivals);
     for (auto& [rank, connection] : arrivals) {
       peers_[rank] = std::move(connection);
-      peers_[rank]->send(make_frame(FrameType::kAccepted, round_));
       arrive(rank, {});
     }
     return verdict;
@@ -140,15 +141,17 @@ class TcpServer final : public Exchange {
     return std::nullopt;
   }
 
-  Verdict missing_at(const Expired& expired) const {
+  Verdict missing_at(const Expired& expired, const TcpLobby* lobby) const {
     std::vector<int> missing;
     for (int rank = 0; rank < num_ranks(); ++rank) {
       if (!arrived_[rank]) missing.push_back(rank);
     }
     std::string text = fmt::format("{}: rank {} waited {} ms for {} of {}, not arrived yet", round_name_, expired.rank,
                                    expired.waited_ms, list_ranks(missing), num_ranks());
-    if (round_ == 0)
+    if (lobby != nullptr) {
       text += ". Are they running, and do they look for rank 0 there (MASTER_ADDR, MASTER_PORT, TOKENYARD_PORT)?";
+      text += lobby->turned_away();
+    }
     return make_verdict(ErrorCode::kTimeout, missing.front(), expired.rank, std::move(text));
   }
 
@@ -169,7 +172,7 @@ class TcpServer final : public Exchange {
 
   [[noreturn]] void give_up(Verdict verdict, TcpLobby* lobby) {
     verdict_ = std::move(verdict);
-    const SharedBytes frame = make_frame(FrameType::kFailed, round_, encode_verdict(*verdict_));
+    const SharedFrame frame = make_frame(FrameType::kFailed, round_, encode_verdict(*verdict_));
     send_to_all(frame);
     std::vector<Connection*> listening = connections();
     if (lobby != nullptr && lobby->refused() != nullptr) {
@@ -180,7 +183,7 @@ class TcpServer final : public Exchange {
     throw_verdict(*verdict_);
   }
 
-  void send_to_all(const SharedBytes& frame) {
+  void send_to_all(const SharedFrame& frame) {
     for (Connection* connection : connections()) connection->send(frame);
   }
 
@@ -204,9 +207,10 @@ class TcpServer final : public Exchange {
 
 }  // namespace
 
-std::shared_ptr<Exchange> serve_tcp_exchange(std::vector<FileDescriptor> listeners, int num_ranks, const Deadline& deadline) {
+std::shared_ptr<Exchange> serve_tcp_exchange(std::vector<FileDescriptor> listeners, int num_ranks, std::optional<Key> secret,
+                                             const Deadline& deadline) {
   auto server = std::make_shared<TcpServer>(num_ranks);
-  server->rendezvous(TcpLobby(std::move(listeners), num_ranks), deadline);
+  server->rendezvous(TcpLobby(std::move(listeners), num_ranks, std::move(secret)), deadline);
   return server;
 }
 

@@ -4,10 +4,14 @@
 // call throws it again.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
+#include "exchange/bytes.hpp"
 #include "tokenyard/error.hpp"
 
 namespace tokenyard {
@@ -27,5 +31,12 @@ inline Verdict make_verdict(ErrorCode code, int culprit, int reporter, std::stri
 inline void throw_if_over(const std::optional<Verdict>& verdict) {
   if (verdict) throw Error(verdict->failure, "this Exchange is over: " + verdict->text);
 }
+
+// A verdict on its way: code, phase, culprit and reporter, u32 each, then the text. A longer text is cut. This form is the
+// same in every version.
+inline constexpr std::uint64_t kMaxVerdictBytes = 64 * 1024;
+Bytes encode_verdict(const Verdict& verdict);
+// nullopt: no encoder made this. A stranger may have sent it, so control characters are replaced and impossible ranks are -1.
+std::optional<Verdict> decode_verdict(std::span<const std::byte> body);
 
 }  // namespace tokenyard

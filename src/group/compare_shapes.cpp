@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/fail.hpp"
+#include "base/fingerprint.hpp"
 #include "group/gather_call.hpp"
 #include "layout/plan_layout.hpp"
 
@@ -28,42 +29,41 @@ std::string show_layout(std::int64_t value) { return to_string(static_cast<Layou
 std::string show_overflow(std::int64_t value) { return static_cast<Overflow>(value) == Overflow::kGrow ? "grow" : "drop"; }
 std::string show_dtype(std::int64_t value) { return value < 0 ? "not set" : to_string(static_cast<DataType>(value)); }
 
-std::int64_t fingerprint(const PlacementTable& table) {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the table, row by row
+std::int64_t fingerprint_of(const PlacementTable& table) {
+  Fingerprint fingerprint;
   for (const auto& experts : table.experts_of) {
-    hash = (hash ^ 0xffffffffU) * 0x100000001b3;
-    for (const std::int32_t expert : experts) hash = (hash ^ static_cast<std::uint32_t>(expert)) * 0x100000001b3;
+    fingerprint.mix(0xffffffffU);  // a row begins
+    for (const std::int32_t expert : experts) fingerprint.mix(static_cast<std::uint32_t>(expert));
   }
-  return static_cast<std::int64_t>(hash);
+  return static_cast<std::int64_t>(fingerprint.value());
 }
 
 std::vector<Field> fields_of(const Shape& shape) {
-  std::vector<Field> fields{{"num_experts", shape.num_experts},
-                            {"top_k", shape.top_k},
-                            {"max_tokens", shape.max_tokens},
-                            {"mode", static_cast<std::int64_t>(shape.mode), show_mode},
-                            {"mask_late_ranks", shape.mask_late_ranks ? 1 : 0},
-                            {"combine_as_float8", shape.combine_as_float8 ? 1 : 0},
-                            {"quantization.from", shape.quantization ? static_cast<std::int64_t>(shape.quantization->from) : -1,
-                             show_dtype},
-                            {"quantization.format",
-                             shape.quantization ? static_cast<std::int64_t>(shape.quantization->format) : -1},
-                            {"layout", static_cast<std::int64_t>(shape.layout), show_layout},
-                            {"expert_alignment", shape.expert_alignment},
-                            {"expert_capacity", shape.expert_capacity},
-                            {"recv_capacity", shape.recv_capacity},
-                            {"overflow", static_cast<std::int64_t>(shape.overflow), show_overflow},
-                            {"max_local_experts", shape.max_local_experts},
-                            {"the number of lanes", static_cast<std::int64_t>(shape.lanes.size())},
-                            {"combine.dtype", shape.combine ? static_cast<std::int64_t>(shape.combine->dtype) : -1, show_dtype},
-                            {"combine.num_elements", shape.combine ? shape.combine->num_elements : -1}};
+  std::vector<Field> fields{
+      {"num_experts", shape.num_experts},
+      {"top_k", shape.top_k},
+      {"max_tokens", shape.max_tokens},
+      {"mode", static_cast<std::int64_t>(shape.mode), show_mode},
+      {"mask_late_ranks", shape.mask_late_ranks ? 1 : 0},
+      {"combine_as_float8", shape.combine_as_float8 ? 1 : 0},
+      {"quantization.from", shape.quantization ? static_cast<std::int64_t>(shape.quantization->from) : -1, show_dtype},
+      {"quantization.format", shape.quantization ? static_cast<std::int64_t>(shape.quantization->format) : -1},
+      {"layout", static_cast<std::int64_t>(shape.layout), show_layout},
+      {"expert_alignment", shape.expert_alignment},
+      {"expert_capacity", shape.expert_capacity},
+      {"recv_capacity", shape.recv_capacity},
+      {"overflow", static_cast<std::int64_t>(shape.overflow), show_overflow},
+      {"max_local_experts", shape.max_local_experts},
+      {"the number of lanes", static_cast<std::int64_t>(shape.lanes.size())},
+      {"combine.dtype", shape.combine ? static_cast<std::int64_t>(shape.combine->dtype) : -1, show_dtype},
+      {"combine.num_elements", shape.combine ? shape.combine->num_elements : -1}};
   for (std::size_t lane = 0; lane < kMaxLanes; ++lane) {
     const Lane given = lane < shape.lanes.size() ? shape.lanes[lane] : Lane{DataType::kByte, 0};
     fields.push_back({fmt::format("lanes[{}].dtype", lane), static_cast<std::int64_t>(given.dtype), show_dtype});
     fields.push_back({fmt::format("lanes[{}].num_elements", lane), given.num_elements});
     fields.push_back({fmt::format("lanes[{}].column_major", lane), given.column_major ? 1 : 0});
   }
-  fields.push_back({"placement (fingerprint)", fingerprint(shape.placement),
+  fields.push_back({"placement (fingerprint)", fingerprint_of(shape.placement),
                     [](std::int64_t hash) { return fmt::format("{:016x}", static_cast<std::uint64_t>(hash)); }});
   return fields;
 }

@@ -37,6 +37,7 @@ auto Group::Impl::in_exchange(Phase phase, Body&& body) {
   try {
     return body();
   } catch (const Error& error) {
+    peers_->check();
     if (error.code() != ErrorCode::kTimeout && error.code() != ErrorCode::kPeerLost) throw;
     Failure failure = error.failure();
     if (failure.culprit < 0 || failure.reporter < 0) throw;
@@ -98,9 +99,17 @@ void Group::barrier() const {
 std::optional<Failure> Group::status() const noexcept { return impl_->peers_->failure(); }
 
 void Group::recover() const {
-  // Between the two no rank is in a call of any plan, so words may be rewritten.
   const auto meet = [this] { gather_call(*impl_->exchange_, GroupCall::kRecover, {}, impl_->options_.timeout); };
-  meet();
+  for (const Deadline deadline(impl_->options_.timeout);;) {
+    try {
+      meet();
+      break;
+    } catch (const Error& error) {
+      // A rank that was in another collective call when the group failed is told so now, and recovers next.
+      if (error.code() != ErrorCode::kDisagreement || !status().has_value() || deadline.passed()) throw;
+    }
+  }
+  // Until all meet again no rank is in a call of any plan, so words may be rewritten.
   impl_->peers_->forget_failure();
   for (const auto& known : impl_->plans_) {
     if (const auto plan = known.lock()) plan->reset();

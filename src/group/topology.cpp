@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/fail.hpp"
+#include "base/fingerprint.hpp"
 #include "base/log.hpp"
 #include "memory/unix_socket.hpp"
 #include "tokenyard/version.hpp"
@@ -40,9 +41,9 @@ struct Introduction {
 };
 
 std::uint64_t hash_text(const std::string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001b3;
-  return hash;
+  Fingerprint fingerprint;
+  for (const char letter : text) fingerprint.mix(static_cast<unsigned char>(letter));
+  return fingerprint.value();
 }
 
 // A random number that a forked child does not share with its parent and siblings.
@@ -136,7 +137,7 @@ std::vector<FileDescriptor> connect_all(Exchange& exchange, const FileDescriptor
   std::vector<std::byte> connected(num_ranks, std::byte{0});
   for (int peer = 0; peer < rank; ++peer) {
     if (!may_share(all[rank], all[peer])) continue;
-    sockets[peer] = connect_unix(all[peer].socket_name.data());
+    sockets[peer] = connect_unix(all[peer].socket_name.data(), deadline);
     if (!sockets[peer]) continue;
     // The first message says who connects; the token keeps strangers out.
     const HandleMessage hello{static_cast<std::uint64_t>(rank), all[0].group_token};

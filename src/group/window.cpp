@@ -11,6 +11,8 @@
 namespace tokenyard {
 namespace {
 
+constexpr std::uint64_t kChecksPerLookAtMembers = 16;  // some ten milliseconds
+
 const char* symbol(Compare compare) {
   switch (compare) {
     case Compare::kEqual: return "==";
@@ -90,11 +92,12 @@ std::uint64_t Window::wait(std::size_t offset, Compare compare, std::uint64_t va
   const std::atomic_ref<std::uint64_t> word = impl_->word(rank(), offset);
   const Deadline deadline(timeout.value_or(impl_->peers_->timeout()));
   Backoff backoff(impl_->peers_->wait_style());
-  while (true) {
+  for (std::uint64_t num_checks = 0;;) {
     const std::uint64_t seen = word.load(std::memory_order_acquire);
     if (holds(compare, seen, value)) return seen;
     if (!backoff.pause()) continue;
     impl_->peers_->check();
+    if (++num_checks % kChecksPerLookAtMembers == 0) impl_->peers_->check_members(Phase::kWindowWait);
     if (!deadline.passed()) continue;
     throw Error(Failure{ErrorCode::kTimeout, Phase::kWindowWait, -1, rank()},
                 fmt::format("rank {} waited {} ms for the word at offset {} of its window to be {} {}; it is {}", rank(),

@@ -143,10 +143,11 @@ void check_expanded_bytes(const Shape& shape, const PlanDimensions& dimensions) 
     num_rows = static_cast<long double>(dimensions.worst_recv_rows) * shape.top_k +
                static_cast<long double>(shape.expert_alignment) * dimensions.max_local_experts;
   }
-  for (const Lane& lane : shape.lanes) {
-    if (num_rows * static_cast<long double>(lane.row_bytes()) <= kMaxExpandedBytes) continue;
-    fail_argument("the {} layout could need {:.0f} rows of {} bytes: lower expert_capacity, max_tokens or the hidden size",
-                  to_string(shape.layout), num_rows, lane.row_bytes());
+  long double row_bytes = 0;  // of all lanes
+  for (const Lane& lane : shape.lanes) row_bytes += static_cast<long double>(lane.row_bytes());
+  if (num_rows * row_bytes > kMaxExpandedBytes) {
+    fail_argument("the {} layout could need {:.0f} rows of {:.0f} bytes: lower expert_capacity, max_tokens or the hidden size",
+                  to_string(shape.layout), num_rows, row_bytes);
   }
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/fail.hpp"
+#include "base/fingerprint.hpp"
+#include "base/hooks.hpp"
 
 namespace tokenyard {
 namespace {
@@ -28,7 +30,8 @@ Placement::Placement(const PlacementTable& given, int num_experts, int num_ranks
     num_local_experts_[rank] = static_cast<int>(table.experts_of[rank].size());
     for (const std::int32_t expert : table.experts_of[rank]) {
       if (expert < 0 || expert >= num_experts) {
-        fail_argument("the placement table puts expert {} on rank {}; experts are numbered 0 to {}", expert, rank, num_experts - 1);
+        fail_argument("the placement table puts expert {} on rank {}; experts are numbered 0 to {}", expert, rank,
+                      num_experts - 1);
       }
       ++first_replica_[expert + 1];
     }
@@ -54,7 +57,7 @@ int Placement::max_local_experts() const noexcept {
 
 Replica Placement::pick(int expert, int source_rank, std::int64_t token_idx) const noexcept {
   const std::span<const Replica> choices = replicas(expert);
-  if (choices.size() == 1) return choices[0];
+  if (choices.size() == 1 || has_fault(Fault::kReplicasTakeNoTurns)) return choices[0];
   for (const Replica& choice : choices) {
     if (choice.rank == source_rank) return choice;
   }
@@ -62,14 +65,13 @@ Replica Placement::pick(int expert, int source_rank, std::int64_t token_idx) con
 }
 
 std::uint64_t Placement::fingerprint() const noexcept {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  const auto mix = [&hash](std::int32_t value) { hash = (hash ^ static_cast<std::uint32_t>(value)) * 0x100000001b3; };
-  for (const std::int32_t first : first_replica_) mix(first);
+  Fingerprint fingerprint;
+  for (const std::int32_t first : first_replica_) fingerprint.mix(static_cast<std::uint32_t>(first));
   for (const Replica& replica : replicas_) {
-    mix(replica.rank);
-    mix(replica.local_idx);
+    fingerprint.mix(static_cast<std::uint32_t>(replica.rank));
+    fingerprint.mix(static_cast<std::uint32_t>(replica.local_idx));
   }
-  return hash;
+  return fingerprint.value();
 }
 
 }  // namespace tokenyard

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "base/hooks.hpp"
+
 namespace tokenyard {
 namespace {
 
@@ -15,9 +17,11 @@ class RegionTable {
   RegionTable(std::string window, std::vector<Region>* regions) : window_(std::move(window)), regions_(regions) {}
 
   std::size_t add(const std::string& name, std::size_t num_bytes, bool metadata) {
-    const std::size_t offset = num_bytes_;
+    const bool overlaps = has_fault(Fault::kRegionsOverlap) && window_ != "control";
+    const std::size_t offset = overlaps ? previous_offset_ : num_bytes_;
+    previous_offset_ = num_bytes_;
     if (regions_ != nullptr) regions_->push_back({window_, name, offset, num_bytes, metadata});
-    num_bytes_ = (offset + num_bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
+    num_bytes_ = (num_bytes_ + num_bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
     return offset;
   }
 
@@ -27,6 +31,7 @@ class RegionTable {
   std::string window_;
   std::vector<Region>* regions_;
   std::size_t num_bytes_ = 0;
+  std::size_t previous_offset_ = 0;
 };
 
 }  // namespace

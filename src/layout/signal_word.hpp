@@ -1,7 +1,7 @@
 // What ranks tell each other about a slot, and where each of them writes it.
 //
-// A slot is used in turns: turn n of a slot is one dispatch or one combine. Per (slot, peer) a rank owns one line of memory that
-// only this peer writes. Each of its words carries (generation, turn) and is compared for equality: a newer one means that
+// A slot is used in turns: turn n of a slot is one dispatch or one combine. Per (slot, peer) a rank owns one line of memory
+// that only this peer writes. Each of its words carries (generation, turn) and is compared for equality: a newer one means that
 // this rank was left behind.
 #pragma once
 
@@ -25,11 +25,11 @@ struct alignas(64) PeerLine {
 
   // Written before `enter`.
   CallKind kind;
-  std::int32_t in_place_slot;  // combine: the dispatch slot in which the peer's contributions can be read, or -1
-  std::uint32_t with_weights;  // 1 if weights travel with the rows
+  std::int32_t in_place_slot;        // combine: the dispatch slot in which the peer's contributions can be read, or -1
+  std::uint32_t with_weights;        // 1 if weights travel with the rows
   std::uint32_t with_given_weights;  // combine: 1 if weights came before the rows
-  std::uint64_t routing_id;    // of the Routing that the call works from; 0 for a dispatch that makes one
-  std::uint64_t placement;     // fingerprint of the peer's placement
+  std::uint64_t routing_id;          // of the Routing that the call works from; 0 for a dispatch that makes one
+  std::uint64_t placement;           // fingerprint of the peer's placement
 };
 static_assert(sizeof(PeerLine) == 64);
 

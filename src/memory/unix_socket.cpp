@@ -56,14 +56,17 @@ FileDescriptor listen_unix(std::string* name) {
   return fd;
 }
 
-FileDescriptor connect_unix(const std::string& name) {
+FileDescriptor connect_unix(const std::string& name, const Deadline& deadline) {
   FileDescriptor fd(socket(AF_UNIX, kType, 0));
   if (!fd) fail_system("socket(AF_UNIX)");
   const Address address(name);
-  // A full backlog answers EAGAIN at once; the listener empties it soon.
-  const Deadline deadline{std::chrono::seconds(10)};
   while (connect(fd.get(), address.get(), address.num_bytes) != 0) {
-    if ((errno != EAGAIN && errno != EINTR) || deadline.passed()) return FileDescriptor();
+    if (errno != EAGAIN && errno != EINTR) return FileDescriptor();
+    if (deadline.passed()) {
+      fail(ErrorCode::kTimeout,
+           "a rank of this host has too many connections waiting: raise net.core.somaxconn above the number "
+           "of ranks per host");
+    }
     poll(nullptr, 0, 1);
   }
   return fd;
@@ -133,7 +136,8 @@ SocketResult receive_handle(int socket, HandleMessage* message, FileDescriptor* 
       fail(ErrorCode::kSystem, "a peer's memory could not be received: this process is out of file descriptors (ulimit -n)");
     }
     if (num_received != sizeof(*message)) {
-      fail(ErrorCode::kDisagreement, "a peer sent a message of {} bytes where {} were expected", num_received, sizeof(*message));
+      fail(ErrorCode::kDisagreement, "a peer sent a message of {} bytes where {} were expected", num_received,
+           sizeof(*message));
     }
     return SocketResult::kDone;
   }

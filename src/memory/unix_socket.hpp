@@ -20,7 +20,8 @@ struct HandleMessage {
 FileDescriptor listen_unix(std::string* name);
 
 // Connects to `name`, or returns an empty descriptor if nobody listens there (another network namespace, a dead process).
-FileDescriptor connect_unix(const std::string& name);
+// Throws Error(kTimeout) if the listener has too many connections waiting and accepts none before the deadline.
+FileDescriptor connect_unix(const std::string& name, const Deadline& deadline);
 
 // Accepts a connection of the same user; an empty descriptor when the deadline has passed. Other users are turned away.
 FileDescriptor accept_unix(int listening_fd, const Deadline& deadline);

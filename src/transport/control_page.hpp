@@ -12,6 +12,7 @@ struct ControlPage {
   std::uint64_t failure;  // packed Failure of the first failure, 0 while there is none; written by any rank, once
   std::uint64_t waiting;  // packed (phase, peer) that the owner waits for, 0 while it does not; written by the owner
   std::uint64_t left;     // 1 once the owner has let go of the group on purpose
+  std::uint64_t threads;  // 1 once several threads of the owner have waited at the same time: `waiting` is one of them then
   std::uint64_t pulse;    // rises about once a millisecond while the owner waits; written by the owner
 };
 inline constexpr std::size_t kControlPageBytes = 4096;

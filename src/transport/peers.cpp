@@ -60,11 +60,20 @@ std::vector<std::shared_ptr<MemoryRegion>> Peers::share(std::uint64_t tag, std::
 }
 
 Peers::Announcement::Announcement(const Peers& peers, Phase phase, int peer) : peers_(peers) {
-  peers_.word(peers_.rank(), &ControlPage::waiting).store(pack_waiting(phase, peer), std::memory_order_relaxed);
+  const int rank = peers_.rank();
+  if (peers_.num_announcements_.fetch_add(1) > 0) {
+    peers_.word(rank, &ControlPage::threads).store(1, std::memory_order_relaxed);
+  }
+  waiting_ = pack_waiting(phase, peer);
+  peers_.word(rank, &ControlPage::waiting).store(waiting_, std::memory_order_release);
 }
 
 // Release: whoever sees that this rank waits no longer also sees the failure because of which it stopped.
-Peers::Announcement::~Announcement() { peers_.word(peers_.rank(), &ControlPage::waiting).store(0, std::memory_order_release); }
+Peers::Announcement::~Announcement() {
+  peers_.num_announcements_.fetch_sub(1);
+  // Another thread's announcement stays.
+  peers_.word(peers_.rank(), &ControlPage::waiting).compare_exchange_strong(waiting_, 0, std::memory_order_acq_rel);
+}
 
 void Peers::beat() const { word(rank(), &ControlPage::pulse).fetch_add(1, std::memory_order_relaxed); }
 
@@ -80,10 +89,9 @@ void Peers::check_wait(int peer, Phase phase, const Deadline& deadline, const st
   const WaitEnd end = look(peer, deadline, ready);
   if (end == WaitEnd::kReady) return;
   if (end == WaitEnd::kGone) {
-    const bool left = word(peer, &ControlPage::left).load(std::memory_order_acquire) != 0;
     raise({ErrorCode::kPeerLost, phase, peer, rank()},
           fmt::format("rank {} waited {} ms for rank {} in {}, which has {}: {}", rank(), deadline.elapsed().count(), peer,
-                      to_string(phase), left ? "left the group" : "died", describe()));
+                      to_string(phase), has_left(peer) ? "left the group" : "died", describe()));
   }
   const Diagnosis diagnosis = diagnose(peer, ready);
   if (ready()) return;
@@ -121,8 +129,17 @@ Peers::Diagnosis Peers::diagnose(int peer, const std::function<bool()>& ready) c
     visited.push_back(peer);
     diagnosis.text += fmt::format("; rank {} itself waits for rank {} in {}", peer, next, phase);
     if (!is_member(next) || std::find(visited.begin(), visited.end(), next) != visited.end()) {
+      const bool threads = std::any_of(visited.begin(), visited.end(), [this](int waiter) {
+        return word(waiter, &ControlPage::threads).load(std::memory_order_relaxed) != 0;
+      });
+      diagnosis.culprit = visited[1];
+      if (threads) {
+        diagnosis.text += ": these may be waits of several threads that have nothing to do with each other";
+        return diagnosis;
+      }
       diagnosis.text += ": they wait for each other, because their calls came in different orders";
-      return {ErrorCode::kDisagreement, visited[1], diagnosis.text};
+      diagnosis.code = ErrorCode::kDisagreement;
+      return diagnosis;
     }
     peer = next;
   }
@@ -167,6 +184,17 @@ std::optional<Failure> Peers::failure() const noexcept {
 
 void Peers::check() const {
   if (const auto known = failure()) throw_failure(*known);
+}
+
+bool Peers::has_left(int peer) const { return word(peer, &ControlPage::left).load(std::memory_order_acquire) != 0; }
+
+void Peers::check_members(Phase phase) {
+  check();
+  for (const int peer : members()) {
+    if (peer == rank() || !channel_->is_gone(peer) || has_left(peer)) continue;
+    raise({ErrorCode::kPeerLost, phase, peer, rank()},
+          fmt::format("rank {} was waiting in {} when rank {} died", rank(), to_string(phase), peer));
+  }
 }
 
 void Peers::throw_failure(const Failure& failure) const {

@@ -82,6 +82,8 @@ class Peers {
 
   // Throws if the group has failed.
   void check() const;
+  // For waits that do not know whom they wait for: makes a failure of the death of any member. Takes a system call for each.
+  void check_members(Phase phase);
   std::optional<Failure> failure() const noexcept;
 
   // For recovery, between two barriers of all ranks: forgets the failure. Words of an older generation are never mistaken for
@@ -100,6 +102,7 @@ class Peers {
 
    private:
     const Peers& peers_;
+    std::uint64_t waiting_;
   };
 
   // One look at what can end a wait early; kReady: go on waiting.
@@ -123,6 +126,7 @@ class Peers {
   enum class Watched { kWaits, kMoved, kStopped, kNotNeeded };
   Watched watch(int peer, std::uint64_t waiting, const std::function<bool()>& ready) const;
   void beat() const;
+  bool has_left(int peer) const;
 
   int num_ranks_;
   std::unique_ptr<HandleChannel> channel_;
@@ -130,6 +134,7 @@ class Peers {
   std::chrono::milliseconds timeout_;
   std::vector<std::shared_ptr<MemoryRegion>> pages_;  // by rank
   std::atomic<std::uint16_t> generation_{1};
+  mutable std::atomic<int> num_announcements_{0};
 };
 
 }  // namespace tokenyard

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "tests/base/expect_error.hpp"
 #include "tests/engine/small_rank.hpp"
 
@@ -159,6 +161,30 @@ TEST(failures, a_failure_ends_waits_on_windows_and_on_other_plans) {
   });
 }
 
+TEST(failures, waits_of_several_threads_are_not_mistaken_for_a_disagreement) {
+  run_small_ranks(2, [](SmallRank& rank) {
+    // On each rank one thread works with one plan and is late with the other, crosswise.
+    const Plan first = rank.group.plan(small_shape(2));
+    const Plan second = rank.group.plan(small_shape(2));
+    const auto exchange_with = [&](const Plan& plan, std::chrono::milliseconds timeout) {
+      return error_of([&] { plan.dispatch(rank.dispatch(timeout)); });
+    };
+    // Both threads of both ranks wait at the same time at least once.
+    if (rank.rank == 1) std::this_thread::sleep_for(50ms);
+    {
+      std::thread other([&] { exchange_with(second, kAmple); });
+      exchange_with(first, kAmple);
+      other.join();
+    }
+    rank.meet();
+    if (rank.rank == 1) std::this_thread::sleep_for(50ms);
+    std::optional<Error> error = exchange_with(rank.rank == 0 ? first : second, rank.rank == 0 ? 300ms : kAmple);
+    ASSERT_TRUE(error.has_value());
+    EXPECT_EQ(error->code(), ErrorCode::kTimeout) << error->what();
+    rank.recover_and_go_on();
+  });
+}
+
 TEST(failures, a_late_rank_is_told_even_if_it_comes_after_all_others_gave_up) {
   run_small_ranks(3, [](SmallRank& rank) {
     if (rank.rank != 2) {
@@ -184,6 +210,23 @@ TEST(failures, groups_recover_as_often_as_they_fail) {
       }
       rank.recover_and_go_on();
     }
+  });
+}
+
+TEST(failures, ranks_that_met_elsewhere_when_the_group_failed_recover_with_the_others) {
+  run_small_ranks(3, [](SmallRank& rank) {
+    std::optional<Error> error;
+    if (rank.rank == 0) error = error_of([&] { rank.group.barrier(); });
+    if (rank.rank == 1) error = error_of([&] { rank.plan.dispatch(rank.dispatch(kShort)); });
+    if (rank.rank == 2) {
+      while (!rank.group.status().has_value()) std::this_thread::sleep_for(1ms);
+      error = error_of([&] { rank.plan.dispatch(rank.dispatch(kShort)); });
+    }
+    ASSERT_TRUE(error.has_value());
+    EXPECT_EQ(error->failure().reporter, 1) << error->what();
+    rank.group.recover();
+    expect_round_trip(rank.plan, rank.rank, 3, 1);
+    rank.meet();
   });
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "exchange/limits.hpp"
+#include "tests/exchange/kinds.hpp"
 #include "tests/support/exchange_ranks.hpp"
 
 namespace tokenyard::test {
@@ -15,16 +16,26 @@ using testing::HasSubstr;
 
 struct Kind {
   const char* name;
-  std::vector<std::shared_ptr<Exchange>> (*make)(int num_ranks);
+  Exchanges (*make)(int num_ranks);
 };
+
+// Directories outlive the exchanges that a test makes in them.
+Exchanges make_directory_ranks_anywhere(int num_ranks) {
+  static const TemporaryDirectory directory;
+  static int num_jobs = 0;
+  return make_directory_ranks(directory.path(), num_ranks, "job-" + std::to_string(++num_jobs));
+}
 
 class ExchangeContract : public testing::TestWithParam<Kind> {
  protected:
-  static std::vector<std::shared_ptr<Exchange>> make(int num_ranks) { return GetParam().make(num_ranks); }
+  static Exchanges make(int num_ranks) { return GetParam().make(num_ranks); }
 };
 
 INSTANTIATE_TEST_SUITE_P(kinds, ExchangeContract,
-                         testing::Values(Kind{"threads", make_thread_exchange}, Kind{"tcp", make_tcp_ranks}),
+                         testing::Values(Kind{"threads", make_thread_exchange}, Kind{"tcp", make_tcp_ranks},
+                                         Kind{"tcp_with_secret", make_secret_tcp_ranks},
+                                         Kind{"directory", make_directory_ranks_anywhere},
+                                         Kind{"callback", make_callback_ranks}),
                          [](const auto& kind) { return std::string(kind.param.name); });
 
 // A message whose length and contents depend on rank and round; some are empty.

@@ -6,6 +6,7 @@
 
 #include "exchange/listener.hpp"
 #include "exchange/socket_address.hpp"
+#include "tests/exchange/kinds.hpp"
 #include "tests/support/exchange_ranks.hpp"
 
 namespace tokenyard::test {
@@ -26,10 +27,12 @@ TcpRendezvous rendezvous_without_listener(const std::string& address, std::uint1
   return rendezvous;
 }
 
-void expect_meeting_at(const std::string& address) {
+void expect_meeting_at(const std::string& address, const std::string& secret = {}) {
   const std::uint16_t port = free_port();
   run_ranks(3, [&](int rank) {
-    const auto exchange = make_tcp_exchange(rendezvous_without_listener(address, port, rank, 3));
+    TcpRendezvous rendezvous = rendezvous_without_listener(address, port, rank, 3);
+    rendezvous.secret = secret;
+    const auto exchange = make_tcp_exchange(rendezvous);
     const auto messages = exchange->all_gather(to_bytes(std::to_string(rank)), kAmple);
     for (int source = 0; source < 3; ++source) ASSERT_EQ(messages[source], to_bytes(std::to_string(source)));
   });
@@ -47,7 +50,9 @@ TEST(tcp_rendezvous, ranks_meet_at_ipv4) { expect_meeting_at("127.0.0.1"); }
 
 TEST(tcp_rendezvous, ranks_meet_at_a_name) { expect_meeting_at("localhost"); }
 
-TEST(tcp_rendezvous, ranks_meet_on_all_interfaces) { expect_meeting_at("0.0.0.0"); }
+TEST(tcp_rendezvous, ranks_that_share_a_secret_meet_on_all_interfaces) { expect_meeting_at("0.0.0.0", kTestSecret); }
+
+TEST(tcp_rendezvous, ranks_that_share_a_secret_meet_on_loopback) { expect_meeting_at("127.0.0.1", kTestSecret); }
 
 TEST(tcp_rendezvous, ranks_meet_at_ipv6) {
   if (!has_ipv6_loopback()) GTEST_SKIP() << "this host has no IPv6 loopback address";
@@ -130,8 +135,9 @@ TEST(tcp_rendezvous, without_rank_zero_the_others_say_that_they_cannot_reach_it)
 }
 
 TEST(tcp_rendezvous, a_name_that_does_not_resolve_is_said_so) {
-  const auto error =
-      error_of([&] { make_tcp_exchange(rendezvous_without_listener("no-such-host.invalid", 29500, 1, 2, 300ms)); });
+  TcpRendezvous rendezvous = rendezvous_without_listener("no-such-host.invalid", 29500, 1, 2, 300ms);
+  rendezvous.secret = kTestSecret;
+  const auto error = error_of([&] { make_tcp_exchange(rendezvous); });
   ASSERT_TRUE(error);
   EXPECT_EQ(error->code(), ErrorCode::kTimeout);
   EXPECT_THAT(error->what(), HasSubstr("'no-such-host.invalid'"));

@@ -11,14 +11,32 @@ using test::to_bytes;
 
 TEST(tcp_wire, a_hello_has_the_same_bytes_on_every_host) {
   const Bytes body = encode_hello({.num_ranks = 0x0102, .rank = 3});
-  const SharedBytes frame = make_frame(FrameType::kHello, 0, body);
+  const SharedFrame frame = make_frame(FrameType::kHello, 0, body);
   std::string expected = "TOKENYRD";
-  expected += std::string("\x01\x00\x00\x00", 4);                  // version
+  expected += static_cast<char>(kWireVersion) + std::string("\x00\x00\x00", 3);
   expected += std::string("\x01\x00\x00\x00", 4);                  // type
   expected += std::string("\x00\x00\x00\x00\x00\x00\x00\x00", 8);  // round
   expected += std::string("\x08\x00\x00\x00\x00\x00\x00\x00", 8);  // length of the body
   expected += std::string("\x02\x01\x00\x00\x03\x00\x00\x00", 8);
-  EXPECT_EQ(*frame, to_bytes(expected));
+  EXPECT_EQ(frame->bytes(), to_bytes(expected));
+}
+
+TEST(tcp_wire, a_hello_carries_a_nonce_if_there_is_a_secret) {
+  Nonce nonce;
+  nonce.fill(std::byte{7});
+  const Bytes body = encode_hello({.num_ranks = 2, .rank = 1, .nonce = nonce});
+  EXPECT_EQ(body.size(), 40u);
+  EXPECT_EQ(decode_hello(body)->nonce, nonce);
+  EXPECT_FALSE(decode_hello(encode_hello({.num_ranks = 2, .rank = 1}))->nonce);
+}
+
+TEST(tcp_wire, a_hello_of_a_later_version_is_still_read) {
+  Bytes body = encode_hello({.num_ranks = 5, .rank = 4});
+  body.resize(1000);
+  const auto hello = decode_hello(body);
+  ASSERT_TRUE(hello);
+  EXPECT_EQ(hello->num_ranks, 5u);
+  EXPECT_EQ(hello->rank, 4u);
 }
 
 TEST(tcp_wire, headers_survive_the_way) {
@@ -74,8 +92,16 @@ TEST(tcp_wire, a_verdict_of_a_later_version_is_still_read) {
   EXPECT_EQ(decoded->failure.culprit, -1);
 }
 
+TEST(tcp_wire, a_verdict_of_a_stranger_cannot_steer_a_terminal_or_name_an_impossible_rank) {
+  const auto decoded = decode_verdict(encode_verdict(make_verdict(ErrorCode::kTimeout, 1 << 20, -7, "a\nfake\x1b[2Jline\x7f")));
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(decoded->text, "a?fake?[2Jline?");
+  EXPECT_EQ(decoded->failure.culprit, -1);
+  EXPECT_EQ(decoded->failure.reporter, -1);
+}
+
 TEST(tcp_wire, a_long_verdict_fits_its_frame) {
-  EXPECT_LE(encode_verdict(make_verdict(ErrorCode::kSystem, 0, 0, std::string(1 << 20, 'x'))).size(), kMaxFailedBytes);
+  EXPECT_LE(encode_verdict(make_verdict(ErrorCode::kSystem, 0, 0, std::string(1 << 20, 'x'))).size(), kMaxVerdictBytes);
 }
 
 }  // namespace

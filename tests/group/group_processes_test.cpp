@@ -185,5 +185,37 @@ TEST(group_of_processes, a_rank_that_exits_without_letting_go_has_died) {
   expect_report([](Group*, Plan*) { _exit(9); }, "which has died", 9);
 }
 
+TEST(group_of_processes, a_wait_on_a_window_ends_when_any_rank_dies) {
+  const std::vector<ProcessResult> results = run_process_ranks(3, [](std::shared_ptr<Exchange> exchange) {
+    const Group group = Group::create(std::move(exchange), patient());
+    const Window window = group.window(8);
+    group.barrier();
+    if (group.rank() == 1) _exit(9);
+    const Deadline watch(std::chrono::hours(1));
+    const auto error = error_of([&] { window.wait(0, Compare::kEqual, 1); });
+    ASSERT_TRUE(error.has_value());
+    EXPECT_EQ(error->code(), ErrorCode::kPeerLost) << error->what();
+    EXPECT_EQ(error->failure().culprit, 1);
+    EXPECT_EQ(error->failure().phase, Phase::kWindowWait);
+    EXPECT_LT(watch.elapsed(), std::chrono::seconds(15)) << "long before the deadline";
+  });
+  EXPECT_EQ(results[0].exit_code, 0);
+  EXPECT_EQ(results[1].exit_code, 9);
+  EXPECT_EQ(results[2].exit_code, 0);
+}
+
+TEST(group_of_processes, a_wait_on_a_window_goes_on_when_a_rank_leaves_on_purpose) {
+  expect_success(run_process_ranks(3, [](std::shared_ptr<Exchange> exchange) {
+    const Group group = Group::create(std::move(exchange), patient());
+    const Window window = group.window(8);
+    group.barrier();
+    if (group.rank() == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(150));
+      window.signal(2, 0, 1);
+    }
+    EXPECT_TRUE(group.rank() != 2 || window.wait(0, Compare::kEqual, 1) == 1);
+  }));
+}
+
 }  // namespace
 }  // namespace tokenyard::test

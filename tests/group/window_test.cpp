@@ -180,7 +180,7 @@ TEST(window, ranks_and_bytes_outside_it_are_refused_with_the_limits) {
       expect_error([&] { window.signal(nobody, 0, 1); }, ErrorCode::kInvalidArgument, "was named");
     }
     window.put(1, 100, bytes, 0);
-    window.put(1, 99, bytes, 1);
+    window.put(window.rank(), 99, bytes, 1);
   });
 }
 

@@ -271,11 +271,8 @@ TEST(QuantizeArguments, mistakes_are_named) {
   expect(values, float32, quantized, TensorView(data, DataType::kFloat32, {2, 1}), "shape [2, 1] given, [2, 2] expected");
   expect(values, ScaleFormat::kUE8M0, quantized, scales, "scales: elements of type float32 given, ue8m0 expected");
   expect(values, float32, quantized, TensorView(data, DataType::kUE8M0, {2, 2}), "float32 expected");
-  expect_error(
-      [&] {
-        dequantize(quantized, TensorView(data, DataType::kFloat16, {2, 2}), values);
-      },
-      ErrorCode::kInvalidArgument, "scales: elements of type float16 given, float32 or ue8m0 expected");
+  expect_error([&] { dequantize(quantized, TensorView(data, DataType::kFloat16, {2, 2}), values); },
+               ErrorCode::kInvalidArgument, "scales: elements of type float16 given, float32 or ue8m0 expected");
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ const Deadline kAtOnce{0ms};
 std::pair<FileDescriptor, FileDescriptor> make_connection() {
   std::string name;
   const FileDescriptor listener = listen_unix(&name);
-  FileDescriptor client = connect_unix(name);
+  FileDescriptor client = connect_unix(name, Deadline(std::chrono::seconds(10)));
   return {std::move(client), accept_unix(listener.get(), Deadline(20s))};
 }
 
@@ -68,7 +68,7 @@ TEST(unix_socket, processes_pass_each_other_memory) {
   std::string name;
   const FileDescriptor listener = listen_unix(&name);
   RankProcesses child(1, [&](int) {
-    const FileDescriptor socket = connect_unix(name);
+    const FileDescriptor socket = connect_unix(name, Deadline(std::chrono::seconds(10)));
     const auto region = MemoryRegion::shareable(8192);
     region->data()[8191] = std::byte{77};
     ASSERT_EQ(send_handle(socket.get(), {1, 8192}, region->fd()), SocketResult::kDone);
@@ -89,12 +89,12 @@ TEST(unix_socket, processes_pass_each_other_memory) {
 }
 
 TEST(unix_socket, connecting_where_nobody_listens_gives_an_empty_descriptor) {
-  EXPECT_FALSE(connect_unix("tokenyard-nobody-listens-here"));
+  EXPECT_FALSE(connect_unix("tokenyard-nobody-listens-here", Deadline(std::chrono::seconds(10))));
   std::string name;
   {
     const FileDescriptor gone = listen_unix(&name);
   }
-  EXPECT_FALSE(connect_unix(name));
+  EXPECT_FALSE(connect_unix(name, Deadline(std::chrono::seconds(10))));
 }
 
 TEST(unix_socket, names_are_unique_and_vanish_with_their_listener) {
@@ -142,7 +142,7 @@ TEST(unix_socket, a_killed_process_is_noticed) {
   std::string name;
   const FileDescriptor listener = listen_unix(&name);
   RankProcesses child(1, [&](int) {
-    const FileDescriptor socket = connect_unix(name);
+    const FileDescriptor socket = connect_unix(name, Deadline(std::chrono::seconds(10)));
     pause();
   });
   const FileDescriptor socket = accept_unix(listener.get(), Deadline(20s));
@@ -196,7 +196,7 @@ TEST(unix_socket, other_users_are_turned_away) {
   const FileDescriptor listener = listen_unix(&name);
   RankProcesses child(1, [&](int) {
     if (setuid(65534) != 0) return;
-    const FileDescriptor socket = connect_unix(name);
+    const FileDescriptor socket = connect_unix(name, Deadline(std::chrono::seconds(10)));
     HandleMessage message;
     FileDescriptor fd;
     EXPECT_EQ(receive_handle(socket.get(), &message, &fd, Deadline(20s)), SocketResult::kClosed);

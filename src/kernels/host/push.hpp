@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <span>
 
-#include "layout/plan_layout.hpp"
 #include "kernels/host/rows.hpp"
+#include "layout/plan_layout.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::host {

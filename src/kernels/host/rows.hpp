@@ -9,19 +9,21 @@
 
 namespace tokenyard::host {
 
-// Where stored bytes go. Streamed ones pass the caches by: a third less memory traffic for what is larger than the caches anyway.
-// What the next reader could still find in a cache it should be left.
+// Where stored bytes go. Streamed ones pass the caches by: a third less memory traffic for what is larger than the caches
+// anyway. What the next reader could still find in a cache it should be left.
 enum class Stores : std::uint8_t { kStreamed, kCached };
 inline constexpr std::size_t kMinStreamedBytes = 4 << 20;  // per call; some caches' worth
-constexpr Stores stores_for(std::size_t num_bytes) { return num_bytes < kMinStreamedBytes ? Stores::kCached : Stores::kStreamed; }
+constexpr Stores stores_for(std::size_t num_bytes) {
+  return num_bytes < kMinStreamedBytes ? Stores::kCached : Stores::kStreamed;
+}
 
 // A release of the copied bytes must be preceded by finish_copies() of the same thread: streamed stores are not ordered by a
 // release alone.
 void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes, Stores stores = Stores::kStreamed);
 void finish_copies();
 
-// sum[i] += rows[0][i], then rows[1][i] and so on; with factors rows[r][i] * factors[r], rounded before it is added. dtype: float16,
-// bfloat16 or float32. A sum that is NaN may be any NaN until round_row.
+// sum[i] += rows[0][i], then rows[1][i] and so on; with factors rows[r][i] * factors[r], rounded before it is added. dtype:
+// float16, bfloat16 or float32. A sum that is NaN may be any NaN until round_row.
 void add_rows(float* sum, const std::byte* const* rows, const float* factors, int num_rows, DataType dtype,
               std::size_t num_elements);
 
