@@ -1,6 +1,7 @@
 #include "tests/kernels/every_target.hpp"
 // After the targets.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cfenv>
 #include <cmath>
@@ -69,9 +70,6 @@ std::uint32_t load_code(const std::byte* row, std::size_t idx, std::size_t num_b
 
 bool same(float left, float right) {
   return (std::isnan(left) && std::isnan(right)) || std::bit_cast<std::uint32_t>(left) == std::bit_cast<std::uint32_t>(right);
-}
-bool same(double left, double right) {
-  return (std::isnan(left) && std::isnan(right)) || std::bit_cast<std::uint64_t>(left) == std::bit_cast<std::uint64_t>(right);
 }
 
 // Memory at a chosen distance from a line's start, with guard bytes around the row.
@@ -268,34 +266,112 @@ TEST_P(Rows, round_row_writes_every_length_and_nothing_beside_it) {
   }
 }
 
+TEST_P(Rows, sum_rows_rounds_the_sum_of_scaled_rows_and_writes_nothing_beside_it) {
+  std::normal_distribution<float> normal;
+  for (const Format& format : kFormats) {
+    for (const std::size_t num_elements : lengths()) {
+      for (const std::size_t misalignment : {0, 16, 2, 5}) {
+        const bool scaled = random_() % 2 == 0;
+        const host::Stores stores = random_() % 2 == 0 ? host::Stores::kStreamed : host::Stores::kCached;
+        const auto num_rows = static_cast<int>(random_() % 5);
+        std::vector<std::vector<std::byte>> contents(num_rows, std::vector<std::byte>(num_elements * format.num_bytes));
+        std::vector<const std::byte*> rows;
+        std::vector<float> factors;
+        std::vector<float> sum(num_elements, 0.0F);
+        for (std::vector<std::byte>& content : contents) {
+          fill(content.data(), content.size());
+          rows.push_back(content.data());
+          factors.push_back(scaled ? normal(random_) : 1.0F);
+          for (std::size_t idx = 0; idx < num_elements; ++idx) {
+            const volatile float product = format.decode(load_code(content.data(), idx, format.num_bytes)) * factors.back();
+            sum[idx] += product;
+          }
+        }
+        GuardedRow row(num_elements * format.num_bytes, misalignment);
+        host::sum_rows(row.row(), rows.data(), scaled ? factors.data() : nullptr, num_rows, format.dtype, num_elements, stores);
+        host::finish_copies();
+        for (std::size_t idx = 0; idx < num_elements; ++idx) {
+          ASSERT_EQ(load_code(row.row(), idx, format.num_bytes), format.encode(sum[idx]))
+              << to_string(format.dtype) << " element " << idx << " of " << num_elements << " in " << num_rows << " rows at "
+              << misalignment;
+        }
+        ASSERT_TRUE(row.is_intact_around()) << to_string(format.dtype) << " " << num_elements << " at " << misalignment;
+      }
+    }
+  }
+}
+
+TEST_P(Rows, sum_rows_multiplies_rounds_and_then_adds) {
+  std::normal_distribution<float> normal;
+  int num_told_apart = 0;
+  for (const Format& format : kFormats) {
+    constexpr std::size_t kNumElements = 1000;
+    std::vector<std::vector<std::byte>> contents(2, std::vector<std::byte>(kNumElements * format.num_bytes));
+    const std::array rows{static_cast<const std::byte*>(contents[0].data()), static_cast<const std::byte*>(contents[1].data())};
+    const std::array factors{normal(random_), normal(random_)};
+    std::vector<float> fused(kNumElements, 0.0F);
+    std::vector<float> sum(kNumElements, 0.0F);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      for (std::size_t idx = 0; idx < kNumElements; ++idx) {
+        const std::uint32_t code = format.encode(normal(random_));
+        std::memcpy(contents[i].data() + idx * format.num_bytes, &code, format.num_bytes);
+        const volatile float product = format.decode(code) * factors[i];
+        sum[idx] += product;
+        fused[idx] = std::fma(format.decode(code), factors[i], fused[idx]);
+      }
+    }
+    std::vector<std::byte> result(kNumElements * format.num_bytes);
+    host::sum_rows(result.data(), rows.data(), factors.data(), 2, format.dtype, kNumElements);
+    host::finish_copies();
+    for (std::size_t idx = 0; idx < kNumElements; ++idx) {
+      ASSERT_EQ(load_code(result.data(), idx, format.num_bytes), format.encode(sum[idx])) << to_string(format.dtype);
+      if (format.encode(sum[idx]) != format.encode(fused[idx])) ++num_told_apart;
+    }
+  }
+  EXPECT_GT(num_told_apart, 100) << "the values would not show a fused multiply-add";
+}
+
+TEST_P(Rows, sum_rows_may_write_over_one_of_its_rows) {
+  constexpr std::size_t kNumElements = 777;
+  for (const Format& format : kFormats) {
+    std::vector<std::byte> total(kNumElements * format.num_bytes);
+    std::vector<std::byte> other(total.size());
+    fill(total.data(), total.size());
+    fill(other.data(), other.size());
+    const std::array rows{static_cast<const std::byte*>(other.data()), static_cast<const std::byte*>(total.data())};
+    std::vector<std::byte> expected(total.size());
+    host::sum_rows(expected.data(), rows.data(), nullptr, 2, format.dtype, kNumElements);
+    host::sum_rows(total.data(), rows.data(), nullptr, 2, format.dtype, kNumElements);
+    host::finish_copies();
+    EXPECT_EQ(total, expected) << to_string(format.dtype);
+  }
+}
+
 TEST_P(Rows, float64_rows_are_summed_and_rounded_in_float64) {
   std::normal_distribution<double> normal;
   const auto nan = std::bit_cast<double>(0xfff8000000000123U);
   for (const std::size_t num_elements : lengths()) {
-    std::vector<double> row(num_elements);
-    std::vector<double> sum(num_elements);
-    for (double& value : row) value = random_() % 16 == 0 ? nan : normal(random_);
-    for (double& value : sum) value = normal(random_);
-    std::vector<double> expected = sum;
-    const auto factor = static_cast<float>(normal(random_));
-    for (std::size_t idx = 0; idx < num_elements; ++idx) {
-      expected[idx] += row[idx];
-      const volatile double product = row[idx] * static_cast<double>(factor);
-      expected[idx] += product;
+    std::vector<double> left(num_elements);
+    std::vector<double> right(num_elements);
+    for (double& value : left) value = random_() % 16 == 0 ? nan : normal(random_);
+    for (double& value : right) value = normal(random_);
+    const std::array rows{reinterpret_cast<const std::byte*>(left.data()), reinterpret_cast<const std::byte*>(right.data())};
+    const std::array factors{static_cast<float>(normal(random_)), static_cast<float>(normal(random_))};
+    for (const float* given : {static_cast<const float*>(nullptr), factors.data()}) {
+      GuardedRow sum(num_elements * sizeof(double), num_elements % 2 == 0 ? 16 : 3);
+      host::sum_rows(sum.row(), rows.data(), given, 2, DataType::kFloat64, num_elements);
+      host::finish_copies();
+      for (std::size_t idx = 0; idx < num_elements; ++idx) {
+        const volatile double left_term = given == nullptr ? left[idx] : left[idx] * static_cast<double>(factors[0]);
+        const volatile double right_term = given == nullptr ? right[idx] : right[idx] * static_cast<double>(factors[1]);
+        const double expected = left_term + right_term;
+        std::uint64_t code = 0;
+        std::memcpy(&code, sum.row() + idx * sizeof(code), sizeof(code));
+        ASSERT_EQ(code, std::isnan(expected) ? 0x7fffffffffffffffU : std::bit_cast<std::uint64_t>(expected))
+            << "element " << idx << " of " << num_elements;
+      }
+      ASSERT_TRUE(sum.is_intact_around()) << num_elements;
     }
-    const auto* bytes = reinterpret_cast<const std::byte*>(row.data());
-    host::add_rows(sum.data(), &bytes, nullptr, 1, num_elements);
-    host::add_rows(sum.data(), &bytes, &factor, 1, num_elements);
-    GuardedRow rounded(num_elements * sizeof(double), num_elements % 2 == 0 ? 16 : 3);
-    host::round_row(rounded.row(), sum.data(), num_elements);
-    host::finish_copies();
-    for (std::size_t idx = 0; idx < num_elements; ++idx) {
-      ASSERT_TRUE(same(sum[idx], expected[idx])) << "element " << idx << " of " << num_elements;
-      std::uint64_t code = 0;
-      std::memcpy(&code, rounded.row() + idx * sizeof(code), sizeof(code));
-      ASSERT_EQ(code, std::isnan(expected[idx]) ? 0x7fffffffffffffffU : std::bit_cast<std::uint64_t>(expected[idx]));
-    }
-    ASSERT_TRUE(rounded.is_intact_around()) << num_elements;
   }
 }
 

@@ -1,14 +1,27 @@
 // A contribution on its way home as FP8: num_elements values, and behind them a float32 scale per 128 of them.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
 #include "kernels/host/rows.hpp"
-#include "kernels/host/sum.hpp"
 #include "tokenyard/quantize.hpp"
 
 namespace tokenyard::host {
+
+// Such rows are summed block by block: the partial sums stay in the first cache while all terms of a block are added. Calls
+// sum_block(zeros to add to, first element, elements); blocks begin at multiples of kSumBlock.
+inline constexpr std::size_t kSumBlock = 1024;
+template <class SumBlock>
+void sum_blocks(std::size_t num_elements, SumBlock&& sum_block) {
+  alignas(64) std::array<float, kSumBlock> sum;
+  for (std::size_t first = 0; first < num_elements; first += kSumBlock) {
+    const std::size_t num_block_elements = std::min(kSumBlock, num_elements - first);
+    std::fill_n(sum.begin(), num_block_elements, 0.0F);
+    sum_block(sum.data(), first, num_block_elements);
+  }
+}
 
 struct Float8Row {
   std::size_t num_elements;

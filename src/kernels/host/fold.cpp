@@ -6,7 +6,6 @@
 #include "base/hooks.hpp"
 #include "kernels/host/float8_row.hpp"
 #include "kernels/host/rows.hpp"
-#include "kernels/host/sum.hpp"
 
 namespace tokenyard::host {
 namespace {
@@ -41,32 +40,26 @@ Terms collect_terms(const FoldArgs& args, std::int64_t row) {
   return terms;
 }
 
-template <class Sum>
 void fold_row(const FoldArgs& args, std::byte* target, const Terms& terms) {
-  const std::size_t element_bytes = size_of(args.dtype);
-  const std::size_t num_row_elements = args.row_bytes / element_bytes;
+  const std::size_t num_elements = args.row_bytes / size_of(args.dtype);
   const float* factors = args.factors == nullptr ? nullptr : terms.factors.data();
-  const auto add_terms = [&](Sum* sum, std::size_t first, std::size_t num_elements) {
-    std::array<const std::byte*, kMaxTopK> parts;
-    for (int i = 0; i < terms.num_terms; ++i) parts[i] = terms.rows[i] + first * element_bytes;
-    if (!has_fault(Fault::kFoldRoundsEveryTerm)) {
-      return add_to<Sum>(sum, parts.data(), factors, terms.num_terms, args.dtype, num_elements);
-    }
-    std::array<std::byte, kSumBlock * sizeof(Sum)> rounded;
+  if (args.as_float8) {
+    const Float8Row row{num_elements};
+    sum_blocks(num_elements, [&](float* sum, std::size_t first, std::size_t num_block_elements) {
+      std::array<const std::byte*, kMaxTopK> parts;
+      for (int i = 0; i < terms.num_terms; ++i) parts[i] = terms.rows[i] + first * size_of(args.dtype);
+      add_rows(sum, parts.data(), factors, terms.num_terms, args.dtype, num_block_elements);
+      row.store(target, sum, first, num_block_elements);
+    });
+  } else if (has_fault(Fault::kFoldRoundsEveryTerm)) {
     for (int i = 0; i < terms.num_terms; ++i) {
-      add_to<Sum>(sum, &parts[i], factors == nullptr ? nullptr : factors + i, 1, args.dtype, num_elements);
-      round_to<Sum>(rounded.data(), args.dtype, sum, num_elements, Stores::kCached);
-      std::fill_n(sum, num_elements, Sum{0});
-      const std::byte* so_far = rounded.data();
-      add_to<Sum>(sum, &so_far, nullptr, 1, args.dtype, num_elements);
+      const std::array parts{terms.rows[i], static_cast<const std::byte*>(target)};
+      const std::array part_factors{factors == nullptr ? 1.0F : factors[i], 1.0F};
+      sum_rows(target, parts.data(), part_factors.data(), i == 0 ? 1 : 2, args.dtype, num_elements, Stores::kCached);
     }
-  };
-  sum_blocks<Sum>(num_row_elements, add_terms, [&](const Sum* sum, std::size_t first, std::size_t num_elements) {
-    if constexpr (std::is_same_v<Sum, float>) {
-      if (args.as_float8) return Float8Row{num_row_elements}.store(target, sum, first, num_elements);
-    }
-    round_to<Sum>(target + first * element_bytes, args.dtype, sum, num_elements, args.stores);
-  });
+  } else {
+    sum_rows(target, terms.rows.data(), factors, terms.num_terms, args.dtype, num_elements, args.stores);
+  }
 }
 
 void return_weights(const FoldArgs& args, std::int64_t row, int source) {
@@ -98,11 +91,7 @@ void fold(const FoldArgs& args) {
         copy_row(target, args.rows + row * args.row_bytes, args.row_bytes, args.stores);
         continue;
       }
-      if (args.dtype == DataType::kFloat64) {
-        fold_row<double>(args, target, collect_terms(args, row));
-      } else {
-        fold_row<float>(args, target, collect_terms(args, row));
-      }
+      fold_row(args, target, collect_terms(args, row));
     }
   }
 }

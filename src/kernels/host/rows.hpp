@@ -22,16 +22,16 @@ constexpr Stores stores_for(std::size_t num_bytes) {
 void copy_row(std::byte* destination, const std::byte* source, std::size_t num_bytes, Stores stores = Stores::kStreamed);
 void finish_copies();
 
-// sum[i] += rows[0][i], then rows[1][i] and so on; with factors rows[r][i] * factors[r], rounded before it is added. dtype:
-// float16, bfloat16 or float32. A sum that is NaN may be any NaN until round_row.
+// row[i] = rows[0][i] + rows[1][i] and so on, from the left, beginning with zero, in float32 (float64 for float64), rounded to
+// nearest even; with factors rows[r][i] * factors[r], rounded before it is added. NaNs become the canonical one. dtype, of all
+// rows: float16, bfloat16, float32 or float64. `row` may be one of `rows`. Same ordering rule as copy_row.
+void sum_rows(std::byte* row, const std::byte* const* rows, const float* factors, int num_rows, DataType dtype,
+              std::size_t num_elements, Stores stores = Stores::kStreamed);
+
+// The same in two steps, for contributions that are not of a type that sum_rows knows: sum[i] += rows[0][i], then rows[1][i]
+// and so on, not for float64. A sum that is NaN may be any NaN until round_row.
 void add_rows(float* sum, const std::byte* const* rows, const float* factors, int num_rows, DataType dtype,
               std::size_t num_elements);
-
-// row[i] = sum[i] rounded to nearest even in dtype; NaNs become the canonical one. Same ordering rule as copy_row.
-void round_row(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements, Stores stores = Stores::kStreamed);
-
-// The same for float64 rows, which are summed in float64.
-void add_rows(double* sum, const std::byte* const* rows, const float* factors, int num_rows, std::size_t num_elements);
-void round_row(std::byte* row, const double* sum, std::size_t num_elements, Stores stores = Stores::kStreamed);
+void round_row(std::byte* row, DataType dtype, const float* sum, std::size_t num_elements);
 
 }  // namespace tokenyard::host

@@ -147,6 +147,20 @@ HWY_INLINE auto round_vector(D d, hn::Vec<D> values) {
   }
 }
 
+// The bfloat16 codes of a vector in the upper halves of its lanes; what stands below is unspecified.
+template <class D>
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> round_bfloat16_in_place(D d, hn::Vec<D> values) {
+  const hn::RebindToUnsigned<D> d32;
+  const hn::RebindToSigned<D> signed32;
+  const auto bits = hn::BitCast(d32, values);
+  const auto magnitudes = hn::BitCast(signed32, hn::And(bits, hn::Set(d32, numeric::kNanFloat32)));
+  const auto infinity = hn::Set(signed32, static_cast<std::int32_t>(numeric::kInfinityFloat32));
+  const auto is_nan = hn::RebindMask(d32, hn::Gt(magnitudes, infinity));
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1U));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7fffU)), odd);
+  return hn::IfThenElse(is_nan, hn::Set(d32, std::uint32_t{numeric::kNanBFloat16} << 16), rounded);
+}
+
 template <DataType kType, class D>
 HWY_INLINE void store_vector(D d, hn::Vec<D> values, std::byte* elements) {
   const auto rounded = round_vector<kType>(d, values);
