@@ -65,9 +65,11 @@ class Received {
   // kExpertContiguous are zero. The received rows may be overwritten (by expert outputs, say) until they are released.
   TensorView lane(int lane_idx) const;
 
-  // kCompact, results in the slot: the slot's own memory as rows of the combine type, [N, combine.num_elements]. Expert
-  // outputs written here and passed to combine are read by their sources in place. Overlaps the lanes. Error(kUnsupported) for
-  // other layouts.
+  // Results in the slot, of plans that combine (otherwise Error(kUnsupported)): a borrowed tensor for the experts' outputs, in
+  // the layout of the lanes with rows of the combine type. Writable until the result is released or combined. Combine takes
+  // rows from here without a copy in between. In throughput mode the compact layout's buffer is the slot's own memory, which
+  // overlaps the lanes, and its rows are read by the tokens' homes in place; all others are memory of their own, taken at the
+  // slot's first use of them.
   TensorView combine_buffer() const;
 
   const RecvSizes& sizes() const;

@@ -136,11 +136,14 @@ void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
   }
 }
 
+void Plan::Impl::check_combines() const {
+  if (combine_lane_.num_elements > 0) return;
+  fail(ErrorCode::kUnsupported, "this plan dispatches {} rows, which cannot be summed: set Shape::combine to combine",
+       to_string(shape_.lanes[0].dtype));
+}
+
 void Plan::Impl::check_combine(const CombineArgs& args, const Routing::Data& routing) const {
-  if (combine_lane_.num_elements == 0) {
-    fail(ErrorCode::kUnsupported, "this plan dispatches {} rows, which cannot be summed: set Shape::combine to combine",
-         to_string(shape_.lanes[0].dtype));
-  }
+  check_combines();
   const bool compact = shape_.layout == Layout::kCompact;
   const std::int64_t num_rows = compact ? routing.num_recv_rows : routing.num_expanded_rows;
   const Lane& lane = combine_lane_;

@@ -21,7 +21,7 @@ int Plan::Impl::find_in_place_slot(const CombineArgs& args, const Routing::Data&
   for (int slot_idx = 0; slot_idx < kNumSlots; ++slot_idx) {
     const Slot& slot = slots_[slot_idx];
     const std::shared_ptr<MemoryRegion>& window = slot.windows[peers_->rank()];
-    if (!lie_in(window) && !lie_in(slot.expanded)) continue;
+    if (!lie_in(window) && !lie_in(slot.expanded) && !lie_in(slot.borrowed)) continue;
     if (!slot.live.has_value() || slot.live_routing_id != routing.id) {
       fail(ErrorCode::kStale, "rows lie in slot {}, whose result is no longer live or belongs to another Routing", slot_idx);
     }

@@ -318,14 +318,8 @@ Received Plan::Impl::complete(DispatchCall* call) {
   if (call->output_error != nullptr) std::rethrow_exception(call->output_error);
 
   const RecvSizes sizes = sizes_of(*call->routing);
-  TensorView combine_buffer;
-  if (stays && shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact && combine_lane_.num_elements > 0) {
-    combine_buffer = {slot.windows[peers_->rank()]->data() + slot.layout.lanes[0],
-                      combine_lane_.dtype,
-                      {sizes.num_tensor_rows, combine_lane_.num_elements}};
-  }
   return Received(std::make_unique<Received::Impl>(shared_from_this(), turn, stays, sizes, Routing(call->routing),
-                                                   std::move(call->outputs), combine_buffer));
+                                                   std::move(call->outputs)));
 }
 
 }  // namespace tokenyard

@@ -5,6 +5,7 @@
 
 #include "base/fail.hpp"
 #include "base/hooks.hpp"
+#include "engine/check_args.hpp"
 #include "engine/plan_impl.hpp"
 
 namespace tokenyard {
@@ -75,6 +76,22 @@ void Plan::Impl::ensure_expanded(Slot* slot, std::int64_t num_rows) {
   slot->expanded.reset();
   const bool may_grow = shape_.overflow == Overflow::kGrow && shape_.layout == Layout::kExpertContiguous;
   slot->expanded = MemoryRegion::anonymous(may_grow ? num_bytes + num_bytes / 4 : num_bytes);
+}
+
+TensorView Plan::Impl::combine_buffer(const Turn& turn, const RecvSizes& sizes) {
+  check_combines();
+  Slot& slot = slots_[turn.slot];
+  std::byte* data = nullptr;
+  if (shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact) {
+    data = slot.windows[peers_->rank()]->data() + slot.layout.lanes[0];
+  } else {
+    const std::size_t num_bytes = expanded_lane_bytes(combine_lane_, sizes.num_tensor_rows);
+    if (slot.borrowed == nullptr || slot.borrowed->num_bytes() < num_bytes) {
+      slot.borrowed = MemoryRegion::anonymous(num_bytes + (shape_.overflow == Overflow::kGrow ? num_bytes / 4 : 0));
+    }
+    data = slot.borrowed->data();
+  }
+  return tensor_of_rows(shape_, combine_lane_, sizes.num_local_experts, sizes.num_tensor_rows, data);
 }
 
 std::chrono::milliseconds Plan::Impl::timeout_of(const std::optional<std::chrono::milliseconds>& given) const {
@@ -253,12 +270,13 @@ TensorView Received::lane(int lane_idx) const {
 }
 
 TensorView Received::combine_buffer() const {
-  if (!get().combine_buffer_) {
+  const Impl& impl = get();
+  if (!impl.live()) {
     fail(ErrorCode::kUnsupported,
-         "this result has no combine buffer: only results of the compact layout that lie in the slot, of plans that combine, "
-         "do");
+         "this result has no combine buffer: it was delivered to the caller's tensors or has been released, and the buffer "
+         "belongs to the slot");
   }
-  return get().combine_buffer_;
+  return impl.plan_->combine_buffer(impl.turn_, impl.sizes_);
 }
 
 const RecvSizes& Received::sizes() const { return get().sizes_; }

@@ -69,6 +69,9 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   // Also once `timeout` has passed, so that a callback comes in any case.
   void call_when_done(const Turn& turn, std::chrono::milliseconds timeout, std::function<void()> callback);
 
+  // Received::combine_buffer of the live result of dispatch turn `turn`.
+  TensorView combine_buffer(const Turn& turn, const RecvSizes& sizes);
+
   void mask_rank(int rank);
   std::vector<int> masked_ranks() const;
   std::vector<PeerCounters> counters() const;
@@ -92,6 +95,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
     std::vector<std::shared_ptr<MemoryRegion>> windows;  // by rank
     std::shared_ptr<MemoryRegion> expanded;
     std::array<std::size_t, kMaxLanes> expanded_lanes{};  // offsets
+    std::shared_ptr<MemoryRegion> borrowed;               // for experts' outputs, where they may not overwrite the rows
     std::optional<Turn> live;                             // the turn whose result is live
     std::uint64_t live_routing_id = 0;
   };
@@ -129,6 +133,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   void read_arrivals(const Slot& slot, Routing::Data* routing) const;
 
   // Steps of a combine.
+  void check_combines() const;
   void check_combine(const CombineArgs& args, const Routing::Data& routing) const;
   // The slot whose received rows args.rows overwrote, or -1 when the rows are elsewhere.
   bool own_stay_in_place(const CombineArgs& args) const;
@@ -177,14 +182,13 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
 class Received::Impl {
  public:
   Impl(std::shared_ptr<Plan::Impl> plan, const Turn& turn, bool live, RecvSizes sizes, Routing routing,
-       std::vector<TensorView> lanes, TensorView combine_buffer)
+       std::vector<TensorView> lanes)
       : plan_(std::move(plan)),
         turn_(turn),
         live_(live),
         sizes_(sizes),
         routing_(std::move(routing)),
-        lanes_(std::move(lanes)),
-        combine_buffer_(combine_buffer) {}
+        lanes_(std::move(lanes)) {}
   ~Impl() { release(); }
 
   bool live() const noexcept { return live_ && plan_->is_live(turn_); }
@@ -200,7 +204,6 @@ class Received::Impl {
   RecvSizes sizes_;
   Routing routing_;
   std::vector<TensorView> lanes_;
-  TensorView combine_buffer_;  // empty where there is none
 };
 
 }  // namespace tokenyard

@@ -214,7 +214,7 @@ TEST(bad_combine, a_plan_that_cannot_sum_says_so) {
     DispatchArgs args = input.dispatch();
     args.lanes = lanes;
     const Received received = plan.dispatch(args);
-    expect_error([&] { received.combine_buffer(); }, ErrorCode::kUnsupported, "of plans that combine");
+    expect_error([&] { received.combine_buffer(); }, ErrorCode::kUnsupported, "set Shape::combine to combine");
     CombineArgs sum;
     sum.routing = &received.routing();
     sum.rows = received.lane(0);

@@ -109,12 +109,19 @@ TEST(latency_arguments, weights_at_combine_of_some_ranks_only_are_a_disagreement
       latency_shape(kNumRanks, Layout::kExpertContiguous));
 }
 
-TEST(latency_arguments, results_have_no_combine_buffer_since_peers_do_not_read_in_place) {
+TEST(latency_arguments, a_combine_buffer_belongs_to_a_live_result) {
   run_small_ranks(
       kNumRanks,
       [](SmallRank& rank) {
-        const Received received = rank.plan.dispatch(rank.dispatch(kAmple));
-        expect_error([&] { received.combine_buffer(); }, ErrorCode::kUnsupported, "this result has no combine buffer");
+        Received received = rank.plan.dispatch(rank.dispatch(kAmple));
+        const TensorView buffer = received.combine_buffer();
+        EXPECT_NE(buffer.data, received.lane(0).data);
+        const Routing routing = received.routing();
+        received.release();
+        expect_error([&] { received.combine_buffer(); }, ErrorCode::kUnsupported, "has been released");
+        SmallOutput output(rank.input);
+        const CombineArgs args = output.combine(routing, buffer);
+        expect_error([&] { rank.plan.combine(args); }, ErrorCode::kStale, "rows lie in slot 0, whose result is no longer live");
       },
       latency_shape(kNumRanks));
 }

@@ -78,16 +78,15 @@ void RankRun::combine(const Step& step) {
   args.routing = &result.routing;
   args.slot = step.slot;
 
-  // Experts' outputs: over the received rows, or elsewhere.
-  const bool has_buffer = compact && shape.mode == Mode::kThroughput;
-  const bool in_slot =
-      result.received.live() && result.step->plan == step.plan && random.one_in(2) && (has_buffer || shape.lanes[0] == lane);
+  // Experts' outputs: over the received rows, in the borrowed buffer, or elsewhere.
+  const bool in_slot = result.received.live() && result.step->plan == step.plan && random.one_in(2);
   std::byte* output_rows = nullptr;
   if (in_slot) {
-    const TensorView buffer = has_buffer ? result.received.combine_buffer() : result.received.lane(0);
+    const bool over_rows = shape.lanes[0] == lane && random.one_in(2);
+    const TensorView buffer = over_rows ? result.received.lane(0) : result.received.combine_buffer();
     args.rows = buffer;
     output_rows = static_cast<std::byte*>(buffer.data);
-    result.is_overwritten = true;
+    result.is_overwritten |= over_rows || (compact && shape.mode == Mode::kThroughput);
   } else {
     given->rows.emplace(num_rows, lane.row_bytes(), static_cast<std::size_t>(random.from(0, 3)) * size_of(lane.dtype));
     output_rows = given->rows->data();
