@@ -83,8 +83,10 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   const Deadline deadline(call.timeout);
   for (const int peer : signals_->active()) {
     if (!signals_->await_free(call.turn, peer, Phase::kCombineFree, deadline)) continue;
-    if (args.topk_weights) give_weights(args, call.turn, routing, peer);
-    signals_->post_enter(call.turn, peer, call.header);
+    if (args.topk_weights) {
+      give_weights(args, call.turn, routing, peer);
+      signals_->post_enter(call.turn, peer, call.header);
+    }
   }
 
   const float* factors = static_cast<const float*>(args.factors.data);
@@ -119,6 +121,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
               .layout = &combine_layout_,
               .windows = windows});
   host::finish_copies();
+  if (!args.topk_weights) signals_->post_enter(call.turn, call.header);
   signals_->post_data(call.turn);
   guard.over();
   return call;
@@ -141,8 +144,7 @@ void Plan::Impl::complete(CombineCall* call) {
 
   std::vector<const std::byte*> in_place(dimensions_.num_ranks, nullptr);
   std::vector<std::uint8_t> absent(dimensions_.num_ranks, 1);
-  const std::vector<int> active = signals_->active();
-  for (const int peer : active) {
+  for (const int peer : signals_->active()) {
     absent[peer] = 0;
     const int peer_slot = signals_->in_place_slot(turn, peer);
     if (peer_slot >= 0) in_place[peer] = slots_[peer_slot].windows[peer]->data() + slots_[peer_slot].layout.lanes[0];
@@ -172,12 +174,12 @@ void Plan::Impl::complete(CombineCall* call) {
                 .weights = args.returned_weights});
 
   // Owners of rows that were read in place may not let go of them before every reader is done.
-  for (const int peer : active) {
+  for (const int peer : signals_->active()) {
     if (signals_->in_place_slot(turn, peer) >= 0) signals_->post_done(turn, peer);
   }
   if (call->header.in_place_slot >= 0) {
     const Deadline deadline(call->timeout);
-    for (const int peer : active) signals_->await_done(turn, peer, Phase::kCombineRead, deadline);
+    for (const int peer : signals_->active()) signals_->await_done(turn, peer, Phase::kCombineRead, deadline);
   }
   delay_point();
   signals_->post_free(signals_->next(Track::kCombine, turn.slot));

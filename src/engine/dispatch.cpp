@@ -64,8 +64,7 @@ void Plan::Impl::set_extents(Routing::Data* routing, std::int64_t capacity) cons
   if (shape_.layout == Layout::kExpertContiguous) {
     routing->num_expanded_rows = 0;
     for (const std::int64_t num_rows : routing->expert_counts) {
-      routing->num_expanded_rows +=
-          (num_rows + shape_.expert_alignment - 1) / shape_.expert_alignment * shape_.expert_alignment;
+      routing->num_expanded_rows += aligned_rows(num_rows, shape_.expert_alignment);
     }
   } else if (shape_.layout == Layout::kExpertPadded) {
     routing->num_expanded_rows = routing->num_local_experts * shape_.expert_capacity;
@@ -170,12 +169,11 @@ void Plan::Impl::check_announced(bool holds) const {
 
 void Plan::Impl::index_rows(Routing::Data* routing) const {
   const auto num_pairs = static_cast<std::size_t>(routing->num_recv_rows * shape_.top_k);
-  const std::vector<std::int64_t> announced = routing->expert_counts;
   const auto num_local_experts = static_cast<std::size_t>(routing->num_local_experts);
   check_announced(std::all_of(routing->topk_idx.begin(), routing->topk_idx.end(),
                               [&](std::int32_t expert) { return expert < routing->num_local_experts; }));
   routing->expert_offsets.resize(num_local_experts + 1);
-  routing->expert_dropped.resize(num_local_experts);
+  routing->expert_dropped = routing->expert_counts;  // as announced; what is kept comes off below
   routing->expanded_row.assign(static_cast<std::size_t>(routing->num_view_rows * shape_.top_k), -1);
   routing->expert_source_offsets.resize(num_local_experts * (routing->num_ranks + 1));
   host::group_by_expert({.layout = shape_.layout,
@@ -189,13 +187,14 @@ void Plan::Impl::index_rows(Routing::Data* routing) const {
                          .source_offsets = routing->source_offsets.data(),
                          .expert_counts = routing->expert_counts.data(),
                          .expert_offsets = routing->expert_offsets.data(),
-                         .expert_dropped = routing->expert_dropped.data(),
                          .expanded_row = routing->expanded_row.data(),
                          .expert_source_offsets = routing->expert_source_offsets.data()});
+  bool any_more = false;
   for (std::size_t expert = 0; expert < num_local_experts; ++expert) {
-    routing->expert_dropped[expert] = announced[expert] - routing->expert_counts[expert];
-    check_announced(routing->expert_dropped[expert] >= 0);
+    routing->expert_dropped[expert] -= routing->expert_counts[expert];
+    any_more |= routing->expert_dropped[expert] < 0;
   }
+  check_announced(!any_more);
   if (shape_.layout == Layout::kCompact) return;
   if (shape_.layout == Layout::kExpertContiguous) routing->num_expanded_rows = routing->expert_offsets[num_local_experts];
   routing->gather_idx.assign(routing->num_expanded_view_rows, -1);
@@ -270,7 +269,6 @@ DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
     exchange_counts(turn, call.header, call.made.get(), deadline);
   } else {
     for (const int peer : signals_->active()) signals_->await_free(turn, peer, Phase::kDispatchFree, deadline);
-    for (const int peer : signals_->active()) signals_->post_enter(turn, peer, call.header);
   }
   if (shape_.mode == Mode::kThroughput) {
     ensure_capacity(slot_idx, call.routing->max_recv_rows, call.timeout);
@@ -282,6 +280,7 @@ DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
   if (has_fault(Fault::kSignalBeforeRows)) signals_->post_data(turn);
   push_rows(args, slot, *call.routing);
   if (shape_.mode == Mode::kLatency && !cached) post_arrivals(slot, *call.routing);
+  if (!counts_first) signals_->post_enter(turn, call.header);
   signals_->post_data(turn);
   guard.over();
   return call;

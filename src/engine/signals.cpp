@@ -28,7 +28,9 @@ Signals::Signals(Peers* peers, std::uint32_t plan_idx, const ControlLayout& layo
       layout_(layout),
       control_(std::move(control)),
       mask_late_(mask_late),
+      order_(peers->members()),
       masked_(peers->num_ranks()) {
+  std::rotate(order_.begin(), std::upper_bound(order_.begin(), order_.end(), peers_->rank()), order_.end());
   reset();
 }
 
@@ -84,6 +86,10 @@ void Signals::post_enter(const Turn& turn, int peer, const CallHeader& header) {
   target.routing_id = header.routing_id;
   target.placement = header.placement;
   post(turn, peer, &PeerLine::enter);
+}
+
+void Signals::post_enter(const Turn& turn, const CallHeader& header) {
+  for (const int peer : active()) post_enter(turn, peer, header);
 }
 
 std::uint64_t Signals::load(const Turn& turn, int peer, Word word) const {
@@ -175,54 +181,48 @@ bool Signals::await_done(const Turn& turn, int peer, Phase phase, const Deadline
 
 void Signals::await_all_data(const Turn& turn, Phase phase, const CallHeader& mine, const Deadline& deadline,
                              const std::function<void(int peer)>& arrived) {
-  std::vector<int> missing = active();
-  std::vector<bool> entered(control_.size(), false);
+  missing_.clear();
+  for (const int peer : active()) missing_.push_back(peer);
+  entered_.assign(control_.size(), false);
   const auto has_come = [&](int peer, Word word) { return load(turn, peer, word) >= turn.word(); };
   const auto has_news = [&](int peer) {
-    return has_come(peer, &PeerLine::data) || (!entered[peer] && has_come(peer, &PeerLine::enter));
+    return has_come(peer, &PeerLine::data) || (!entered_[peer] && has_come(peer, &PeerLine::enter));
   };
-  while (!missing.empty()) {
-    std::erase_if(missing, [&](int peer) {
-      // A peer that made another call may never send: its header is looked at first.
-      if (!entered[peer] && has_come(peer, &PeerLine::enter)) {
+  while (!missing_.empty()) {
+    std::erase_if(missing_, [&](int peer) {
+      // A peer that made another call may never send: its header is looked at first. Who has sent has entered before.
+      const bool has_sent = has_come(peer, &PeerLine::data);
+      if (!entered_[peer] && has_come(peer, &PeerLine::enter)) {
         check_not_left_behind(turn, peer, &PeerLine::enter, phase);
         check_header(turn, peer, phase, mine);
-        entered[peer] = true;
+        entered_[peer] = true;
       }
-      if (!has_come(peer, &PeerLine::data)) return false;
+      if (!has_sent) return false;
       check_not_left_behind(turn, peer, &PeerLine::data, phase);
       arrived(peer);
       return true;
     });
-    if (missing.empty() || std::any_of(missing.begin(), missing.end(), has_news)) continue;
+    if (missing_.empty() || std::any_of(missing_.begin(), missing_.end(), has_news)) continue;
     // Nobody new: wait for the first, but take whoever comes.
     delay_point();
-    const auto any_news = [&] { return std::any_of(missing.begin(), missing.end(), has_news); };
-    const int peer = missing.front();
+    const auto any_news = [&] { return std::any_of(missing_.begin(), missing_.end(), has_news); };
+    const int peer = missing_.front();
     if (!mask_late_) {
       peers_->wait(peer, phase, deadline, any_news,
-                   [&] { return describe(turn, peer, entered[peer] ? &PeerLine::data : &PeerLine::enter); });
+                   [&] { return describe(turn, peer, entered_[peer] ? &PeerLine::data : &PeerLine::enter); });
     } else {
       await_or_mask(peer, phase, deadline, any_news);
-      std::erase_if(missing, [&](int late) { return is_masked(late); });
+      std::erase_if(missing_, [&](int late) { return is_masked(late); });
     }
   }
 }
 
 bool Signals::all_data_arrived(const Turn& turn) const {
-  const std::vector<int> peers = active();
-  return std::all_of(peers.begin(), peers.end(), [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); });
+  return std::ranges::all_of(active(), [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); });
 }
 
 int Signals::in_place_slot(const Turn& turn, int peer) const { return line(peers_->rank(), peer, turn).in_place_slot; }
 
 void Signals::mask(int rank) { masked_[rank].store(true, std::memory_order_release); }
-
-std::vector<int> Signals::active() const {
-  std::vector<int> ranks = peers_->members();
-  std::rotate(ranks.begin(), std::upper_bound(ranks.begin(), ranks.end(), peers_->rank()), ranks.end());
-  std::erase_if(ranks, [this](int rank) { return is_masked(rank); });
-  return ranks;
-}
 
 }  // namespace tokenyard

@@ -27,6 +27,12 @@ struct PlanDimensions {
 };
 PlanDimensions plan_dimensions(const Shape& shape, int num_ranks, const Placement& placement);
 
+// Rows of an expert's group with its gap (kExpertContiguous). Most experts of a small batch get no rows, and a division takes
+// longer than all else that is done for an expert.
+constexpr std::int64_t aligned_rows(std::int64_t num_rows, int alignment) {
+  return num_rows == 0 || alignment == 1 ? num_rows : (num_rows + alignment - 1) / alignment * alignment;
+}
+
 // Throws Error(kInvalidArgument) if the rows of an expert layout could not be addressed.
 void check_expanded_bytes(const Shape& shape, const PlanDimensions& dimensions);
 

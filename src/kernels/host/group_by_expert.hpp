@@ -20,7 +20,6 @@ struct GroupByExpertArgs {
 
   std::int64_t* expert_counts;          // [L]: rows kept
   std::int64_t* expert_offsets;         // [L + 1]: first row of each group (in the padded layout: expert * capacity)
-  std::int64_t* expert_dropped;         // [L]: rows for which there was no room
   std::int64_t* expanded_row;           // [N, k]: place in the expert layout, or -1
   std::int64_t* expert_source_offsets;  // [L, R + 1]: within a group, rows [i, i + 1) came from rank i
 };
