@@ -1,16 +1,13 @@
-#include <cerrno>
-#include <cstdio>
-#include <fstream>
 #include <optional>
-#include <system_error>
+#include <vector>
 
-#include "base/fail.hpp"
+#include "cli/bench_latency.hpp"
+#include "cli/bench_output.hpp"
 #include "cli/bench_rank.hpp"
 #include "cli/bench_report.hpp"
 #include "cli/bench_setup.hpp"
 #include "cli/core_binding.hpp"
 #include "cli/gather.hpp"
-#include "cli/json.hpp"
 #include "cli/mpi_comparison.hpp"
 #include "cli/start_ranks.hpp"
 #include "cli/statistics.hpp"
@@ -18,11 +15,6 @@
 
 namespace tokenyard::cli {
 namespace {
-
-void print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
-}
 
 // Collective: every rank gets the line of the operation.
 Record gather_result(const BenchSetup& setup, Exchange& exchange, const Measurement& measurement) {
@@ -34,33 +26,16 @@ Record gather_result(const BenchSetup& setup, Exchange& exchange, const Measurem
   return to_result(setup, totals);
 }
 
-void write_json(const BenchSetup& setup, const std::vector<Record>& results, const Record& ratios) {
-  Record header = bench_header(setup);
-  header.insert(header.end(), ratios.begin(), ratios.end());
-  errno = 0;
-  std::ofstream file(setup.options.json_path, std::ios::trunc);
-  file << to_json(header, "results", results);
-  file.close();
-  if (!file) {
-    const int number = errno;
-    fail(ErrorCode::kSystem, "cannot write \"{}\": {}", setup.options.json_path,
-         std::generic_category().message(number == 0 ? EIO : number));
-  }
-}
-
-bool has_wrong_rows(const std::vector<Record>& results) {
-  for (const Record& result : results) {
-    if (find(result, "wrong_rows").integer != 0) return true;
-  }
-  return false;
-}
-
 int report(const BenchSetup& setup, const std::optional<MpiBaseline>& baseline, std::vector<Record> results) {
   if (baseline) results.push_back(run_mpi_baseline(*baseline, setup));
   const Record ratios = bench_ratios(results);
   print(bench_table(results));
   print(ratio_lines(ratios));
-  if (!setup.options.json_path.empty()) write_json(setup, results, ratios);
+  if (!setup.options.json_path.empty()) {
+    Record header = bench_header(setup);
+    header.insert(header.end(), ratios.begin(), ratios.end());
+    write_results(setup.options.json_path, header, results);
+  }
   if (!has_wrong_rows(results)) return 0;
   print("  FAILED: there are wrong rows\n");
   return 1;
@@ -86,9 +61,13 @@ int run_rank(const BenchSetup& setup, const std::optional<MpiBaseline>& baseline
 
 int run_bench(const BenchOptions& options) {
   const RankSource source = choose_ranks(options.ranks, BenchOptions::kDefaultRanks);
-  BenchSetup setup = make_bench_setup(options, source.launch.num_ranks);
-  setup.rank_description = source.description();
-  if (source.started) setup.bound = false;  // that is the affair of whoever started the ranks
+  std::vector<BenchSetup> setups = make_bench_setups(options, source.launch.num_ranks);
+  for (BenchSetup& setup : setups) {
+    setup.rank_description = source.description();
+    if (source.started) setup.bound = false;  // that is the affair of whoever started the ranks
+  }
+  if (setups.front().shape.mode == Mode::kLatency) return run_latency_bench(source, setups);
+  const BenchSetup& setup = setups.front();
   std::optional<MpiBaseline> baseline;
   if (!options.against.empty()) baseline = find_mpi_baseline();
   return start_ranks(source, [&](std::shared_ptr<Exchange> exchange) { return run_rank(setup, baseline, exchange); });

@@ -5,9 +5,11 @@
 #include <type_traits>
 
 #include "cli/payload.hpp"
+#include "cli/plain_quantize.hpp"
 #include "cli/plain_rounding.hpp"
 #include "cli/random_bits.hpp"
 #include "cli/stored_rows.hpp"
+#include "tokenyard/quantize.hpp"
 
 namespace tokenyard::cli {
 namespace {
@@ -25,11 +27,28 @@ std::uint64_t expert_row_seed(const BenchSetup& setup, int rank, const ExpectedR
 
 bool is_compact(const BenchSetup& setup) { return setup.shape.layout == Layout::kCompact; }
 
+PlainScale plain_scale(ScaleFormat format) {
+  switch (format) {
+    case ScaleFormat::kFloat32: return PlainScale::kFloat;
+    case ScaleFormat::kFloat32PowerOf2: return PlainScale::kPowerOfTwo;
+    case ScaleFormat::kUE8M0: return PlainScale::kExponent;
+  }
+  return PlainScale::kFloat;
+}
+
 // Whether the row of `lane_idx` at `position` of the tensor is what the source of `row` sent.
 bool is_right_row(const BenchSetup& setup, const Received& received, const ExpectedRow& row, std::int64_t position) {
   for (std::size_t lane_idx = 0; lane_idx < setup.shape.lanes.size(); ++lane_idx) {
     const Lane& lane = setup.shape.lanes[lane_idx];
     const auto* rows = static_cast<const std::byte*>(received.lane(static_cast<int>(lane_idx)).data);
+    if (!setup.quantized.empty()) {
+      const std::vector<std::byte>& sent = setup.quantized[static_cast<std::size_t>(row.source)][lane_idx];
+      if (std::memcmp(rows + static_cast<std::size_t>(position) * lane.row_bytes(),
+                      sent.data() + static_cast<std::size_t>(row.token) * lane.row_bytes(), lane.row_bytes()) != 0) {
+        return false;
+      }
+      continue;
+    }
     if (!is_payload(token_row_seed(setup, row.source, row.token, lane_idx), lane.dtype,
                     rows + static_cast<std::size_t>(position) * lane.row_bytes(), lane.row_bytes())) {
       return false;
@@ -116,7 +135,7 @@ std::int64_t count_wrong_sums(const BenchSetup& setup, int rank, const std::byte
     next_row.push_back(static_cast<std::size_t>(first - expected.rows.begin()));
   }
   std::int64_t num_wrong = 0;
-  for (std::int64_t token = 0; token < setup.options.num_tokens; ++token) {
+  for (std::int64_t token = 0; token < setup.num_tokens; ++token) {
     std::fill(sums.begin(), sums.end(), Sum{0});
     for (int destination = 0; destination < setup.num_ranks; ++destination) {
       const ExpectedRank& expected = setup.expected[static_cast<std::size_t>(destination)];
@@ -153,8 +172,28 @@ std::int64_t count_wrong_sums(const BenchSetup& setup, int rank, const std::byte
 }  // namespace
 
 void write_token_row(const BenchSetup& setup, int source, std::int64_t token, std::size_t lane_idx, std::byte* row) {
-  const Lane& lane = setup.shape.lanes[lane_idx];
+  const Lane& lane = setup.given_lanes[lane_idx];
   write_payload(token_row_seed(setup, source, token, lane_idx), lane.dtype, row, lane.row_bytes());
+}
+
+std::vector<std::vector<std::vector<std::byte>>> expect_quantized(const BenchSetup& setup) {
+  const Lane& given = setup.given_lanes[0];
+  const std::vector<Lane>& lanes = setup.shape.lanes;
+  std::vector<std::byte> stored(given.row_bytes());
+  std::vector<float> values(static_cast<std::size_t>(given.num_elements));
+  std::vector<std::vector<std::vector<std::byte>>> rows(static_cast<std::size_t>(setup.num_ranks));
+  for (int source = 0; source < setup.num_ranks; ++source) {
+    std::vector<std::vector<std::byte>>& sent = rows[static_cast<std::size_t>(source)];
+    for (const Lane& lane : lanes) sent.emplace_back(static_cast<std::size_t>(setup.num_tokens) * lane.row_bytes());
+    for (std::int64_t token = 0; token < setup.num_tokens; ++token) {
+      write_token_row(setup, source, token, 0, stored.data());
+      load_values(stored.data(), given.dtype, given.num_elements, values.data());
+      const auto row = static_cast<std::size_t>(token);
+      plain_quantize(values, plain_scale(setup.shape.quantization->format), sent[0].data() + row * lanes[0].row_bytes(),
+                     sent[1].data() + row * lanes[1].row_bytes());
+    }
+  }
+  return rows;
 }
 
 void write_expert_rows(const BenchSetup& setup, int rank, std::byte* rows) {

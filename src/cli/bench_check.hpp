@@ -11,8 +11,11 @@
 
 namespace tokenyard::cli {
 
-// The contents of a token's row of a lane at its source.
+// What a token's row of a lane is at its source, before dispatch; `lane_idx` counts the lanes that ranks give.
 void write_token_row(const BenchSetup& setup, int source, std::int64_t token, std::size_t lane_idx, std::byte* row);
+
+// The rows of all tokens as they arrive where dispatch quantises: BenchSetup::quantized.
+std::vector<std::vector<std::vector<std::byte>>> expect_quantized(const BenchSetup& setup);
 
 // The rows that `rank` passes to combine, in the layout that dispatch gave: they differ by rank and expert, so that a sum tells
 // which rows went into it.

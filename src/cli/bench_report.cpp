@@ -52,11 +52,12 @@ Record bench_header(const BenchSetup& setup) {
           {"mode", options.mode},
           {"ranks", setup.num_ranks},
           {"launch", setup.rank_description},
-          {"tokens", options.num_tokens},
+          {"tokens", setup.num_tokens},
           {"hidden", options.hidden},
           {"experts", options.num_experts},
           {"top_k", options.top_k},
           {"dtype", options.dtype},
+          {"quantize", options.quantize},
           {"dispatch_row_bytes", setup.dispatch_row_bytes},
           {"combine_row_bytes", setup.combine_row_bytes},
           {"layout", options.layout},
@@ -66,10 +67,11 @@ Record bench_header(const BenchSetup& setup) {
           {"overflow", options.overflow},
           {"output", options.output},
           {"bound", setup.bound},
+          {"caches", setup.cold_caches ? "cold" : "warm"},
           {"routing", options.routing},
           {"seed", options.seed},
-          {"iters", options.num_iterations},
-          {"warmup", options.num_warmups},
+          {"iters", setup.num_iterations},
+          {"warmup", setup.num_warmups},
           {"check", options.check},
           {"dispatch_rows", setup.num_wire_rows() + setup.num_local_rows()}};
 }
@@ -78,21 +80,23 @@ std::string bench_heading(const BenchSetup& setup) {
   const BenchOptions& options = setup.options;
   std::string text = fmt::format("tokenyard {} bench: {} mode on {}\n", version(), options.mode, setup.rank_description);
   text += fmt::format("  shape       {} tokens per rank, hidden {} {}, {} experts, top-{}, layout {}{}\n",
-                      with_commas(options.num_tokens), with_commas(options.hidden), options.dtype, options.num_experts,
+                      with_commas(setup.num_tokens), with_commas(options.hidden), options.dtype, options.num_experts,
                       options.top_k, options.layout,
                       setup.shape.layout == Layout::kExpertPadded
                           ? fmt::format(" with {} rows per expert", with_commas(setup.shape.expert_capacity))
                           : "");
   text += fmt::format("  routing     {}, seed {}: {} rows cross between ranks and {} stay, one per (token, destination rank)\n",
                       options.routing, options.seed, with_commas(setup.num_wire_rows()), with_commas(setup.num_local_rows()));
-  text += fmt::format("  rows        {} bytes in dispatch", with_commas(setup.dispatch_row_bytes));
+  text += fmt::format("  rows        {} bytes in dispatch{}", with_commas(setup.dispatch_row_bytes),
+                      setup.shape.quantization.has_value() ? fmt::format(", which quantises to {}", options.quantize) : "");
   text += setup.can_combine() ? fmt::format(", {} bytes in combine\n", with_commas(setup.combine_row_bytes))
                               : "; combine is left out, because such rows cannot be summed\n";
   text += fmt::format("  results in  {}\n", setup.caller_outputs ? "the caller's memory" : "the slot (zero copy)");
   text += fmt::format("  cores       {}\n",
                       setup.bound ? "each rank is bound to one of its own" : "the ranks are not bound to cores");
-  text += fmt::format("  iterations  {} after {} that warm up, with a barrier and cold caches before every operation{}\n",
-                      options.num_iterations, options.num_warmups, options.check ? "; every row is checked" : "");
+  text += fmt::format("  iterations  {} after {} that warm up, with a barrier and {} caches before every operation{}\n",
+                      setup.num_iterations, setup.num_warmups, setup.cold_caches ? "cold" : "warm",
+                      options.check ? "; every row is checked" : "");
   text +=
       "\n"
       "  dispatch          from top-k ids to received rows, counts exchanged on the way\n"
@@ -113,18 +117,6 @@ std::string bench_heading(const BenchSetup& setup) {
       "--check\n"
       "\n";
   return text;
-}
-
-std::string bench_table(const std::vector<Record>& results) {
-  std::vector<std::string> heading;
-  for (const auto& [name, value] : results.front()) heading.push_back(name);
-  Table table(std::move(heading));
-  for (const Record& result : results) {
-    std::vector<std::string> cells;
-    for (const auto& [name, value] : result) cells.push_back(to_cell(value));
-    table.add_row(std::move(cells));
-  }
-  return table.to_string();
 }
 
 Record bench_ratios(const std::vector<Record>& results) {

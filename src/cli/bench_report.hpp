@@ -31,8 +31,6 @@ Record bench_header(const BenchSetup& setup);
 // The header for people: what is measured, and what the columns mean.
 std::string bench_heading(const BenchSetup& setup);
 
-std::string bench_table(const std::vector<Record>& results);
-
 // How many times the bytes per second of `reference` the operation `dispatch` reaches, under names like dispatch_over_memcpy;
 // only for references that are among the results.
 Record bench_ratios(const std::vector<Record>& results);

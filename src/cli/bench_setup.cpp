@@ -3,15 +3,88 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
+#include "cli/bench_check.hpp"
 #include "cli/core_binding.hpp"
 #include "cli/shape_options.hpp"
 #include "cli/usage_error.hpp"
 
 namespace tokenyard::cli {
+namespace {
+
+// What a mode is for decides what is measured unless the user asks for something else.
+struct ModeDefaults {
+  Mode mode;
+  std::vector<std::int64_t> token_counts;
+  bool cold_caches;
+  int num_iterations;
+  int num_warmups;
+};
+
+ModeDefaults defaults_of(const std::string& mode) {
+  if (mode == "throughput") {
+    return {.mode = Mode::kThroughput, .token_counts = {4096}, .cold_caches = true, .num_iterations = 20, .num_warmups = 5};
+  }
+  // In decode, calls come close together, on rows that have just been computed.
+  if (mode == "latency") {
+    return {.mode = Mode::kLatency,
+            .token_counts = {1, 2, 4, 8, 16, 32, 64, 128},
+            .cold_caches = false,
+            .num_iterations = 200,
+            .num_warmups = 20};
+  }
+  throw UsageError(fmt::format("--mode {}: expected throughput or latency", mode));
+}
+
+void check_word(const char* option, const std::string& word, std::initializer_list<const char*> known) {
+  if (std::find(known.begin(), known.end(), word) != known.end()) return;
+  std::string text;
+  for (const char* name : known) text += fmt::format("{}{}", text.empty() ? "" : " or ", name);
+  throw UsageError(fmt::format("{} {}: expected {}", option, word, text));
+}
+
+void check_options(const BenchOptions& options, const ModeDefaults& defaults) {
+  check_word("--output", options.output, {"slot", "caller"});
+  if (!options.against.empty()) check_word("--against", options.against, {"mpi"});
+  check_word("--bind", options.bind, {"core", "none"});
+  if (!options.caches.empty()) check_word("--caches", options.caches, {"cold", "warm"});
+  if (defaults.mode == Mode::kThroughput) {
+    if (options.token_counts.size() > 1) {
+      throw UsageError(fmt::format("--tokens: {} numbers are given, but only latency mode measures several (--mode latency)",
+                                   options.token_counts.size()));
+    }
+    return;
+  }
+  if (options.output != "slot") throw UsageError("--output caller is measured in throughput mode alone");
+  if (!options.against.empty()) throw UsageError("--against mpi is measured in throughput mode alone");
+  if (options.overflow != "grow" || options.recv_capacity != 0) {
+    throw UsageError("--overflow drop and --capacity are for throughput mode: in latency mode every token has a place");
+  }
+}
+
+Shape make_shape(const BenchOptions& options, const ModeDefaults& defaults) {
+  Shape shape;
+  shape.mode = defaults.mode;
+  shape.num_experts = options.num_experts;
+  shape.top_k = options.top_k;
+  shape.lanes = lanes_of(options.dtype, options.hidden);
+  shape.combine = combine_lane_of(options.dtype, options.hidden);
+  shape.quantization = quantization_of(options.quantize, options.dtype);
+  if (shape.quantization.has_value()) shape.lanes = quantized_lanes(shape.quantization->format, options.hidden);
+  shape.layout = parse_layout(options.layout);
+  shape.expert_alignment = options.alignment;
+  shape.recv_capacity = options.recv_capacity;
+  shape.overflow = parse_overflow(options.overflow);
+  return shape;
+}
+
+}  // namespace
 
 bool BenchSetup::can_combine_in_place() const {
-  return can_combine() && !caller_outputs && shape.layout == Layout::kCompact && shape.combine->dtype == shape.lanes[0].dtype;
+  return can_combine() && !caller_outputs && shape.mode == Mode::kThroughput && shape.layout == Layout::kCompact &&
+         shape.combine->dtype == shape.lanes[0].dtype;
 }
 
 std::int64_t BenchSetup::num_local_rows() const {
@@ -26,45 +99,42 @@ std::int64_t BenchSetup::num_wire_rows() const {
   return num_rows - num_local_rows();
 }
 
-BenchSetup make_bench_setup(const BenchOptions& options, int num_ranks) {
-  if (options.mode != "throughput")
-    throw UsageError(fmt::format("--mode {}: this build knows the mode throughput", options.mode));
-  if (options.output != "slot" && options.output != "caller") {
-    throw UsageError(fmt::format("--output {}: expected slot or caller", options.output));
+std::vector<BenchSetup> make_bench_setups(const BenchOptions& options, int num_ranks) {
+  const ModeDefaults defaults = defaults_of(options.mode);
+  check_options(options, defaults);
+  Shape shape = make_shape(options, defaults);
+  const bool chooses_capacity = shape.layout == Layout::kExpertPadded && options.expert_capacity == 0;
+  if (shape.layout == Layout::kExpertPadded) shape.expert_capacity = std::max<std::int64_t>(options.expert_capacity, 1);
+
+  std::vector<BenchSetup> setups;
+  for (const std::int64_t num_tokens : options.token_counts.empty() ? defaults.token_counts : options.token_counts) {
+    BenchSetup& setup = setups.emplace_back();
+    setup.options = options;
+    setup.num_ranks = num_ranks;
+    setup.num_tokens = num_tokens;
+    setup.bound = options.bind == "core" && has_core_for_each(num_ranks);
+    setup.cold_caches = options.caches.empty() ? defaults.cold_caches : options.caches == "cold";
+    setup.num_iterations = options.num_iterations.value_or(defaults.num_iterations);
+    setup.num_warmups = options.num_warmups.value_or(defaults.num_warmups);
+    setup.caller_outputs = options.output == "caller";
+    setup.routing = make_routing(options.routing, {.num_ranks = num_ranks,
+                                                   .num_tokens = num_tokens,
+                                                   .num_experts = options.num_experts,
+                                                   .top_k = options.top_k,
+                                                   .seed = options.seed});
+    shape.max_tokens = std::max(shape.max_tokens, num_tokens);
+    if (chooses_capacity) shape.expert_capacity = std::max(shape.expert_capacity, busiest_expert_rows(setup.routing));
   }
-  if (!options.against.empty() && options.against != "mpi") {
-    throw UsageError(fmt::format("--against {}: expected mpi", options.against));
+  plan_sizes(shape, num_ranks);  // for its errors, once and before any rank exists
+  for (BenchSetup& setup : setups) {
+    setup.shape = shape;
+    setup.given_lanes = shape.quantization.has_value() ? lanes_of(options.dtype, options.hidden) : shape.lanes;
+    for (int rank = 0; rank < num_ranks; ++rank) setup.expected.push_back(expect_rank(setup.routing, shape, rank));
+    setup.dispatch_row_bytes = row_bytes(shape.lanes);
+    setup.combine_row_bytes = shape.combine ? static_cast<std::int64_t>(shape.combine->row_bytes()) : 0;
+    if (options.check && shape.quantization.has_value()) setup.quantized = expect_quantized(setup);
   }
-  if (options.bind != "core" && options.bind != "none")
-    throw UsageError(fmt::format("--bind {}: expected core or none", options.bind));
-  BenchSetup setup;
-  setup.options = options;
-  setup.bound = options.bind == "core" && has_core_for_each(num_ranks);
-  setup.num_ranks = num_ranks;
-  setup.caller_outputs = options.output == "caller";
-  setup.shape.num_experts = options.num_experts;
-  setup.shape.top_k = options.top_k;
-  setup.shape.max_tokens = options.num_tokens;
-  setup.shape.lanes = lanes_of(options.dtype, options.hidden);
-  setup.shape.combine = combine_lane_of(options.dtype, options.hidden);
-  setup.shape.layout = parse_layout(options.layout);
-  setup.shape.expert_alignment = options.alignment;
-  setup.shape.recv_capacity = options.recv_capacity;
-  setup.shape.overflow = parse_overflow(options.overflow);
-  setup.routing = make_routing(options.routing, {.num_ranks = num_ranks,
-                                                 .num_tokens = options.num_tokens,
-                                                 .num_experts = options.num_experts,
-                                                 .top_k = options.top_k,
-                                                 .seed = options.seed});
-  if (setup.shape.layout == Layout::kExpertPadded) {
-    setup.shape.expert_capacity =
-        options.expert_capacity > 0 ? options.expert_capacity : std::max<std::int64_t>(busiest_expert_rows(setup.routing), 1);
-  }
-  plan_sizes(setup.shape, num_ranks);  // for its errors, once and before any rank exists
-  for (int rank = 0; rank < num_ranks; ++rank) setup.expected.push_back(expect_rank(setup.routing, setup.shape, rank));
-  setup.dispatch_row_bytes = row_bytes(setup.shape.lanes);
-  setup.combine_row_bytes = setup.shape.combine ? static_cast<std::int64_t>(setup.shape.combine->row_bytes()) : 0;
-  return setup;
+  return setups;
 }
 
 }  // namespace tokenyard::cli

@@ -88,19 +88,26 @@ void add_bench(CLI::App& program, BenchOptions& options) {
   command.footer(
       "Measures dispatch, cached dispatch and combine, and a memcpy of the same bytes by all ranks at once as the ceiling.\n"
       "Times are microseconds (us) of the slowest rank; GB/s are 10^9 bytes per second. Exit code 1: wrong rows.\n\n"
+      "Latency mode (--mode latency) measures dispatch, combine, and both in a row, each beside two bare flag round trips\n"
+      "between the ranks and a memcpy of the bytes of rows that the operation writes.\n\n"
       "Routing (--routing): uniform: all experts equally likely; zipf:S: the i-th most popular expert with weight 1/i^S;\n"
       "grouped:G/K: experts in G groups, each token stays within K of them; FILE.npy: integers [tokens, top_k], as saved by\n"
       "demo --record.\n"
       "Started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set), a process is one rank "
       "and starts none.\n\n"
       "Example: tokenyard bench --ranks 2 --tokens 4096 --hidden 7168 --experts 256 --top-k 8 --check --against mpi --json "
-      "out.json");
+      "out.json\n"
+      "Example: tokenyard bench --mode latency --tokens 1,8,64 --quantize float8-ue8m0 --layout expert-padded --check");
   add_rank_options(command, options.ranks, BenchOptions::kDefaultRanks);
-  command.add_option("--mode", options.mode, "what to measure")->check(CLI::IsMember({"throughput"}))->capture_default_str();
-  command.add_option("--tokens", options.num_tokens, "tokens per rank")
-      ->type_name("TOKENS")
-      ->check(CLI::Range(std::int64_t{1}, kMostTokens))
+  command.add_option("--mode", options.mode, "what to measure: training and prefill, or decode")
+      ->check(CLI::IsMember({"throughput", "latency"}))
       ->capture_default_str();
+  command
+      .add_option("--tokens", options.token_counts,
+                  "tokens per rank; a list with commas in latency mode [default: 4096; latency: 1,2,4,8,16,32,64,128]")
+      ->type_name("TOKENS")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, kMostTokens));
   command.add_option("--hidden", options.hidden, "values per token (bytes for byte); a row must have a multiple of 16 bytes")
       ->type_name("VALUES")
       ->check(CLI::Range(std::int64_t{1}, kMostHidden))
@@ -115,6 +122,12 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       ->capture_default_str();
   command.add_option("--dtype", options.dtype, "payload; fp8 has a float32 scale per 128 values and combines in bfloat16")
       ->check(CLI::IsMember({"bfloat16", "float16", "float32", "float64", "fp8", "byte"}))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--quantize", options.quantize,
+          "dispatch makes rows FP8 with a scale per 128 values: a float32, a float32 power of two, or its exponent byte")
+      ->check(CLI::IsMember({"none", "float8", "float8-power-of-2", "float8-ue8m0"}))
       ->capture_default_str();
   add_layout_option(command, options.layout);
   command.add_option("--alignment", options.alignment, "rows to which each expert's group is aligned (expert-contiguous)")
@@ -139,18 +152,20 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       .add_option("--bind", options.bind, "give each rank a core of its own where there are enough, or leave it to the system")
       ->check(CLI::IsMember({"core", "none"}))
       ->capture_default_str();
+  command.add_option("--caches", options.caches, "what operations begin with [default: cold; latency: warm]")
+      ->check(CLI::IsMember({"cold", "warm"}));
   command.add_option("--routing", options.routing, "where the experts of each token come from: see below")
       ->type_name("uniform|zipf:S|grouped:G/K|FILE.npy")
       ->capture_default_str();
   command.add_option("--seed", options.seed, "of routing and payload")->type_name("NUMBER")->capture_default_str();
-  command.add_option("--iters", options.num_iterations, "measured iterations")
+  command.add_option("--iters", options.num_iterations, "measured iterations [default: 20; latency: 200]")
       ->type_name("COUNT")
-      ->check(CLI::Range(1, 1'000'000))
-      ->capture_default_str();
-  command.add_option("--warmup", options.num_warmups, "iterations before, not measured: they fault pages in")
+      ->check(CLI::Range(1, 1'000'000));
+  command
+      .add_option("--warmup", options.num_warmups,
+                  "iterations before, not measured: they fault pages in [default: 5; latency: 20]")
       ->type_name("COUNT")
-      ->check(CLI::Range(0, 1'000'000))
-      ->capture_default_str();
+      ->check(CLI::Range(0, 1'000'000));
   command.add_flag("--check", options.check, "compare every row of every operation with what plain loops expect");
   command
       .add_option("--json", options.json_path, "write the header and the lines there too, as an object with a list `results`")

@@ -55,14 +55,14 @@ Record run_mpi_baseline(const MpiBaseline& baseline, const BenchSetup& setup) {
                                       std::string("-n"),
                                       std::to_string(setup.num_ranks),
                                       baseline.program,
-                                      std::to_string(options.num_tokens),
+                                      std::to_string(setup.num_tokens),
                                       std::to_string(setup.dispatch_row_bytes),
                                       std::to_string(options.num_experts),
                                       std::to_string(options.top_k),
                                       options.routing,
                                       std::to_string(options.seed),
-                                      std::to_string(options.num_iterations),
-                                      std::to_string(options.num_warmups),
+                                      std::to_string(setup.num_iterations),
+                                      std::to_string(setup.num_warmups),
                                       std::string(options.check ? "check" : "trust"),
                                       std::string(setup.bound ? "bound" : "free")}) {
     arguments.push_back(argument);

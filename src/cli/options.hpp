@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/launcher.hpp"
 #include "tokenyard/shape.hpp"
@@ -44,11 +45,12 @@ struct BenchOptions {
 
   RankOptions ranks;
   std::string mode = "throughput";
-  std::int64_t num_tokens = 4096;
+  std::vector<std::int64_t> token_counts;  // per rank; empty: what the mode is for
   std::int64_t hidden = 7168;
   int num_experts = 256;
   int top_k = 8;
   std::string dtype = "bfloat16";
+  std::string quantize = "none";
   std::string layout = "compact";
   std::string routing = "uniform";
   std::string output = "slot";
@@ -58,8 +60,9 @@ struct BenchOptions {
   std::int64_t expert_capacity = 0;  // 0: the load of the busiest expert
   int alignment = 1;
   std::uint64_t seed = 1;
-  int num_iterations = 20;
-  int num_warmups = 5;
+  std::string caches;                 // "cold", "warm", or empty for what the mode is for
+  std::optional<int> num_iterations;  // unset: what the mode needs
+  std::optional<int> num_warmups;
   bool check = false;
   std::string json_path;  // empty: no file
   std::string against;    // "mpi" or empty

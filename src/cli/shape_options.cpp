@@ -68,6 +68,25 @@ std::optional<Lane> combine_lane_of(const std::string& dtype, std::int64_t hidde
   return Lane{.dtype = dtype == "fp8" ? DataType::kBFloat16 : parse_data_type(dtype), .num_elements = hidden};
 }
 
+std::optional<Quantization> quantization_of(const std::string& quantize, const std::string& dtype) {
+  if (quantize == "none") return std::nullopt;
+  if (dtype != "float32" && dtype != "bfloat16" && dtype != "float16") {
+    throw UsageError(
+        fmt::format("--quantize {} starts from float32, bfloat16 or float16 rows, not from --dtype {}", quantize, dtype));
+  }
+  const DataType from = parse_data_type(dtype);
+  if (quantize == "float8") return Quantization{.from = from, .format = ScaleFormat::kFloat32};
+  if (quantize == "float8-power-of-2") return Quantization{.from = from, .format = ScaleFormat::kFloat32PowerOf2};
+  if (quantize == "float8-ue8m0") return Quantization{.from = from, .format = ScaleFormat::kUE8M0};
+  throw UsageError(fmt::format("--quantize {}: expected none, float8, float8-power-of-2 or float8-ue8m0", quantize));
+}
+
+std::vector<Lane> quantized_lanes(ScaleFormat format, std::int64_t hidden) {
+  return {{.dtype = DataType::kFloat8E4M3, .num_elements = hidden},
+          {.dtype = format == ScaleFormat::kUE8M0 ? DataType::kUE8M0 : DataType::kFloat32,
+           .num_elements = (hidden + kScaleBlock - 1) / kScaleBlock}};
+}
+
 std::int64_t row_bytes(const std::vector<Lane>& lanes) {
   std::size_t num_bytes = 0;
   for (const Lane& lane : lanes) num_bytes += lane.row_bytes();

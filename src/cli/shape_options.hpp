@@ -1,6 +1,8 @@
 // The words of the command line as parts of a Shape.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,13 @@ std::vector<Lane> lanes_of(const std::string& dtype, std::int64_t hidden);
 
 // What combine carries for such a payload: bfloat16 for fp8, nothing for byte, else the payload's own type.
 std::optional<Lane> combine_lane_of(const std::string& dtype, std::int64_t hidden);
+
+// What `quantize` says about rows of `dtype`: none, float8, float8-power-of-2 or float8-ue8m0. Scales are float32, float32
+// rounded up to powers of two, or those powers as exponent bytes.
+std::optional<Quantization> quantization_of(const std::string& quantize, const std::string& dtype);
+
+// The lanes that such rows become: FP8 values, and a scale per 128 of them.
+std::vector<Lane> quantized_lanes(ScaleFormat format, std::int64_t hidden);
 
 // Bytes of all lanes of one token.
 std::int64_t row_bytes(const std::vector<Lane>& lanes);

@@ -18,6 +18,10 @@ StartLine::StartLine(const Group& group)
 
 void StartLine::wait_for_all() {
   group_.barrier();  // notices at once when a rank has died
+  line_up();
+}
+
+void StartLine::line_up() {
   ++round_;
   for (int peer = 0; peer < window_.num_ranks(); ++peer) window_.signal(peer, word_of(window_.rank()), round_);
   for (int peer = 0; peer < window_.num_ranks(); ++peer) {

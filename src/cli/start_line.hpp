@@ -18,6 +18,9 @@ class StartLine {
   // Collective, blocking. Throws Error that names the rank which did not come within the group's timeout.
   void wait_for_all();
 
+  // The same over the shared memory alone, which leaves the processor's caches as they are.
+  void line_up();
+
  private:
   Group group_;
   Window window_;

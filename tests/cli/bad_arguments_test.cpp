@@ -40,6 +40,15 @@ TEST(bad_arguments, what_is_not_understood_ends_with_2) {
   expect_refused({"bench", "--routing", "zipf"}, 2, "expected uniform, zipf:S");
   expect_refused({"bench", "--routing", "grouped:3/1"}, 2, "256 experts do not make 3 equal groups");
   expect_refused({"bench", "--iters", "0"}, 2, "--iters");
+  expect_refused({"bench", "--mode", "decode"}, 2, "--mode");
+  expect_refused({"bench", "--tokens", "8,16"}, 2, "only latency mode measures several");
+  expect_refused({"bench", "--mode", "latency", "--tokens", "8,none"}, 2, "--tokens");
+  expect_refused({"bench", "--mode", "latency", "--output", "caller"}, 2, "throughput mode alone");
+  expect_refused({"bench", "--mode", "latency", "--against", "mpi"}, 2, "throughput mode alone");
+  expect_refused({"bench", "--mode", "latency", "--overflow", "drop"}, 2, "every token has a place");
+  expect_refused({"bench", "--quantize", "float8", "--dtype", "fp8"}, 2, "starts from float32, bfloat16 or float16");
+  expect_refused({"bench", "--quantize", "int8"}, 2, "--quantize");
+  expect_refused({"bench", "--caches", "tepid"}, 2, "--caches");
   expect_refused({"bench", "--against", "nccl"}, 2, "--against");
   expect_refused({"plan", "--lane", "half:8"}, 2, "unknown element type \"half\"");
   expect_refused({"plan", "--ranks", "2049"}, 2, "--ranks");

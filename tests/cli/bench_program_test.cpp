@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -23,9 +24,10 @@ struct BenchRun {
 
 BenchRun run_small_bench(const std::vector<std::string>& arguments) {
   const std::string path = testing::TempDir() + "bench_program_test.json";
-  std::vector<std::string> all{"bench", "--tokens", "200", "--hidden", "256", "--experts", "16", "--top-k",
-                               "4",     "--iters",  "3",   "--warmup", "1",   "--json",    path};
+  std::vector<std::string> all{"bench",   "--hidden", "256",      "--experts", "16",     "--top-k", "4",
+                               "--iters", "3",        "--warmup", "1",         "--json", path};
   all.insert(all.end(), arguments.begin(), arguments.end());
+  if (std::find(all.begin(), all.end(), "--tokens") == all.end()) all.insert(all.end(), {"--tokens", "200"});
   BenchRun run{.program = run_tokenyard(all), .report = {}};
   if (run.program.exit_code == 0) run.report = Json::parse(read_text_file(path));
   return run;
@@ -95,6 +97,62 @@ TEST(bench_program, the_report_has_the_columns_as_keys) {
   EXPECT_EQ(run.report["results"][4]["local_bytes"], num_bytes);
   EXPECT_NEAR(dispatch["gb_per_s"].get<double>(), static_cast<double>(num_bytes) / 2 / dispatch["p50_us"].get<double>() / 1000,
               1e-6);
+}
+
+TEST(bench_program, no_row_is_wrong_in_latency_mode) {
+  for (const char* layout : {"compact", "expert-contiguous", "expert-padded"}) {
+    for (const char* quantize : {"none", "float8", "float8-power-of-2", "float8-ue8m0"}) {
+      SCOPED_TRACE(std::string(layout) + " " + quantize);
+      const BenchRun run = run_small_bench({"--mode", "latency", "--tokens", "1,7,30", "--check", "--layout", layout,
+                                            "--alignment", "8", "--quantize", quantize});
+      expect_no_wrong_rows(run);
+      EXPECT_THAT(operations_of(run.report),
+                  ElementsAre("dispatch", "combine", "both", "dispatch", "combine", "both", "dispatch", "combine", "both"));
+    }
+  }
+  expect_no_wrong_rows(run_small_bench({"--mode", "latency", "--tokens", "9", "--check", "--threads", "--ranks", "3",
+                                        "--routing", "zipf:2", "--caches", "cold"}));
+  const BenchRun opaque = run_small_bench({"--mode", "latency", "--tokens", "9", "--check", "--threads", "--dtype", "byte"});
+  expect_no_wrong_rows(opaque);
+  EXPECT_THAT(operations_of(opaque.report), ElementsAre("dispatch"));
+}
+
+// Two ranks, 16 experts, hidden 256 in bfloat16: rows of 512 bytes.
+TEST(bench_program, the_yardstick_copies_the_rows_that_an_operation_writes) {
+  const BenchRun run =
+      run_small_bench({"--mode", "latency", "--tokens", "5,20", "--layout", "expert-contiguous", "--check", "--threads"});
+  expect_no_wrong_rows(run);
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : run.report["results"][0].items()) keys.push_back(key);
+  EXPECT_THAT(keys, ElementsAre("tokens", "operation", "p50_us", "p99_us", "flags_us", "memcpy_us", "yardstick_us", "ratio",
+                                "sent_bytes", "delivered_bytes", "wrong_rows"));
+  for (const std::string& key : keys) EXPECT_THAT(run.program.output, HasSubstr(key));
+  EXPECT_EQ(run.report["max_tokens"], 20);
+  double worst = 0;
+  for (std::size_t i = 0; i < 6; i += 3) {
+    const Json& dispatch = run.report["results"][i];
+    const Json& combine = run.report["results"][i + 1];
+    const Json& both = run.report["results"][i + 2];
+    const int num_tokens = 2 * dispatch["tokens"].get<int>();
+    EXPECT_EQ(dispatch["delivered_bytes"], num_tokens * 4 * 512);  // top-4
+    EXPECT_EQ(combine["delivered_bytes"], num_tokens * 512);
+    EXPECT_EQ(combine["sent_bytes"], dispatch["sent_bytes"]);
+    EXPECT_GE(dispatch["sent_bytes"], num_tokens * 512);
+    EXPECT_LE(dispatch["sent_bytes"], num_tokens * 2 * 512);
+    for (const char* bytes : {"sent_bytes", "delivered_bytes"}) {
+      EXPECT_EQ(both[bytes], dispatch[bytes].get<int>() + combine[bytes].get<int>());
+    }
+    EXPECT_GT(dispatch["flags_us"], 0);
+    EXPECT_GE(dispatch["yardstick_us"], dispatch["flags_us"]);
+    EXPECT_NEAR(dispatch["ratio"].get<double>() * dispatch["yardstick_us"].get<double>(), dispatch["p50_us"].get<double>(),
+                1e-6);
+    worst = std::max(worst, both["ratio"].get<double>());
+  }
+  EXPECT_EQ(run.report["worst_both_ratio"].get<double>(), worst);
+}
+
+TEST(bench_program, no_row_is_wrong_when_dispatch_quantises_in_throughput_mode) {
+  expect_no_wrong_rows(run_small_bench({"--check", "--quantize", "float8-ue8m0", "--dtype", "float32"}));
 }
 
 TEST(bench_program, what_is_not_checked_is_not_claimed) {

@@ -28,6 +28,7 @@ TEST(help, every_command_explains_its_units) {
   }
   EXPECT_THAT(help_of("bench"), HasSubstr("microseconds"));
   EXPECT_THAT(help_of("bench"), HasSubstr("10^9 bytes per second"));
+  EXPECT_THAT(help_of("bench"), HasSubstr("two bare flag round trips"));
   EXPECT_THAT(help_of("plan"), HasSubstr("in bytes"));
   EXPECT_THAT(help_of("plan"), HasSubstr("values per row"));
   EXPECT_THAT(help_of("info"), HasSubstr("powers of 1,024"));

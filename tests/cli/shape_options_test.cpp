@@ -29,6 +29,17 @@ TEST(shape_options, lanes_have_a_type_and_a_count) {
   }
 }
 
+TEST(shape_options, quantisation_has_three_formats_of_scales) {
+  EXPECT_EQ(quantization_of("none", "byte"), std::nullopt);
+  EXPECT_EQ(quantization_of("float8", "float16"), (Quantization{DataType::kFloat16, ScaleFormat::kFloat32}));
+  EXPECT_EQ(quantization_of("float8-power-of-2", "float32"), (Quantization{DataType::kFloat32, ScaleFormat::kFloat32PowerOf2}));
+  EXPECT_EQ(quantization_of("float8-ue8m0", "bfloat16"), (Quantization{DataType::kBFloat16, ScaleFormat::kUE8M0}));
+  EXPECT_THROW(quantization_of("float8", "fp8"), UsageError);
+  EXPECT_THROW(quantization_of("fp8", "bfloat16"), UsageError);
+  EXPECT_EQ(quantized_lanes(ScaleFormat::kUE8M0, 200)[1], (Lane{DataType::kUE8M0, 2}));
+  EXPECT_EQ(quantized_lanes(ScaleFormat::kFloat32, 200)[1], (Lane{DataType::kFloat32, 2}));
+}
+
 TEST(shape_options, fp8_has_a_lane_of_scales) {
   const std::vector<Lane> lanes = lanes_of("fp8", 200);
   ASSERT_EQ(lanes.size(), 2U);

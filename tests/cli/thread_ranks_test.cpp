@@ -42,7 +42,7 @@ TEST(thread_ranks, the_benchmark_finds_no_wrong_row) {
   BenchOptions options;
   options.ranks.num_ranks = 3;
   options.ranks.kind = RankKind::kThreads;
-  options.num_tokens = 40;
+  options.token_counts = {40};
   options.hidden = 64;
   options.num_experts = 10;
   options.top_k = 3;
@@ -55,6 +55,27 @@ TEST(thread_ranks, the_benchmark_finds_no_wrong_row) {
     SCOPED_TRACE(layout);
     options.layout = layout;
     options.output = output;
+    EXPECT_EQ(run_bench(options), 0);
+  }
+}
+
+TEST(thread_ranks, the_benchmark_of_latency_mode_finds_no_wrong_row) {
+  BenchOptions options;
+  options.mode = "latency";
+  options.ranks.num_ranks = 3;
+  options.ranks.kind = RankKind::kThreads;
+  options.token_counts = {1, 12};
+  options.hidden = 160;
+  options.num_experts = 10;
+  options.top_k = 3;
+  options.num_iterations = 2;
+  options.num_warmups = 0;
+  options.check = true;
+  for (const auto& [layout, quantize] : std::vector<std::pair<std::string, std::string>>{
+           {"compact", "none"}, {"expert-contiguous", "float8-ue8m0"}, {"expert-padded", "float8"}}) {
+    SCOPED_TRACE(layout);
+    options.layout = layout;
+    options.quantize = quantize;
     EXPECT_EQ(run_bench(options), 0);
   }
 }

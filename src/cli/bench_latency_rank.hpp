@@ -1,0 +1,38 @@
+// One rank of a benchmark of latency mode: runs the operations and, between them, what they are compared with.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/bench_setup.hpp"
+#include "tokenyard/group.hpp"
+
+namespace tokenyard::cli {
+
+// The bytes of rows that one rank writes in an operation.
+struct RowBytes {
+  std::int64_t sent = 0;       // into the places of ranks, its own included: one row per (token, destination rank)
+  std::int64_t delivered = 0;  // into the result: received rows in their layout, or one sum per token
+
+  std::int64_t all() const { return sent + delivered; }
+};
+
+RowBytes bytes_of_dispatch(const BenchSetup& setup, int rank);
+RowBytes bytes_of_combine(const BenchSetup& setup, int rank);
+
+// What one rank measured of one operation with one number of tokens; by iteration, warm-ups not counted.
+struct LatencyMeasurement {
+  std::string operation;  // dispatch, combine, or both: one directly after the other
+  RowBytes bytes;
+  std::vector<double> microseconds;
+  // The yardstick: two flag round trips, then one memcpy of bytes.all().
+  std::vector<double> flag_microseconds;
+  std::vector<double> memcpy_microseconds;
+  std::int64_t wrong_rows = 0;  // over all iterations, warm-ups included
+};
+
+// Collective. By setup, then by operation, alike on all ranks.
+std::vector<std::vector<LatencyMeasurement>> measure_latency_rank(const std::vector<BenchSetup>& setups, const Group& group);
+
+}  // namespace tokenyard::cli
