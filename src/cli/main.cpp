@@ -178,9 +178,14 @@ void add_plan(CLI::App& program, PlanOptions& options) {
   CLI::App& command = *program.add_subcommand("plan", "print the memory that a plan needs, from its shape alone");
   command.footer(
       "Prints the size of every region of a plan's memory on one rank, in bytes, bookkeeping (metadata) apart. Needs no ranks\n"
-      "and allocates nothing.\n\n"
+      "and allocates nothing. For latency mode also the results, which lie outside of the windows, and what windows with a\n"
+      "place per (expert, rank, token) would hold.\n\n"
       "Example: tokenyard plan --ranks 2048 --experts 256 --top-k 8 --max-tokens 128 --lane float8_e4m3:7168 --lane "
-      "float32:56");
+      "float32:56\n"
+      "Example: tokenyard plan --mode latency --ranks 16 --max-tokens 128 --quantize float8-ue8m0");
+  command.add_option("--mode", options.mode, "throughput or latency")
+      ->check(CLI::IsMember({"throughput", "latency"}))
+      ->capture_default_str();
   command.add_option("--ranks", options.num_ranks, "number of ranks")
       ->type_name("COUNT")
       ->check(CLI::Range(1, kMaxRanks))
@@ -195,6 +200,10 @@ void add_plan(CLI::App& program, PlanOptions& options) {
   command.add_option("--hidden", options.hidden, "values per token")->type_name("VALUES")->capture_default_str();
   command.add_option("--dtype", options.dtype, "payload: an element type, or fp8 for values with a float32 scale per 128")
       ->capture_default_str();
+  command.add_option("--quantize", options.quantize, "rows become FP8 in dispatch, with a scale per 128 values of this kind")
+      ->check(CLI::IsMember({"none", "float8", "float8-power-of-2", "float8-ue8m0"}))
+      ->capture_default_str();
+  command.add_flag("--combine-as-float8", options.combine_as_float8, "rows return as FP8 with float32 scales");
   command.add_option("--lane", options.lanes, "a lane instead of --hidden and --dtype, COUNT values per row; may be repeated")
       ->type_name("TYPE:COUNT");
   command.add_option("--combine", options.combine, "what combine carries, or none [default: bfloat16 for fp8, else lane 0]")

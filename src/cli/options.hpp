@@ -69,12 +69,15 @@ struct BenchOptions {
 };
 
 struct PlanOptions {
+  std::string mode = "throughput";
   int num_ranks = 8;
   int num_experts = 256;
   int top_k = 8;
   std::int64_t max_tokens = 4096;
   std::int64_t hidden = 7168;
   std::string dtype = "bfloat16";
+  std::string quantize = "none";
+  bool combine_as_float8 = false;
   std::vector<std::string> lanes;  // TYPE:COUNT each; empty: what dtype and hidden say
   std::string combine;             // TYPE:COUNT, "none", or empty for the library's choice
   std::string layout = "compact";

@@ -18,6 +18,12 @@ constexpr std::array kDataTypes{DataType::kByte,    DataType::kFloat8E4M3, DataT
 
 }  // namespace
 
+Mode parse_mode(const std::string& text) {
+  if (text == "throughput") return Mode::kThroughput;
+  if (text == "latency") return Mode::kLatency;
+  throw UsageError(fmt::format("unknown mode \"{}\"; expected throughput or latency", text));
+}
+
 Layout parse_layout(const std::string& text) {
   if (text == "compact") return Layout::kCompact;
   if (text == "expert-contiguous") return Layout::kExpertContiguous;

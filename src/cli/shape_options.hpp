@@ -11,6 +11,7 @@
 namespace tokenyard::cli {
 
 // All throw UsageError with the value and what was expected.
+Mode parse_mode(const std::string& text);          // throughput, latency
 Layout parse_layout(const std::string& text);      // compact, expert-contiguous, expert-padded
 Overflow parse_overflow(const std::string& text);  // grow, drop
 DataType parse_data_type(const std::string& text);

@@ -29,7 +29,7 @@ Plan::Impl::Impl(std::shared_ptr<Peers> peers, Shape shape, std::uint64_t group,
       placement_fingerprint_(placement_.fingerprint()),
       dimensions_(plan_dimensions(shape_, peers_->num_ranks(), placement_)),
       combine_lane_(combine_lane(shape_)),
-      control_layout_(control_layout(dimensions_)),
+      control_layout_(control_layout(shape_, dimensions_)),
       combine_layout_(combine_layout(shape_, dimensions_)),
       counters_(peers_->num_ranks()) {
   const Deadline deadline(peers_->timeout());

@@ -71,7 +71,7 @@ PlanDimensions plan_dimensions(const Shape& shape, int num_ranks, const Placemen
   return dimensions;
 }
 
-ControlLayout control_layout(const PlanDimensions& dimensions, std::vector<Region>* regions) {
+ControlLayout control_layout(const Shape& shape, const PlanDimensions& dimensions, std::vector<Region>* regions) {
   RegionTable table("control", regions);
   const auto num_ranks = static_cast<std::size_t>(dimensions.num_ranks);
   const auto max_local_experts = static_cast<std::size_t>(dimensions.max_local_experts);
@@ -82,6 +82,7 @@ ControlLayout control_layout(const PlanDimensions& dimensions, std::vector<Regio
       const char* name = track == Track::kDispatch ? "dispatch signals" : "combine signals";
       layout.lines[static_cast<int>(track)][slot] = table.add(name + suffix, num_ranks * sizeof(PeerLine), true);
     }
+    if (shape.mode == Mode::kLatency) continue;
     layout.rank_counts[slot] = table.add("counts per rank" + suffix, num_ranks * num_ranks * sizeof(std::int32_t), true);
     layout.expert_counts[slot] =
         table.add("counts per expert" + suffix, num_ranks * max_local_experts * sizeof(std::int32_t), true);
@@ -155,7 +156,7 @@ PlanSizes plan_sizes(const Shape& shape, int num_ranks) {
   sizes.worst_recv_rows = dimensions.worst_recv_rows;
   sizes.max_local_experts = dimensions.max_local_experts;
   sizes.max_fan_out = dimensions.max_fan_out;
-  const std::size_t control = control_layout(dimensions, &sizes.regions).num_bytes;
+  const std::size_t control = control_layout(shape, dimensions, &sizes.regions).num_bytes;
   const std::size_t dispatch = dispatch_layout(shape, dimensions, sizes.recv_capacity, &sizes.regions).num_bytes;
   const std::size_t combine = combine_layout(shape, dimensions, &sizes.regions).num_bytes;
   sizes.window_bytes = control + kNumSlots * (dispatch + combine);

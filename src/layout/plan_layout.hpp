@@ -42,7 +42,7 @@ bool is_summable(DataType dtype);
 // The lane that combine carries, or a lane without elements for plans that only dispatch.
 Lane combine_lane(const Shape& shape);
 
-// The control window: one per plan.
+// The control window: one per plan. Counts are exchanged in throughput mode alone.
 struct ControlLayout {
   std::array<std::array<std::size_t, kNumSlots>, kNumTracks> lines;  // PeerLine [num_ranks], by writer
   std::array<std::size_t, kNumSlots> rank_counts;  // i32 [num_ranks, num_ranks]: row i, written by rank i, says how many rows
@@ -99,7 +99,7 @@ constexpr std::size_t arrival_words(std::int64_t max_tokens) { return (static_ca
 // Bytes of a contribution on its way home: a row of combine's type, or FP8 values and behind them their float32 scales.
 std::size_t returned_row_bytes(const Shape& shape);
 
-ControlLayout control_layout(const PlanDimensions& dimensions, std::vector<Region>* regions = nullptr);
+ControlLayout control_layout(const Shape& shape, const PlanDimensions& dimensions, std::vector<Region>* regions = nullptr);
 DispatchLayout dispatch_layout(const Shape& shape, const PlanDimensions& dimensions, std::int64_t recv_capacity,
                                std::vector<Region>* regions = nullptr);
 CombineLayout combine_layout(const Shape& shape, const PlanDimensions& dimensions, std::vector<Region>* regions = nullptr);
