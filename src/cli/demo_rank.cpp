@@ -54,8 +54,11 @@ void DemoRank::run_batch() {
   choose_experts(batch);
   make_payload(batch);
 
-  // The shared expert needs no other rank: it runs while the tokens are on their way.
-  auto shared_rows = std::async(std::launch::async, [this, &batch] { return apply_shared_expert(batch); });
+  // The shared expert needs no other rank: it runs while the tokens are on their way. Between the halves of a split call this
+  // thread is free to do that; a whole call needs another one beside it.
+  const bool split = setup_.shape.mode == Mode::kLatency;
+  auto shared_rows =
+      std::async(split ? std::launch::deferred : std::launch::async, [this, &batch] { return apply_shared_expert(batch); });
 
   const auto topk_idx = tensor(batch.topk_idx.data(), {batch.num_tokens, setup_.shape.top_k});
   const auto topk_weights = tensor(batch.topk_weights.data(), {batch.num_tokens, setup_.shape.top_k});
@@ -63,7 +66,14 @@ void DemoRank::run_batch() {
   dispatch.lanes = batch.lanes;
   dispatch.topk_idx = topk_idx;
   dispatch.topk_weights = topk_weights;
-  Received received = plan_.dispatch(dispatch);
+  Received received;
+  if (split) {
+    PendingDispatch pending = plan_.begin_dispatch(dispatch);
+    shared_rows.wait();
+    received = pending.complete();
+  } else {
+    received = plan_.dispatch(dispatch);
+  }
   const Routing& routing = received.routing();
   for (std::size_t source = 0; source < rows_from_.size(); ++source) {
     rows_from_[source] += integers(routing.source_offsets())[source + 1] - integers(routing.source_offsets())[source];
@@ -77,7 +87,11 @@ void DemoRank::run_batch() {
   combine.output = TensorView(output.data(), row_type, {batch.num_tokens, hidden});
   const std::vector<std::byte> bias = shared_rows.get();
   if (setup_.shared_expert) combine.biases[0] = ConstTensorView(bias.data(), row_type, {batch.num_tokens, hidden});
-  plan_.combine(combine);
+  if (split) {
+    plan_.begin_combine(combine).complete();
+  } else {
+    plan_.combine(combine);
+  }
 
   const std::size_t num_earlier = results_.size();
   results_.resize(num_earlier + static_cast<std::size_t>(batch.num_tokens * hidden));
@@ -108,6 +122,10 @@ void DemoRank::make_payload(Batch& batch) const {
   const std::int64_t hidden = setup_.model.hidden;
   const Lane& lane = setup_.shape.lanes[0];
   const ConstTensorView hidden_states = tensor(batch.hidden_states.data(), {batch.num_tokens, hidden});
+  if (setup_.shape.quantization.has_value()) {
+    batch.lanes.push_back(hidden_states);
+    return;
+  }
   batch.payload.resize(static_cast<std::size_t>(setup_.shape.max_tokens) * lane.row_bytes());
   const TensorView payload(batch.payload.data(), lane.dtype, {batch.num_tokens, hidden});
   batch.lanes.push_back(payload);

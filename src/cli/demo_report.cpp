@@ -65,8 +65,9 @@ std::string demo_heading(const DemoSetup& setup) {
   text += fmt::format("  payload  {}, {} bytes a row there; {}, {} bytes a row back\n", payload,
                       with_commas(row_bytes(setup.shape.lanes)), to_string(setup.shape.combine->dtype),
                       with_commas(static_cast<std::int64_t>(setup.shape.combine->row_bytes())));
-  text += fmt::format("  calls    {} x (gate, dispatch, experts, combine), at most {} tokens a rank and call, layout {}\n",
-                      setup.num_batches(), with_commas(setup.shape.max_tokens), to_string(setup.shape.layout));
+  text += fmt::format(
+      "  calls    {} x (gate, dispatch, experts, combine) in {} mode, at most {} tokens a rank and call, layout {}\n",
+      setup.num_batches(), to_string(setup.shape.mode), with_commas(setup.shape.max_tokens), to_string(setup.shape.layout));
   return text;
 }
 

@@ -48,12 +48,18 @@ DemoSetup make_demo_setup(const DemoOptions& options, int num_ranks) {
                  .seed = options.seed};
   setup.shape.num_experts = options.num_experts;
   setup.shape.top_k = options.top_k;
-  setup.shape.max_tokens = options.max_tokens;
+  setup.shape.mode = parse_mode(options.mode);
+  const bool latency = setup.shape.mode == Mode::kLatency;
+  setup.shape.max_tokens = options.max_tokens > 0 ? options.max_tokens : latency ? 32 : 256;
   setup.shape.lanes = lanes_of(options.dtype, options.hidden);
   setup.shape.combine = combine_lane_of(options.dtype, options.hidden);
+  // In the other mode the ranks quantise before they dispatch.
+  if (latency && setup.payload == Payload::kFloat8) {
+    setup.shape.quantization = {.from = DataType::kFloat32, .format = ScaleFormat::kFloat32};
+  }
   setup.shape.layout = parse_layout(options.layout);
   // Room for every token: the demonstration is about sums, and a dropped row would change them.
-  if (setup.shape.layout == Layout::kExpertPadded) setup.shape.expert_capacity = num_ranks * options.max_tokens;
+  if (setup.shape.layout == Layout::kExpertPadded) setup.shape.expert_capacity = num_ranks * setup.shape.max_tokens;
   setup.timeout = options.ranks.timeout();
   plan_sizes(setup.shape, num_ranks);  // for its errors, once and before any rank exists
   return setup;

@@ -47,6 +47,7 @@ void add_demo(CLI::App& program, DemoOptions& options) {
       "Splits a text into tokens, spreads them unevenly over the ranks, and runs one Mixture-of-Experts layer: gate,\n"
       "dispatch, SwiGLU experts, combine. Compares every element with the same layer computed in one process by plain\n"
       "loops: float32 must agree exactly, bfloat16 and fp8 within a derived bound. Exit code 0: OK, 1: FAILED.\n"
+      "In latency mode the shared expert runs between the halves of dispatch, and dispatch makes the FP8 rows itself.\n"
       "Started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set), a process is one rank "
       "and starts none.\n\n"
       "Example: tokenyard demo --text README.md --ranks 4 --experts 16 --top-k 4 --hidden 256 --dtype fp8 --shared-expert");
@@ -69,10 +70,14 @@ void add_demo(CLI::App& program, DemoOptions& options) {
   command.add_option("--intermediate", options.intermediate, "width of an expert, in values [default: 2 x hidden]")
       ->type_name("VALUES")
       ->check(CLI::Range(std::int64_t{1}, kMostHidden));
-  command.add_option("--max-tokens", options.max_tokens, "tokens per rank and call; longer texts take several calls")
-      ->type_name("TOKENS")
-      ->check(CLI::Range(std::int64_t{1}, kMostTokens))
+  command.add_option("--mode", options.mode, "throughput, or latency with calls in halves, as in decode")
+      ->check(CLI::IsMember({"throughput", "latency"}))
       ->capture_default_str();
+  command
+      .add_option("--max-tokens", options.max_tokens,
+                  "tokens per rank and call; longer texts take several calls [default: 256; latency: 32]")
+      ->type_name("TOKENS")
+      ->check(CLI::Range(std::int64_t{1}, kMostTokens));
   command.add_option("--dtype", options.dtype, "payload; fp8 is e4m3 with one float32 scale per 128 values")
       ->check(CLI::IsMember({"float32", "bfloat16", "fp8"}))
       ->capture_default_str();

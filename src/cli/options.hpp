@@ -27,13 +27,14 @@ struct DemoOptions {
   static constexpr int kDefaultRanks = 4;
 
   RankOptions ranks;
+  std::string mode = "throughput";
   std::string text_path;
   std::string record_path;  // empty: nothing is recorded
   int num_experts = 16;
   int top_k = 4;
   std::int64_t hidden = 256;
   std::int64_t intermediate = 0;  // 0: 2 * hidden
-  std::int64_t max_tokens = 256;
+  std::int64_t max_tokens = 0;    // 0: 256, in latency mode 32
   std::string dtype = "float32";
   std::string layout = "expert-contiguous";
   bool shared_expert = false;

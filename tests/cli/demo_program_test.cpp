@@ -55,6 +55,20 @@ TEST(demo_program, every_layout_gives_the_same_sums) {
   }
 }
 
+TEST(demo_program, latency_mode_agrees_with_the_same_reference) {
+  const ProgramResult result = run_tokenyard(demo({"--mode", "latency", "--hidden", "64"}));
+  expect_ok(result);
+  EXPECT_THAT(result.output, HasSubstr("in latency mode, at most 32 tokens"));
+  EXPECT_THAT(result.output, HasSubstr("largest absolute error: 0\n"));
+  for (const char* layout : {"compact", "expert-contiguous", "expert-padded"}) {
+    for (const char* dtype : {"bfloat16", "fp8"}) {
+      SCOPED_TRACE(std::string(layout) + " " + dtype);
+      expect_ok(run_tokenyard(demo({"--mode", "latency", "--layout", layout, "--dtype", dtype, "--ranks", "3", "--experts", "7",
+                                    "--hidden", "192", "--shared-expert", "--threads"})));
+    }
+  }
+}
+
 TEST(demo_program, more_ranks_than_experts_or_only_one_rank_work) {
   expect_ok(run_tokenyard(demo({"--ranks", "6", "--experts", "4", "--top-k", "2", "--hidden", "64"})));
   expect_ok(run_tokenyard(demo({"--ranks", "1", "--hidden", "64"})));

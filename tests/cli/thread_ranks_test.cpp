@@ -33,7 +33,10 @@ TEST(thread_ranks, the_demonstration_agrees_with_its_reference) {
       SCOPED_TRACE(std::string(dtype) + " " + layout);
       options.dtype = dtype;
       options.layout = layout;
-      EXPECT_EQ(run_demo(options), 0);
+      for (const char* mode : {"throughput", "latency"}) {
+        options.mode = mode;
+        EXPECT_EQ(run_demo(options), 0);
+      }
     }
   }
 }
