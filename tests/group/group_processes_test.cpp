@@ -117,29 +117,6 @@ TEST(group_of_processes, children_of_a_process_that_had_a_group_are_processes) {
   expect_success(run_process_ranks(2, use_a_group));
 }
 
-TEST(group_of_processes, fifty_groups_leave_no_descriptor_thread_mapping_or_file_behind) {
-  const TestListener listener = listen_on_loopback();
-  RankProcesses processes(2, [&](int rank) {
-    const auto exchange = make_tcp_exchange(rendezvous_at(listener, rank, 2));
-    const auto use_a_group = [&] {
-      const Group group = Group::create(exchange, patient());
-      const Window window = group.window(5000);
-      expect_round_trip(group.plan(small_shape(2)), rank, 2, 0);
-      group.barrier();
-    };
-    use_a_group();
-    const int num_descriptors = count_descriptors();
-    const int num_threads = count_threads();
-    for (int round = 0; round < 50; ++round) use_a_group();
-    EXPECT_EQ(count_descriptors(), num_descriptors);
-    EXPECT_EQ(count_threads(), num_threads);
-    EXPECT_EQ(count_shared_mappings(), 0);
-    EXPECT_EQ(count_shared_memory_files(), 0);
-  });
-  close(listener.fd);
-  expect_success(processes.wait(std::chrono::seconds(60)));
-}
-
 TEST(group_of_processes, a_plan_keeps_one_descriptor_per_region_however_many_peers_there_are) {
   expect_success(run_process_ranks(6, [](std::shared_ptr<Exchange> exchange) {
     const Group group = Group::create(std::move(exchange), patient());

@@ -332,25 +332,5 @@ TEST(group, what_a_rank_did_before_it_left_is_not_lost) {
   }
 }
 
-TEST(group, fifty_groups_leave_no_descriptor_thread_or_mapping_behind) {
-  const auto use_a_group = [] {
-    run_thread_ranks(3, [](std::shared_ptr<Exchange> exchange) {
-      const int rank = exchange->rank();
-      const Group group = Group::create(std::move(exchange), patient());
-      const Window window = group.window(5000);
-      expect_round_trip(group.plan(small_shape(3)), rank, 3, 0);
-      group.barrier();
-    });
-  };
-  use_a_group();
-  const int num_descriptors = count_descriptors();
-  const int num_threads = count_threads();
-  for (int round = 0; round < 50; ++round) use_a_group();
-  EXPECT_EQ(count_descriptors(), num_descriptors);
-  EXPECT_EQ(count_threads(), num_threads);
-  EXPECT_EQ(count_shared_mappings(), 0);
-  EXPECT_EQ(count_shared_memory_files(), 0);
-}
-
 }  // namespace
 }  // namespace tokenyard::test
