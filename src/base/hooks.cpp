@@ -15,7 +15,7 @@
 namespace tokenyard {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Fault>, 13> kFaultNames{{
+constexpr std::array<std::pair<std::string_view, Fault>, 21> kFaultNames{{
     {"kRegionsOverlap", Fault::kRegionsOverlap},
     {"kReplicasTakeNoTurns", Fault::kReplicasTakeNoTurns},
     {"kPlaceBaseOffByOne", Fault::kPlaceBaseOffByOne},
@@ -29,6 +29,14 @@ constexpr std::array<std::pair<std::string_view, Fault>, 13> kFaultNames{{
     {"kReduceReversesRanks", Fault::kReduceReversesRanks},
     {"kReduceForgetsSecondBias", Fault::kReduceForgetsSecondBias},
     {"kSignalBeforeRows", Fault::kSignalBeforeRows},
+    {"kArrivalsOffByOne", Fault::kArrivalsOffByOne},
+    {"kArrivalsForgetLastWord", Fault::kArrivalsForgetLastWord},
+    {"kArrivalsStayFromBefore", Fault::kArrivalsStayFromBefore},
+    {"kSourcesSharePlaces", Fault::kSourcesSharePlaces},
+    {"kMaskedRowsAreDelivered", Fault::kMaskedRowsAreDelivered},
+    {"kGivenWeightsOfOtherSlot", Fault::kGivenWeightsOfOtherSlot},
+    {"kCountersOfNeighbour", Fault::kCountersOfNeighbour},
+    {"kReturnPlaceByOrdinal", Fault::kReturnPlaceByOrdinal},
 }};
 
 Fault fault_from_environment() noexcept {

@@ -26,6 +26,15 @@ enum class Fault : std::uint8_t {
   kReduceReversesRanks,      // kernels: ranks are summed in reverse order
   kReduceForgetsSecondBias,  // kernels: only the first bias is added
   kSignalBeforeRows,         // engine: the rows' signal is raised before the rows are written
+  // Latency mode
+  kArrivalsOffByOne,         // engine: the bits say the token behind the one that was sent
+  kArrivalsForgetLastWord,   // engine: of several words of bits the last one is not read
+  kArrivalsStayFromBefore,   // engine: a source without tokens says nothing, so its bits of an earlier turn count again
+  kSourcesSharePlaces,       // engine: all sources write to the places of rank 0
+  kMaskedRowsAreDelivered,   // engine: bits that a masked rank has left are read
+  kGivenWeightsOfOtherSlot,  // engine: weights given at combine are taken from the other slot
+  kCountersOfNeighbour,      // engine: rows are counted for the rank before the one that sent them
+  kReturnPlaceByOrdinal,     // kernels: the home looks for a contribution where another rank's stands
 };
 
 #ifdef TOKENYARD_TEST_HOOKS

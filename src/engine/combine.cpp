@@ -42,8 +42,9 @@ void Plan::Impl::give_weights(const CombineArgs& args, const Turn& turn, const R
 }
 
 void Plan::Impl::take_weights(const Turn& turn, const Routing::Data& routing) {
+  const int slot = has_fault(Fault::kGivenWeightsOfOtherSlot) ? 1 - turn.slot : turn.slot;
   const auto* given =
-      reinterpret_cast<const float*>(combine_windows_[turn.slot][peers_->rank()]->data() + combine_layout_.given_weights);
+      reinterpret_cast<const float*>(combine_windows_[slot][peers_->rank()]->data() + combine_layout_.given_weights);
   given_factors_.assign(routing.num_expanded_view_rows, 0.0F);
   for (int source = 0; source < dimensions_.num_ranks; ++source) {
     for (std::int64_t row = routing.source_offsets[source]; row < routing.source_offsets[source + 1]; ++row) {

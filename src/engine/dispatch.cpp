@@ -303,7 +303,8 @@ Received Plan::Impl::complete(DispatchCall* call) {
   if (shape_.mode == Mode::kLatency) find_outputs(call);
   for (const int source : signals_->active()) {
     const auto num_rows = call->routing->source_offsets[source + 1] - call->routing->source_offsets[source];
-    counters_[source].num_rows.fetch_add(static_cast<std::uint64_t>(num_rows), std::memory_order_relaxed);
+    const int counted = has_fault(Fault::kCountersOfNeighbour) && source > 0 ? source - 1 : source;
+    counters_[counted].num_rows.fetch_add(static_cast<std::uint64_t>(num_rows), std::memory_order_relaxed);
   }
   if (call->output_error == nullptr) deliver(slot, *call->routing, call->outputs);
 

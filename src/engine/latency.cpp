@@ -5,12 +5,13 @@
 #include <bit>
 #include <cstring>
 
+#include "base/hooks.hpp"
 #include "engine/plan_impl.hpp"
 
 namespace tokenyard {
 
 void Plan::Impl::assign_places(Routing::Data* routing) const {
-  const std::int64_t first_place = peers_->rank() * shape_.max_tokens;
+  const std::int64_t first_place = has_fault(Fault::kSourcesSharePlaces) ? 0 : peers_->rank() * shape_.max_tokens;
   for (std::int64_t token = 0; token < routing->num_tokens; ++token) {
     for (int o = 0; o < routing->fan_out[token]; ++o) {
       const std::int64_t entry = token * routing->max_fan_out + o;
@@ -21,12 +22,14 @@ void Plan::Impl::assign_places(Routing::Data* routing) const {
 }
 
 void Plan::Impl::post_arrivals(const Slot& slot, const Routing::Data& routing) {
+  if (has_fault(Fault::kArrivalsStayFromBefore) && routing.num_tokens == 0) return;
   const std::size_t num_words = arrival_words(shape_.max_tokens);
   arrivals_.assign(static_cast<std::size_t>(dimensions_.num_ranks) * num_words, 0);
   for (std::int64_t token = 0; token < routing.num_tokens; ++token) {
     for (int o = 0; o < routing.fan_out[token]; ++o) {
       const auto peer = static_cast<std::size_t>(routing.destination[token * routing.max_fan_out + o]);
-      arrivals_[peer * num_words + static_cast<std::size_t>(token) / 64] |= std::uint64_t{1} << (token % 64);
+      const std::int64_t bit = has_fault(Fault::kArrivalsOffByOne) ? (token + 1) % shape_.max_tokens : token;
+      arrivals_[peer * num_words + static_cast<std::size_t>(bit) / 64] |= std::uint64_t{1} << (bit % 64);
     }
   }
   const std::size_t num_bytes = num_words * sizeof(std::uint64_t);
@@ -43,8 +46,10 @@ void Plan::Impl::read_arrivals(const Slot& slot, Routing::Data* routing) const {
   routing->received_row.clear();
   routing->source_token.clear();
   routing->source_offsets.assign(1, 0);
+  const std::size_t num_read = has_fault(Fault::kArrivalsForgetLastWord) && num_words > 1 ? num_words - 1 : num_words;
   for (int source = 0; source < dimensions_.num_ranks; ++source) {
-    for (std::size_t word = 0; word < num_words && !signals_->is_masked(source); ++word) {
+    const bool skipped = signals_->is_masked(source) && !has_fault(Fault::kMaskedRowsAreDelivered);
+    for (std::size_t word = 0; word < num_read && !skipped; ++word) {
       for (std::uint64_t bits = arrivals[source * num_words + word]; bits != 0; bits &= bits - 1) {
         const auto token = static_cast<std::int64_t>(word * 64) + std::countr_zero(bits);
         routing->received_row.push_back(source * shape_.max_tokens + token);

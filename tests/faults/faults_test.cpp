@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/hooks.hpp"
+#include "tests/property/masked_case.hpp"
 #include "tests/property/run_case.hpp"
 
 namespace tokenyard::test {
@@ -18,18 +19,22 @@ namespace {
 // A fixed part of the suite. A fault ends it at the first case in which it shows.
 constexpr std::uint64_t kSeed = 1;
 constexpr int kNumCases = 64;
+constexpr int kNumMaskedCases = 16;
 constexpr std::chrono::seconds kLimit{60};
 
 enum ExitCode { kAllRight = 0, kNoticed = 10, kThrew = 11 };
 
 [[noreturn]] void run_cases(const std::string& fault) {
   setenv("TOKENYARD_FAULT", fault.c_str(), 1);
-  for (int index = 0; index < kNumCases; ++index) {
-    try {
+  try {
+    for (int index = 0; index < kNumCases; ++index) {
       if (!run_with_threads(make_random_case(kSeed, index)).empty()) _exit(kNoticed);
-    } catch (...) {
-      _exit(kThrew);
     }
+    for (int index = 0; index < kNumMaskedCases; ++index) {
+      if (!run_masked_case(seed_of(kSeed, index)).empty()) _exit(kNoticed);
+    }
+  } catch (...) {
+    _exit(kThrew);
   }
   _exit(kAllRight);
 }

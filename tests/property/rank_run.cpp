@@ -64,7 +64,10 @@ DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet&
 
 RankRun::RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Findings* findings)
     : case_(random_case), expectations_(expectations), findings_(findings), rank_(group.rank()) {
-  for (const Shape& shape : case_.shapes) plans_.push_back(group.plan(shape));
+  for (const Shape& shape : case_.shapes) {
+    plans_.push_back(group.plan(shape));
+    expected_counters_.emplace_back(static_cast<std::size_t>(case_.num_ranks));
+  }
   for (std::size_t step_idx = 0; step_idx < case_.steps.size(); ++step_idx) {
     last_uses_[case_.steps[step_idx].result] = step_idx;
     last_uses_[case_.steps[step_idx].routing_of] = step_idx;
@@ -88,7 +91,21 @@ void RankRun::run() {
     forget_unused(step_idx);
   }
   for (const auto& [number, result] : results_) check_routing_of(result, "at the end");
+  check_counters();
   if (case_.drops_plans_first) plans_.clear();
+}
+
+void RankRun::check_counters() {
+  for (std::size_t plan = 0; plan < plans_.size(); ++plan) {
+    if (case_.shapes[plan].mode != Mode::kLatency) continue;
+    const std::vector<PeerCounters> counters = plans_[plan].counters();
+    for (int peer = 0; peer < case_.num_ranks; ++peer) {
+      const PeerCounters& expected = expected_counters_[plan][peer];
+      if (counters[peer].num_calls == expected.num_calls && counters[peer].num_rows == expected.num_rows) continue;
+      findings_->add("rank {}: plan {} counts {} calls and {} rows of rank {}, expected {} and {}", rank_, plan,
+                     counters[peer].num_calls, counters[peer].num_rows, peer, expected.num_calls, expected.num_rows);
+    }
+  }
 }
 
 void RankRun::forget_unused(std::size_t step_idx) {
@@ -173,7 +190,11 @@ void RankRun::check_announced_sizes(const RecvSizes& sizes, const ResultOfStep& 
 
 void RankRun::make_call(const Step& step, RandomBits* random, std::function<void()> whole,
                         std::function<std::shared_ptr<Pending>()> begin, std::function<void(Pending*)> complete,
-                        std::function<void()> check) {
+                        std::function<void()> check_result) {
+  const auto check = [this, &step, check_result = std::move(check_result)] {
+    for (PeerCounters& counters : expected_counters_[step.plan]) ++counters.num_calls;
+    check_result();
+  };
   if (step.pending < 0 && !random->one_in(4)) {
     whole();
     return check();
@@ -181,7 +202,7 @@ void RankRun::make_call(const Step& step, RandomBits* random, std::function<void
   std::shared_ptr<Pending> pending = begin();
   const bool looks = random->one_in(2);
   const auto patience = std::chrono::milliseconds(random->from(0, 2));
-  const auto finish = [this, &step, looks, patience, pending, complete = std::move(complete), check = std::move(check)] {
+  const auto finish = [this, &step, looks, patience, pending, complete = std::move(complete), check] {
     if (looks && pending->wait(patience) && !pending->done()) findings_->add("{}: waited for, but not done", when(rank_, step));
     complete(pending.get());
     if (!pending->done()) findings_->add("{}: completed, but not done", when(rank_, step));
@@ -252,6 +273,9 @@ void RankRun::dispatch(const Step& step) {
     if (result.received.live() != (place == Place::kSlot)) findings_->add("{}: live is {}", at_first, result.received.live());
     check_routing(result, tokens.num_tokens[rank_], plans_[step.plan].sizes(), at_first, findings_);
     check_lanes(result, at_first, findings_);
+    for (const reference::ReceivedRow& row : result.expected->rows) {
+      ++expected_counters_[step.plan][row.source].num_rows;
+    }
   };
   make_call(
       step, &random, [&] { result.received = plan.dispatch(given->args); },

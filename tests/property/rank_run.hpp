@@ -44,7 +44,7 @@ class RankRun {
   // Makes the call as a whole, in two halves, or its first half alone; `check` looks at what the second half delivers.
   void make_call(const Step& step, RandomBits* random, std::function<void()> whole,
                  std::function<std::shared_ptr<Pending>()> begin, std::function<void(Pending*)> complete,
-                 std::function<void()> check);
+                 std::function<void()> check_result);
   void check_combined(const Step& step, const std::vector<int>& biases, bool in_slot, StridedMatrix* output,
                       StridedMatrix* returned);
   void release(const Step& step);
@@ -52,6 +52,9 @@ class RankRun {
   // Drops some of the results that no later step needs, so that their Routings' memory serves other results.
   void forget_unused(std::size_t step_idx);
   void check_routing_of(const ResultOfStep& result, const std::string& moment);
+
+  // Latency mode: what plans count of each peer.
+  void check_counters();
 
   // Rows that each lane's tensor must have.
   std::int64_t expected_tensor_rows(const Step& step) const;
@@ -65,6 +68,7 @@ class RankRun {
   Findings* findings_;
   int rank_;
   std::vector<Plan> plans_;
+  std::vector<std::vector<PeerCounters>> expected_counters_;  // by plan, then peer; without times
   std::map<int, ResultOfStep> results_;
   std::map<int, std::size_t> last_uses_;  // of results: indices of steps
   struct OpenCall {

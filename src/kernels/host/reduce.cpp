@@ -23,9 +23,10 @@ int collect_contributions(const ReduceArgs& args, std::int64_t token, const std:
     if (!came_back(args, entry)) continue;
     const std::int32_t destination = args.destination[entry];
     const std::byte* in_place = args.in_place[destination];
+    const std::int64_t returner = has_fault(Fault::kReturnPlaceByOrdinal) ? o : destination;
     contributions[num_contributions++] =
         in_place != nullptr ? in_place + args.row[entry] * args.row_bytes
-                            : args.returned_rows + args.places.place(token, o, destination) * args.returned_row_bytes;
+                            : args.returned_rows + args.places.place(token, o, returner) * args.returned_row_bytes;
   }
   if (has_fault(Fault::kReduceReversesRanks)) std::reverse(contributions, contributions + num_contributions);
   return num_contributions;
