@@ -115,7 +115,9 @@ struct CombineArgs {
 };
 
 // The first half of a split call has been made: everything that this rank sends is on its way, and nothing of the library runs
-// until complete(). Move-only. What the call was given (outputs, biases, rows) must stay valid until complete() has returned.
+// until complete(). Move-only. What the call writes or still reads must stay valid until complete() has returned: a dispatch's
+// outputs and whatever allocate refers to, a combine's rows, biases, output and returned_weights. A dispatch's lanes, ids and
+// weights have been read when begin returns, and Routings are shared.
 // Dropping it without complete() never blocks, but leaves the turn open: the slot stays taken, and peers will miss this rank.
 class Pending {
  public:
@@ -132,7 +134,8 @@ class Pending {
   bool wait(std::chrono::milliseconds timeout) const;
 
   // Calls `callback` once, from a thread of the plan, when done() or when the call's timeout has passed. It must not throw.
-  // Dropped with the plan if that goes first.
+  // Dropped with the plan if that goes first; a callback that owns this Pending or a handle of the plan keeps the plan alive
+  // until it has come.
   void on_done(std::function<void()> callback);
 
   class Impl;
