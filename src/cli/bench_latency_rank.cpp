@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -11,6 +11,7 @@
 #include "cli/cache_sweep.hpp"
 #include "cli/flag_round_trips.hpp"
 #include "cli/progress.hpp"
+#include "cli/row_copies.hpp"
 #include "cli/start_line.hpp"
 
 namespace tokenyard::cli {
@@ -18,15 +19,21 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRoundTrips = 2;  // of the yardstick
-
 double microseconds_between(Clock::time_point start, Clock::time_point end) {
   return std::chrono::duration<double, std::micro>(end - start).count();
 }
 
+std::size_t sum_of(const std::vector<std::size_t>& numbers) { return std::accumulate(numbers.begin(), numbers.end(), 0UL); }
+
+void count(LatencyMeasurement* measurement, const RowBytes& bytes) {
+  measurement->sent_bytes += static_cast<std::int64_t>(sum_of(bytes.sent));
+  measurement->delivered_bytes += static_cast<std::int64_t>(bytes.delivered);
+}
+
 class LatencyBenchRank {
  public:
-  LatencyBenchRank(const BenchSetup& setup, const Group& group, const Plan& plan, StartLine* start_line, FlagRoundTrips* flags);
+  LatencyBenchRank(const BenchSetup& setup, const Group& group, const Plan& plan, StartLine* start_line, FlagRoundTrips* flags,
+                   RowCopies* copies);
   void run_iteration(bool warming_up);
   std::vector<LatencyMeasurement> take();
 
@@ -38,18 +45,25 @@ class LatencyBenchRank {
   void line_up();
   template <class Operation>
   void measure(LatencyMeasurement* measurement, const Operation& operation);
-  void run_yardstick(LatencyMeasurement* measurement);
+  // The parts of a yardstick, of the `bytes` of one operation each, with `num_round_trips` in all of them together 2.
+  struct YardstickTimes {
+    double flags = 0;
+    double memcpy = 0;
+  };
+  YardstickTimes run_yardstick_part(const RowBytes& bytes, int num_round_trips);
+  void run_yardstick(LatencyMeasurement* measurement, const std::vector<const RowBytes*>& parts);
 
   const BenchSetup& setup_;
   int rank_;
   Plan plan_;
   StartLine* start_line_;
   FlagRoundTrips* flags_;
+  RowCopies* copies_;
   CacheSweep cache_sweep_;
   BenchTensors tensors_;
   DispatchArgs dispatch_args_;
-  Bytes copy_source_;
-  Bytes copy_target_;
+  RowBytes dispatch_bytes_;
+  RowBytes combine_bytes_;
   LatencyMeasurement dispatch_;
   LatencyMeasurement combine_;
   LatencyMeasurement both_;
@@ -57,26 +71,26 @@ class LatencyBenchRank {
 };
 
 LatencyBenchRank::LatencyBenchRank(const BenchSetup& setup, const Group& group, const Plan& plan, StartLine* start_line,
-                                   FlagRoundTrips* flags)
+                                   FlagRoundTrips* flags, RowCopies* copies)
     : setup_(setup),
       rank_(group.rank()),
       plan_(plan),
       start_line_(start_line),
       flags_(flags),
+      copies_(copies),
       cache_sweep_(setup.num_ranks),
       tensors_(setup, rank_, plan_.sizes()),
       dispatch_args_(tensors_.dispatch_args()) {
   dispatch_.operation = "dispatch";
-  dispatch_.bytes = bytes_of_dispatch(setup, rank_);
   combine_.operation = "combine";
-  if (setup.can_combine()) combine_.bytes = bytes_of_combine(setup, rank_);
   both_.operation = "both";
-  both_.bytes = {.sent = dispatch_.bytes.sent + combine_.bytes.sent,
-                 .delivered = dispatch_.bytes.delivered + combine_.bytes.delivered};
-  const auto most_bytes = static_cast<std::size_t>(both_.bytes.all());
-  copy_source_.resize(most_bytes);
-  copy_target_.resize(most_bytes);
-  for (std::size_t i = 0; i < most_bytes; ++i) copy_source_[i] = static_cast<std::byte>(i * 131 >> 3);
+  dispatch_bytes_ = bytes_of_dispatch(setup, rank_);
+  count(&dispatch_, dispatch_bytes_);
+  count(&both_, dispatch_bytes_);
+  if (!setup.can_combine()) return;
+  combine_bytes_ = bytes_of_combine(setup, rank_);
+  count(&combine_, combine_bytes_);
+  count(&both_, combine_bytes_);
 }
 
 std::vector<LatencyMeasurement> LatencyBenchRank::take() {
@@ -93,13 +107,13 @@ void LatencyBenchRank::run_iteration(bool warming_up) {
   Received received;
   measure(&dispatch_, [&] { received = dispatch(); });
   dispatch_.wrong_rows += wrong_received(received);
-  run_yardstick(&dispatch_);
+  run_yardstick(&dispatch_, {&dispatch_bytes_});
   if (!setup_.can_combine()) return;
 
   measure(&combine_, [&] { combine(received.routing()); });
   combine_.wrong_rows += wrong_combined();
   received.release();
-  run_yardstick(&combine_);
+  run_yardstick(&combine_, {&combine_bytes_});
 
   measure(&both_, [&] {
     received = dispatch();
@@ -107,7 +121,7 @@ void LatencyBenchRank::run_iteration(bool warming_up) {
   });
   both_.wrong_rows += wrong_received(received) + wrong_combined();
   received.release();
-  run_yardstick(&both_);
+  run_yardstick(&both_, {&dispatch_bytes_, &combine_bytes_});
 }
 
 void LatencyBenchRank::combine(const Routing& routing) {
@@ -142,49 +156,94 @@ void LatencyBenchRank::measure(LatencyMeasurement* measurement, const Operation&
   if (!warming_up_) measurement->microseconds.push_back(microseconds_between(start, end));
 }
 
-void LatencyBenchRank::run_yardstick(LatencyMeasurement* measurement) {
-  const auto num_bytes = static_cast<std::size_t>(measurement->bytes.all());
-  line_up();
+LatencyBenchRank::YardstickTimes LatencyBenchRank::run_yardstick_part(const RowBytes& bytes, int num_round_trips) {
   const Clock::time_point start = Clock::now();
-  flags_->run(kRoundTrips);
+  for (std::size_t peer = 0; peer < bytes.sent.size(); ++peer) copies_->send(static_cast<int>(peer), bytes.sent[peer]);
+  const Clock::time_point sent = Clock::now();
+  flags_->run(num_round_trips);
   const Clock::time_point flags_end = Clock::now();
-  if (num_bytes > 0) std::memcpy(copy_target_.data(), copy_source_.data(), num_bytes);
-  asm volatile("" : : "r"(copy_target_.data()) : "memory");  // nobody reads the copy, but it must be made
+  copies_->deliver(bytes.received, bytes.delivered);
   const Clock::time_point end = Clock::now();
+  return {.flags = microseconds_between(sent, flags_end),
+          .memcpy = microseconds_between(start, sent) + microseconds_between(flags_end, end)};
+}
+
+void LatencyBenchRank::run_yardstick(LatencyMeasurement* measurement, const std::vector<const RowBytes*>& parts) {
+  line_up();
+  YardstickTimes times;
+  for (const RowBytes* part : parts) {
+    const YardstickTimes of_part = run_yardstick_part(*part, parts.size() == 1 ? 2 : 1);
+    times.flags += of_part.flags;
+    times.memcpy += of_part.memcpy;
+  }
   if (warming_up_) return;
-  measurement->flag_microseconds.push_back(microseconds_between(start, flags_end));
-  measurement->memcpy_microseconds.push_back(microseconds_between(flags_end, end));
+  measurement->flag_microseconds.push_back(times.flags);
+  measurement->memcpy_microseconds.push_back(times.memcpy);
 }
 
 }  // namespace
 
 RowBytes bytes_of_dispatch(const BenchSetup& setup, int rank) {
-  std::int64_t num_sent = 0;
-  for (const ExpectedRank& destination : setup.expected) num_sent += destination.rows_from(rank);
+  const auto row_bytes = static_cast<std::size_t>(setup.dispatch_row_bytes);
   const ExpectedRank& own = setup.expected[static_cast<std::size_t>(rank)];
-  auto num_delivered = static_cast<std::int64_t>(own.rows.size());
+  RowBytes bytes;
+  for (int peer = 0; peer < setup.num_ranks; ++peer) {
+    const ExpectedRank& destination = setup.expected[static_cast<std::size_t>(peer)];
+    bytes.sent.push_back(static_cast<std::size_t>(destination.rows_from(rank)) * row_bytes);
+    bytes.received.push_back(static_cast<std::size_t>(own.rows_from(peer)) * row_bytes);
+  }
+  auto num_delivered = static_cast<std::ptrdiff_t>(own.rows.size());
   if (setup.shape.layout != Layout::kCompact) {
     num_delivered =
         std::count_if(own.pairs.begin(), own.pairs.end(), [](const ExpectedPair& pair) { return pair.position >= 0; });
   }
-  return {.sent = num_sent * setup.dispatch_row_bytes, .delivered = num_delivered * setup.dispatch_row_bytes};
+  bytes.delivered = static_cast<std::size_t>(num_delivered) * row_bytes;
+  return bytes;
 }
 
 RowBytes bytes_of_combine(const BenchSetup& setup, int rank) {
-  const auto num_contributions = static_cast<std::int64_t>(setup.expected[static_cast<std::size_t>(rank)].rows.size());
-  return {.sent = num_contributions * setup.combine_row_bytes, .delivered = setup.num_tokens * setup.combine_row_bytes};
+  const auto row_bytes = static_cast<std::size_t>(setup.combine_row_bytes);
+  RowBytes bytes;
+  for (int peer = 0; peer < setup.num_ranks; ++peer) {
+    const ExpectedRank& own = setup.expected[static_cast<std::size_t>(rank)];
+    const ExpectedRank& other = setup.expected[static_cast<std::size_t>(peer)];
+    bytes.sent.push_back(static_cast<std::size_t>(own.rows_from(peer)) * row_bytes);
+    bytes.received.push_back(static_cast<std::size_t>(other.rows_from(rank)) * row_bytes);
+  }
+  bytes.delivered = static_cast<std::size_t>(setup.num_tokens) * row_bytes;
+  return bytes;
 }
+
+namespace {
+
+// With room for every operation of every rank.
+RowCopies make_copies(const std::vector<BenchSetup>& setups, const Group& group) {
+  std::size_t max_sent = 0;
+  std::size_t max_delivered = 0;
+  for (const BenchSetup& setup : setups) {
+    for (int rank = 0; rank < setup.num_ranks; ++rank) {
+      for (const RowBytes& bytes : {bytes_of_dispatch(setup, rank), bytes_of_combine(setup, rank)}) {
+        for (const std::size_t sent : bytes.sent) max_sent = std::max(max_sent, sent);
+        max_delivered = std::max(max_delivered, bytes.delivered);
+      }
+    }
+  }
+  return {group, max_sent, max_delivered};
+}
+
+}  // namespace
 
 std::vector<std::vector<LatencyMeasurement>> measure_latency_rank(const std::vector<BenchSetup>& setups, const Group& group) {
   const Plan plan = group.plan(setups.front().shape);
   StartLine start_line(group);
   FlagRoundTrips flags(group);
+  RowCopies copies = make_copies(setups, group);
   const int num_iterations = setups.front().num_warmups + setups.front().num_iterations;
   std::optional<Progress> progress;
   if (group.rank() == 0) progress.emplace("bench: iterations", num_iterations * static_cast<int>(setups.size()));
   std::vector<std::vector<LatencyMeasurement>> measurements;
   for (const BenchSetup& setup : setups) {
-    LatencyBenchRank bench_rank(setup, group, plan, &start_line, &flags);
+    LatencyBenchRank bench_rank(setup, group, plan, &start_line, &flags, &copies);
     for (int i = 0; i < num_iterations; ++i) {
       bench_rank.run_iteration(i < setup.num_warmups);
       if (progress) progress->advance();

@@ -1,6 +1,7 @@
 // One rank of a benchmark of latency mode: runs the operations and, between them, what they are compared with.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,10 +13,9 @@ namespace tokenyard::cli {
 
 // The bytes of rows that one rank writes in an operation.
 struct RowBytes {
-  std::int64_t sent = 0;       // into the places of ranks, its own included: one row per (token, destination rank)
-  std::int64_t delivered = 0;  // into the result: received rows in their layout, or one sum per token
-
-  std::int64_t all() const { return sent + delivered; }
+  std::vector<std::size_t> sent{};      // by rank, its own included: one row per (token, destination rank)
+  std::vector<std::size_t> received{};  // by rank
+  std::size_t delivered = 0;            // into the result: received rows in their layout, or one sum per token
 };
 
 RowBytes bytes_of_dispatch(const BenchSetup& setup, int rank);
@@ -24,9 +24,10 @@ RowBytes bytes_of_combine(const BenchSetup& setup, int rank);
 // What one rank measured of one operation with one number of tokens; by iteration, warm-ups not counted.
 struct LatencyMeasurement {
   std::string operation;  // dispatch, combine, or both: one directly after the other
-  RowBytes bytes;
+  std::int64_t sent_bytes = 0;
+  std::int64_t delivered_bytes = 0;
   std::vector<double> microseconds;
-  // The yardstick: two flag round trips, then one memcpy of bytes.all().
+  // The yardstick: two flag round trips, and memcpys of the rows that are sent and delivered.
   std::vector<double> flag_microseconds;
   std::vector<double> memcpy_microseconds;
   std::int64_t wrong_rows = 0;  // over all iterations, warm-ups included

@@ -34,11 +34,12 @@ Microseconds slowest_yardstick(const std::vector<LatencyMeasurement>& of_ranks) 
 Record to_latency_result(const BenchSetup& setup, const std::vector<LatencyMeasurement>& of_ranks) {
   const Summary operation = summarize(slowest(of_ranks, &LatencyMeasurement::microseconds));
   const double yardstick = summarize(slowest_yardstick(of_ranks)).p50;
-  RowBytes bytes;
+  std::int64_t sent_bytes = 0;
+  std::int64_t delivered_bytes = 0;
   std::int64_t wrong_rows = 0;
   for (const LatencyMeasurement& of_rank : of_ranks) {
-    bytes.sent += of_rank.bytes.sent;
-    bytes.delivered += of_rank.bytes.delivered;
+    sent_bytes += of_rank.sent_bytes;
+    delivered_bytes += of_rank.delivered_bytes;
     wrong_rows += of_rank.wrong_rows;
   }
   return {{"tokens", setup.num_tokens},
@@ -49,8 +50,8 @@ Record to_latency_result(const BenchSetup& setup, const std::vector<LatencyMeasu
           {"memcpy_us", summarize(slowest(of_ranks, &LatencyMeasurement::memcpy_microseconds)).p50},
           {"yardstick_us", yardstick},
           {"ratio", operation.p50 / yardstick},
-          {"sent_bytes", bytes.sent},
-          {"delivered_bytes", bytes.delivered},
+          {"sent_bytes", sent_bytes},
+          {"delivered_bytes", delivered_bytes},
           {"wrong_rows", setup.options.check ? Value(wrong_rows) : Value()}};
 }
 
@@ -109,11 +110,12 @@ std::string latency_bench_heading(const std::vector<BenchSetup>& setups) {
       "  combine    begin_combine and complete: from rows in the caller's memory to one sum per token\n"
       "  both       a dispatch and directly after it a combine\n"
       "  yardstick  between the operations of each iteration: two bare flag round trips between pairs of ranks (signal, wait,\n"
-      "             answer, wait), then one memcpy of as many bytes of rows as the rank writes in the operation\n"
+      "             answer, wait), and memcpys of as many bytes of rows as the rank writes in the operation: into the memory\n"
+      "             of the ranks that they are for, and from there to where they are delivered\n"
       "\n"
       "  p50_us, p99_us   microseconds of the slowest rank of each iteration: median, 99th percentile\n"
       "  flags_us         of the yardstick's two round trips: median\n"
-      "  memcpy_us        of the yardstick's memcpy: median\n"
+      "  memcpy_us        of the yardstick's memcpys: median\n"
       "  yardstick_us     of the two in the same iteration: median\n"
       "  ratio            p50_us / yardstick_us\n"
       "  sent_bytes       of rows written to the ranks that they are for, a rank's own included, by all ranks together:\n"
