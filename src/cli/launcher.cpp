@@ -24,20 +24,21 @@ int first_failure(const std::vector<int>& exit_codes) {
   return failed == exit_codes.end() ? 0 : *failed;
 }
 
-int launch_threads(const Launch& launch, const RankBody& body) {
+int launch_threads(const Launch& launch, const JoiningBody& body) {
   std::vector<std::shared_ptr<Exchange>> exchanges = make_thread_exchange(launch.num_ranks);
   std::vector<int> exit_codes(exchanges.size());
   std::vector<std::thread> threads;
   for (std::size_t rank = 0; rank < exchanges.size(); ++rank) {
     threads.emplace_back([&, rank] {
-      exit_codes[rank] = run_reporting(static_cast<int>(rank), [&] { return body(std::move(exchanges[rank])); });
+      const JoinRanks join = [&] { return std::move(exchanges[rank]); };
+      exit_codes[rank] = run_reporting(static_cast<int>(rank), [&] { return body(static_cast<int>(rank), join); });
     });
   }
   for (std::thread& thread : threads) thread.join();
   return first_failure(exit_codes);
 }
 
-int launch_processes(const Launch& launch, const RankBody& body) {
+int launch_processes(const Launch& launch, const JoiningBody& body) {
   LoopbackListener listener = LoopbackListener::open(launch.num_ranks);
   ChildProcesses children(launch.timeout + kMargin);
   for (int rank = 0; rank < launch.num_ranks; ++rank) {
@@ -51,7 +52,7 @@ int launch_processes(const Launch& launch, const RankBody& body) {
         rendezvous.timeout = launch.timeout;
         if (rank == 0) rendezvous.listen_fd = listener.release();
         listener.close();
-        return body(make_tcp_exchange(rendezvous));
+        return body(rank, [&] { return make_tcp_exchange(rendezvous); });
       });
     });
   }
@@ -73,6 +74,10 @@ int run_reporting(int rank, const std::function<int()>& work) {
 }
 
 int launch_ranks(const Launch& launch, const RankBody& body) {
+  return launch_joining_ranks(launch, [&](int /*rank*/, const JoinRanks& join) { return body(join()); });
+}
+
+int launch_joining_ranks(const Launch& launch, const JoiningBody& body) {
   return launch.kind == RankKind::kThreads ? launch_threads(launch, body) : launch_processes(launch, body);
 }
 

@@ -25,6 +25,10 @@ struct Launch {
 // Work of one rank. Returns the rank's exit code.
 using RankBody = std::function<int(std::shared_ptr<Exchange>)>;
 
+// The same for a rank that meets the others itself: `join` is the collective, blocking rendezvous, to be called once.
+using JoinRanks = std::function<std::shared_ptr<Exchange>()>;
+using JoiningBody = std::function<int(int rank, const JoinRanks& join)>;
+
 // Runs `work` and returns its result; 1, after writing rank and error to standard error, where it throws.
 int run_reporting(int rank, const std::function<int()>& work);
 
@@ -34,5 +38,6 @@ int run_reporting(int rank, const std::function<int()>& work);
 // rank has failed the others get the timeout to notice by themselves; SIGINT, SIGTERM and SIGHUP end the children within two
 // seconds. Children end with this process even where that is killed.
 int launch_ranks(const Launch& launch, const RankBody& body);
+int launch_joining_ranks(const Launch& launch, const JoiningBody& body);
 
 }  // namespace tokenyard::cli

@@ -20,7 +20,8 @@ constexpr std::int64_t kMostHidden = std::int64_t{1} << 24;
 
 void add_rank_options(CLI::App& command, RankOptions& options, int default_num_ranks) {
   command
-      .add_option("--ranks", options.num_ranks, fmt::format("number of ranks [default: {}, or WORLD_SIZE]", default_num_ranks))
+      .add_option("--ranks", options.num_ranks,
+                  fmt::format("number of ranks [default: {}, or the launcher's]", default_num_ranks))
       ->type_name("COUNT")
       ->check(CLI::Range(1, kMaxRanks));
   auto* processes = command.add_flag_callback(
@@ -48,8 +49,7 @@ void add_demo(CLI::App& program, DemoOptions& options) {
       "dispatch, SwiGLU experts, combine. Compares every element with the same layer computed in one process by plain\n"
       "loops: float32 must agree exactly, bfloat16 and fp8 within a derived bound. Exit code 0: OK, 1: FAILED.\n"
       "In latency mode the shared expert runs between the halves of dispatch, and dispatch makes the FP8 rows itself.\n"
-      "Started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set), a process is one rank "
-      "and starts none.\n\n"
+      "Started by torchrun, OpenMPI's mpirun or Slurm's srun, a process is one rank and starts none.\n\n"
       "Example: tokenyard demo --text README.md --ranks 4 --experts 16 --top-k 4 --hidden 256 --dtype fp8 --shared-expert");
   command.add_option("--text", options.text_path, "the text to run over; every word and punctuation mark is a token")
       ->type_name("FILE")
@@ -98,8 +98,7 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       "Routing (--routing): uniform: all experts equally likely; zipf:S: the i-th most popular expert with weight 1/i^S;\n"
       "grouped:G/K: experts in G groups, each token stays within K of them; FILE.npy: integers [tokens, top_k], as saved by\n"
       "demo --record.\n"
-      "Started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set), a process is one rank "
-      "and starts none.\n\n"
+      "Started by torchrun, OpenMPI's mpirun or Slurm's srun, a process is one rank and starts none.\n\n"
       "Example: tokenyard bench --ranks 2 --tokens 4096 --hidden 7168 --experts 256 --top-k 8 --check --against mpi --json "
       "out.json\n"
       "Example: tokenyard bench --mode latency --tokens 1,8,64 --quantize float8-ue8m0 --layout expert-padded --check");

@@ -2,14 +2,12 @@
 
 #include <fmt/core.h>
 
-#include <cstdlib>
-
 #include "cli/usage_error.hpp"
 
 namespace tokenyard::cli {
 
 std::string RankSource::description() const {
-  if (started) return fmt::format("{} processes, started with RANK and WORLD_SIZE set", launch.num_ranks);
+  if (started) return fmt::format("{} processes, by the variables of {}", launch.num_ranks, launcher);
   return fmt::format("{} {}", launch.num_ranks,
                      launch.kind == RankKind::kThreads ? "threads of one process" : "processes of this host");
 }
@@ -18,16 +16,18 @@ RankSource choose_ranks(const RankOptions& options, int default_num_ranks) {
   RankSource source;
   source.launch = {
       .num_ranks = options.num_ranks.value_or(default_num_ranks), .kind = options.kind, .timeout = options.timeout()};
-  if (std::getenv("RANK") == nullptr && std::getenv("WORLD_SIZE") == nullptr) return source;
+  source.launcher = TcpRendezvous::launcher_from_environment();
+  if (source.launcher.empty()) return source;
 
   source.started = TcpRendezvous::from_environment();
   source.started->timeout = options.timeout();
   if (options.num_ranks && *options.num_ranks != source.started->num_ranks) {
-    throw UsageError(
-        fmt::format("--ranks {} contradicts WORLD_SIZE={}: drop one of them", *options.num_ranks, source.started->num_ranks));
+    throw UsageError(fmt::format("--ranks {} contradicts the variables of {}, by which there are {}: drop one of them",
+                                 *options.num_ranks, source.launcher, source.started->num_ranks));
   }
   if (options.kind == RankKind::kThreads) {
-    throw UsageError("--threads contradicts RANK and WORLD_SIZE, by which this process is one rank of several: unset them");
+    throw UsageError(fmt::format(
+        "--threads contradicts the variables of {}, by which this process is one rank: drop one of them", source.launcher));
   }
   source.launch.num_ranks = source.started->num_ranks;
   return source;

@@ -11,15 +11,16 @@ namespace tokenyard::cli {
 
 struct RankSource {
   Launch launch;  // num_ranks counts in either case
-  // Set where this process is itself one rank of several, started by torchrun or the like.
+  // Set where this process is itself one rank of several, which a launcher has started.
   std::optional<TcpRendezvous> started;
+  std::string launcher;  // whose variables say so: "torchrun", "OpenMPI", "Slurm"; otherwise empty
 
   // "4 processes", or how they came about.
   std::string description() const;
 };
 
-// Decides by the environment: where RANK or WORLD_SIZE is set, this process is one rank. Throws UsageError where the options
-// contradict the environment, and Error where variables are missing or malformed.
+// Decides by the environment: where a launcher's variables are set, this process is one rank. Throws UsageError where the
+// options contradict the environment, and Error where variables are missing or malformed.
 RankSource choose_ranks(const RankOptions& options, int default_num_ranks);
 
 // Runs `body` on the ranks and returns the program's exit code. A process that is itself a rank first writes what it inferred

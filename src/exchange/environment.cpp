@@ -12,6 +12,11 @@ namespace tokenyard {
 
 std::string TcpRendezvous::secret_from_environment() { return secret_of_environment().secret; }
 
+std::string TcpRendezvous::launcher_from_environment() {
+  const char* name = name_of_launcher();
+  return name == nullptr ? "" : name;
+}
+
 TcpRendezvous TcpRendezvous::from_environment() {
   const Launcher launcher = find_launcher();
   const auto number = [&](const char* variable, int least, int most) {

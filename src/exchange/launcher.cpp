@@ -147,6 +147,13 @@ Launcher find_launcher() {
   return kTorchrun;
 }
 
+const char* name_of_launcher() {
+  for (const Launcher* launcher : {&kTorchrun, &kOpenMpi}) {
+    if (is_started_by(*launcher)) return launcher->name;
+  }
+  return is_in_slurm_step() ? slurm().name : nullptr;
+}
+
 Address address_of_rank_zero(const Launcher& launcher) {
   if (is_set("MASTER_ADDR")) return {text_of("MASTER_ADDR", kByHand), "MASTER_ADDR"};
   switch (launcher.kind) {

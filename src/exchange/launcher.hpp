@@ -23,6 +23,9 @@ struct Launcher {
 // Error(kInvalidArgument) if there is none, or if two contradict each other.
 Launcher find_launcher();
 
+// The name of the launcher whose variables are there, if this process is a rank of it; nullptr if there is none.
+const char* name_of_launcher();
+
 struct Address {
   std::string text;
   std::string origin;  // for people

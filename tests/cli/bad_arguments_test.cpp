@@ -77,7 +77,8 @@ TEST(bad_arguments, results_that_cannot_be_written_are_an_error) {
 TEST(bad_arguments, the_environment_is_not_contradicted) {
   const std::vector<std::string> environment{"RANK=0", "WORLD_SIZE=2", "LOCAL_RANK=0", "MASTER_ADDR=127.0.0.1",
                                              "MASTER_PORT=1"};
-  expect_refused({"demo", "--text", sample_text(), "--ranks", "3"}, 2, "--ranks 3 contradicts WORLD_SIZE=2", environment);
+  expect_refused({"demo", "--text", sample_text(), "--ranks", "3"}, 2,
+                 "--ranks 3 contradicts the variables of torchrun, by which there are 2", environment);
   expect_refused({"demo", "--text", sample_text(), "--threads"}, 2, "--threads contradicts", environment);
   expect_refused({"demo", "--text", sample_text()}, 1, "WORLD_SIZE is not set", {"RANK=0"});
 }

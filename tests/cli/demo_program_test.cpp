@@ -100,23 +100,41 @@ int find_free_port() {
   return ntohs(address.sin_port);
 }
 
+struct Launcher {
+  const char* name;
+  const char* rank_variable;
+  const char* local_rank_variable;
+  std::vector<std::string> settings;  // equal for both ranks
+};
+
 TEST(demo_program, processes_started_by_somebody_else_join_each_other) {
-  const std::string port = std::to_string(find_free_port());
-  std::vector<std::future<ProgramResult>> ranks;
-  for (const char* rank : {"0", "1"}) {
-    ranks.push_back(std::async(std::launch::async, [&port, rank] {
-      return run_tokenyard(demo({"--hidden", "64"}), {std::string("RANK=") + rank, std::string("LOCAL_RANK=") + rank,
-                                                      "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + port});
-    }));
+  const std::vector<Launcher> launchers{
+      {"torchrun", "RANK", "LOCAL_RANK", {"WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1"}},
+      {"OpenMPI",
+       "OMPI_COMM_WORLD_RANK",
+       "OMPI_COMM_WORLD_LOCAL_RANK",
+       {"OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_LOCAL_SIZE=2"}},
+      {"Slurm", "SLURM_PROCID", "SLURM_LOCALID", {"SLURM_STEP_NUM_TASKS=2", "SLURM_STEP_NODELIST=node7"}}};
+  for (const Launcher& launcher : launchers) {
+    SCOPED_TRACE(launcher.name);
+    const std::string port = "MASTER_PORT=" + std::to_string(find_free_port());
+    std::vector<std::future<ProgramResult>> ranks;
+    for (const char* rank : {"0", "1"}) {
+      std::vector<std::string> environment = launcher.settings;
+      environment.insert(environment.end(), {port, std::string(launcher.rank_variable) + "=" + rank,
+                                             std::string(launcher.local_rank_variable) + "=" + rank});
+      ranks.push_back(
+          std::async(std::launch::async, [environment] { return run_tokenyard(demo({"--hidden", "64"}), environment); }));
+    }
+    const ProgramResult first = ranks[0].get();
+    const ProgramResult second = ranks[1].get();
+    expect_ok(first);
+    EXPECT_THAT(first.output, HasSubstr(std::string("2 processes, by the variables of ") + launcher.name));
+    EXPECT_THAT(first.errors, HasSubstr("this is rank 0 of 2"));
+    EXPECT_EQ(second.exit_code, 0) << second.errors;
+    EXPECT_EQ(second.output, "");  // only rank 0 prints results
+    EXPECT_THAT(second.errors, HasSubstr("this is rank 1 of 2"));
   }
-  const ProgramResult first = ranks[0].get();
-  const ProgramResult second = ranks[1].get();
-  expect_ok(first);
-  EXPECT_THAT(first.output, HasSubstr("2 processes, started with RANK and WORLD_SIZE set"));
-  EXPECT_THAT(first.errors, HasSubstr("this is rank 0 of 2"));
-  EXPECT_EQ(second.exit_code, 0) << second.errors;
-  EXPECT_EQ(second.output, "");  // only rank 0 prints results
-  EXPECT_THAT(second.errors, HasSubstr("this is rank 1 of 2"));
 }
 
 }  // namespace

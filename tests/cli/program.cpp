@@ -4,7 +4,9 @@ namespace tokenyard::cli {
 
 ProgramResult run_tokenyard(std::vector<std::string> arguments, const std::vector<std::string>& environment) {
   std::vector<std::string> command{"env"};
-  for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TOKENYARD_PORT"}) {
+  for (const char* name :
+       {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TOKENYARD_PORT", "TOKENYARD_SECRET",
+        "TOKENYARD_SECRET_FILE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NODELIST"}) {
     command.emplace_back("-u");
     command.emplace_back(name);
   }

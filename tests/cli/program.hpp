@@ -8,7 +8,7 @@
 
 namespace tokenyard::cli {
 
-// Runs `tokenyard` with these arguments, in an environment without torchrun's variables and with those of `environment`
+// Runs `tokenyard` with these arguments, in an environment without launchers' variables and with those of `environment`
 // (NAME=value).
 ProgramResult run_tokenyard(std::vector<std::string> arguments, const std::vector<std::string>& environment = {});
 

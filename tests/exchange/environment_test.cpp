@@ -263,6 +263,20 @@ TEST_F(Environment, the_launcher_nearest_to_the_process_counts_and_is_logged) {
   }
 }
 
+TEST_F(Environment, names_the_launcher_and_looks_at_no_values) {
+  const auto launcher_of = [](const Settings& settings) {
+    apply(settings);
+    return TcpRendezvous::launcher_from_environment();
+  };
+  EXPECT_EQ(launcher_of({}), "");
+  EXPECT_EQ(launcher_of({{"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "29500"}}), "");
+  EXPECT_EQ(launcher_of({{"WORLD_SIZE", "many"}}), "torchrun");
+  EXPECT_EQ(launcher_of(kOpenMpi), "OpenMPI");
+  EXPECT_EQ(launcher_of(kSlurm), "Slurm");
+  EXPECT_EQ(launcher_of(with(with(kSlurm, kOpenMpi), kGood)), "torchrun");
+  EXPECT_EQ(launcher_of(with(kSlurm, {{"SLURM_STEP_NODELIST", ""}})), "") << "a batch script is no rank";
+}
+
 TEST_F(Environment, launchers_that_contradict_each_other_are_an_error) {
   // Left behind in the shell that mpirun was called from, handed on to every rank.
   EXPECT_THAT(complaint_about(with(with(kOpenMpi, kGood), {{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"LOCAL_RANK", "0"}})),
