@@ -33,7 +33,7 @@ class BenchRank {
   Group group_;
   Plan plan_;
   const ExpectedRank& expected_;
-  CacheSweep cache_sweep_;
+  std::optional<CacheSweep> cache_sweep_;
   StartLine start_line_;
   BenchTensors tensors_;
   Bytes copy_source_;
@@ -47,9 +47,9 @@ BenchRank::BenchRank(const BenchSetup& setup, const Group& group)
       group_(group),
       plan_(group.plan(setup.shape)),
       expected_(setup.expected[static_cast<std::size_t>(group.rank())]),
-      cache_sweep_(setup.num_ranks),
       start_line_(group),
       tensors_(setup, group.rank(), plan_.sizes()) {
+  if (setup.cold_caches) cache_sweep_.emplace(setup.num_ranks);
   const std::size_t delivered_bytes = expected_.rows.size() * static_cast<std::size_t>(setup.dispatch_row_bytes);
   copy_source_.resize(delivered_bytes);
   copy_target_.resize(delivered_bytes);
@@ -59,7 +59,7 @@ BenchRank::BenchRank(const BenchSetup& setup, const Group& group)
 std::vector<Measurement> BenchRank::run() {
   const int num_iterations = setup_.num_warmups + setup_.num_iterations;
   std::optional<Progress> progress;
-  if (group_.rank() == 0) progress.emplace("bench: iterations", num_iterations);
+  if (group_.rank() == 0 && setup_.shows_progress) progress.emplace("bench: iterations", num_iterations);
   for (int i = 0; i < num_iterations; ++i) {
     warming_up_ = i < setup_.num_warmups;
     run_iteration();
@@ -115,7 +115,7 @@ void BenchRank::run_memcpy() {
 
 template <class Operation>
 double BenchRank::time(const Operation& operation) {
-  if (setup_.cold_caches) cache_sweep_.sweep();
+  if (cache_sweep_) cache_sweep_->sweep();
   start_line_.wait_for_all();
   const auto start = std::chrono::steady_clock::now();
   operation();

@@ -28,6 +28,7 @@ struct BenchSetup {
   bool cold_caches = true;             // made so before every operation
   int num_iterations = 0;
   int num_warmups = 0;
+  bool shows_progress = true;
 
   std::int64_t dispatch_row_bytes = 0;  // all lanes of a token
   std::int64_t combine_row_bytes = 0;   // 0: the payload cannot be summed

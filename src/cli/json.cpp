@@ -27,21 +27,9 @@ Json to_object(const Record& record) {
   return object;
 }
 
-}  // namespace
-
-std::string to_json(const Record& header, const std::string& list_name, const std::vector<Record>& list) {
-  Json document = to_object(header);
-  Json& objects = document[list_name] = Json::array();
-  for (const Record& record : list) objects.push_back(to_object(record));
-  // Text from outside (a file's path, a processor's name) may hold bytes that are not UTF-8.
-  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-Record parse_flat_json(std::string_view text) {
-  const Json document = Json::parse(text, nullptr, false);
-  if (!document.is_object()) fail_argument("expected a JSON object, got \"{}\"", text.substr(0, 200));
+Record to_record(const Json& object) {
   Record record;
-  for (const auto& [name, value] : document.items()) {
+  for (const auto& [name, value] : object.items()) {
     switch (value.type()) {
       case Json::value_t::null: record.emplace_back(name, Value()); break;
       case Json::value_t::boolean: record.emplace_back(name, value.get<bool>()); break;
@@ -53,6 +41,32 @@ Record parse_flat_json(std::string_view text) {
     }
   }
   return record;
+}
+
+}  // namespace
+
+std::string to_json(const Record& header, const std::string& list_name, const std::vector<Record>& list) {
+  Json document = to_object(header);
+  Json& objects = document[list_name] = Json::array();
+  for (const Record& record : list) objects.push_back(to_object(record));
+  // Text from outside (a file's path, a processor's name) may hold bytes that are not UTF-8.
+  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::vector<Record> parse_json_list(std::string_view text, const std::string& list_name) {
+  const Json document = Json::parse(text, nullptr, false);
+  if (!document.is_object() || !document.contains(list_name) || !document[list_name].is_array()) {
+    fail_argument("expected a JSON object with a list \"{}\", got \"{}\"", list_name, text.substr(0, 200));
+  }
+  std::vector<Record> records;
+  for (const Json& object : document[list_name]) records.push_back(to_record(object));
+  return records;
+}
+
+Record parse_flat_json(std::string_view text) {
+  const Json document = Json::parse(text, nullptr, false);
+  if (!document.is_object()) fail_argument("expected a JSON object, got \"{}\"", text.substr(0, 200));
+  return to_record(document);
 }
 
 }  // namespace tokenyard::cli

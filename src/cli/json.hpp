@@ -13,6 +13,9 @@ namespace tokenyard::cli {
 // line feed. Numbers that are not finite become null.
 std::string to_json(const Record& header, const std::string& list_name, const std::vector<Record>& list);
 
+// The list of objects with plain values that an object has under `list_name`. Throws Error(kInvalidArgument) for anything else.
+std::vector<Record> parse_json_list(std::string_view text, const std::string& list_name);
+
 // The fields of an object whose values are all plain. Throws Error(kInvalidArgument) for anything else.
 Record parse_flat_json(std::string_view text);
 

@@ -243,11 +243,40 @@ void add_info(CLI::App& program, InfoOptions& options) {
   command.add_flag("--json", options.json, "print JSON instead of text");
 }
 
+void add_doctor(CLI::App& program, DoctorOptions& options) {
+  CLI::App& command = *program.add_subcommand("doctor", "look for what keeps ranks from working here, and name the cure");
+  command.footer(
+      "Prints a line with a verdict for each thing that ranks need: ok, WARN (works, but worse than it could), FAIL, or - "
+      "where\n"
+      "nothing of the kind is here; and beneath it, behind =>, the cure. Put this page into every report of a problem.\n"
+      "Then ranks meet, and test the library: windows, signals, and every row of dispatch and combine on a set of shapes.\n"
+      "Started by torchrun, OpenMPI's mpirun or Slurm's srun, on several hosts too, a process is one rank and starts none;\n"
+      "rank 0 prints what all have found. Memory is in KiB, MiB and GiB (powers of 1,024), times in microseconds (us).\n"
+      "Exit code 1: something has failed; warnings do not count.\n\n"
+      "Example: tokenyard doctor --ranks 4 --json");
+  command
+      .add_option("--ranks", options.num_ranks,
+                  fmt::format("number of ranks [default: {}, or the launcher's]", DoctorOptions::kDefaultRanks))
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxRanks));
+  command.add_option("--seconds", options.seconds, "what the self-test may take: it begins nothing new afterwards")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  command.add_option("--timeout", options.timeout_seconds, "deadline of every wait, in seconds")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 86400.0))
+      ->capture_default_str();
+  command.add_flag_callback("--no-self-test", [&options] { options.self_test = false; }, "look only, and test nothing");
+  command.add_flag("--json", options.json, "print the same lines as JSON");
+}
+
 int run(int argc, char** argv) {
   DemoOptions demo;
   BenchOptions bench;
   PlanOptions plan;
   InfoOptions info;
+  DoctorOptions doctor;
   CLI::App program("Tokenyard moves the tokens of a Mixture-of-Experts layer to the ranks of their experts and back.",
                    "tokenyard");
   program.set_version_flag("--version", version());
@@ -257,6 +286,7 @@ int run(int argc, char** argv) {
   add_bench(program, bench);
   add_plan(program, plan);
   add_info(program, info);
+  add_doctor(program, doctor);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -265,6 +295,7 @@ int run(int argc, char** argv) {
   if (program.got_subcommand("demo")) return run_demo(demo);
   if (program.got_subcommand("bench")) return run_bench(bench);
   if (program.got_subcommand("plan")) return run_plan(plan);
+  if (program.got_subcommand("doctor")) return run_doctor(doctor);
   return run_info(info);
 }
 

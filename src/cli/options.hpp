@@ -91,6 +91,16 @@ struct PlanOptions {
   bool json = false;
 };
 
+struct DoctorOptions {
+  static constexpr int kDefaultRanks = 2;
+
+  std::optional<int> num_ranks;  // as for RankOptions
+  double timeout_seconds = 20;
+  double seconds = 60;  // that the self-test may take
+  bool self_test = true;
+  bool json = false;
+};
+
 struct InfoOptions {
   bool json = false;
 };
@@ -101,5 +111,6 @@ int run_demo(const DemoOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
 int run_info(const InfoOptions& options);
+int run_doctor(const DoctorOptions& options);
 
 }  // namespace tokenyard::cli

@@ -53,6 +53,10 @@ TEST(bad_arguments, what_is_not_understood_ends_with_2) {
   expect_refused({"plan", "--lane", "half:8"}, 2, "unknown element type \"half\"");
   expect_refused({"plan", "--ranks", "2049"}, 2, "--ranks");
   expect_refused({"info", "--verbose"}, 2, "--verbose");
+  expect_refused({"doctor", "--ranks", "0"}, 2, "--ranks");
+  expect_refused({"doctor", "--seconds", "-1"}, 2, "--seconds");
+  expect_refused({"doctor", "--ranks", "3"}, 2, "contradicts the variables of torchrun",
+                 {"RANK=0", "WORLD_SIZE=2", "LOCAL_RANK=0", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=1"});
 }
 
 TEST(bad_arguments, what_cannot_be_ends_with_1_before_anything_runs) {

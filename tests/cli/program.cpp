@@ -2,7 +2,10 @@
 
 namespace tokenyard::cli {
 
-ProgramResult run_tokenyard(std::vector<std::string> arguments, const std::vector<std::string>& environment) {
+namespace {
+
+// `env` with all that launchers and people may have set taken away.
+std::vector<std::string> clean_environment() {
   std::vector<std::string> command{"env"};
   for (const char* name :
        {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TOKENYARD_PORT", "TOKENYARD_SECRET",
@@ -10,10 +13,25 @@ ProgramResult run_tokenyard(std::vector<std::string> arguments, const std::vecto
     command.emplace_back("-u");
     command.emplace_back(name);
   }
+  return command;
+}
+
+constexpr std::chrono::seconds kTimeout{60};
+
+}  // namespace
+
+ProgramResult run_tokenyard(std::vector<std::string> arguments, const std::vector<std::string>& environment) {
+  std::vector<std::string> command = clean_environment();
   command.insert(command.end(), environment.begin(), environment.end());
   command.emplace_back(TOKENYARD_PROGRAM);
   command.insert(command.end(), arguments.begin(), arguments.end());
-  return run_program(command, std::chrono::seconds(60));
+  return run_program(command, kTimeout);
+}
+
+ProgramResult run_script(const std::string& script) {
+  std::vector<std::string> command = clean_environment();
+  command.insert(command.end(), {"sh", "-c", script});
+  return run_program(command, kTimeout);
 }
 
 std::string sample_text() { return TOKENYARD_TEXT; }

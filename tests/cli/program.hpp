@@ -12,6 +12,9 @@ namespace tokenyard::cli {
 // (NAME=value).
 ProgramResult run_tokenyard(std::vector<std::string> arguments, const std::vector<std::string>& environment = {});
 
+// Runs a shell script in such an environment.
+ProgramResult run_script(const std::string& script);
+
 // A text of some hundred tokens.
 std::string sample_text();
 
