@@ -29,6 +29,7 @@ class Deadline {
     return std::max(left, std::chrono::milliseconds{0});
   }
 
+  Clock::time_point start() const { return start_; }
   std::chrono::milliseconds timeout() const { return timeout_; }
 
  private:

@@ -10,6 +10,8 @@
 namespace tokenyard {
 namespace {
 
+constexpr std::array<const char*, kMaxLanes> kLaneNames{"lane 0", "lane 1", "lane 2", "lane 3"};
+
 std::string list_text(const std::array<std::int64_t, ConstTensorView::kMaxDims>& numbers, int num_dims) {
   std::string text = "[";
   for (int dim = 0; dim < std::min(num_dims, ConstTensorView::kMaxDims); ++dim) {
@@ -65,7 +67,6 @@ TensorView tensor_of_rows(const Shape& shape, const Lane& lane, int num_local_ex
 
 void check_output(std::size_t lane_idx, const TensorView& output, const Shape& shape, int num_local_experts,
                   std::int64_t min_rows) {
-  const std::string name = fmt::format("the output for lane {}", lane_idx);
   const std::int64_t num_rows = output.num_dims == 2 ? std::max(output.shape[0], min_rows) : min_rows;
   const TensorView wanted = tensor_of_rows(shape, shape.lanes[lane_idx], num_local_experts, num_rows, nullptr);
   bool fits = output.num_dims == wanted.num_dims && output.dtype == wanted.dtype;
@@ -73,12 +74,14 @@ void check_output(std::size_t lane_idx, const TensorView& output, const Shape& s
     fits = output.shape[dim] == wanted.shape[dim] && (output.shape[dim] <= 1 || output.strides[dim] == wanted.strides[dim]);
   }
   if (!fits) {
-    fail_argument("{} must be a {} tensor of shape {} and strides {}; given: {} {} with strides {}", name,
-                  to_string(wanted.dtype), list_text(wanted.shape, wanted.num_dims), list_text(wanted.strides, wanted.num_dims),
-                  to_string(output.dtype), list_text(output.shape, output.num_dims),
+    fail_argument("the output for lane {} must be a {} tensor of shape {} and strides {}; given: {} {} with strides {}",
+                  lane_idx, to_string(wanted.dtype), list_text(wanted.shape, wanted.num_dims),
+                  list_text(wanted.strides, wanted.num_dims), to_string(output.dtype), list_text(output.shape, output.num_dims),
                   list_text(output.strides, output.num_dims));
   }
-  if (output.data == nullptr && wanted.num_elements() > 0) fail_argument("{} is a null pointer", name);
+  if (output.data == nullptr && wanted.num_elements() > 0) {
+    fail_argument("the output for lane {} is a null pointer", lane_idx);
+  }
 }
 
 void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
@@ -113,10 +116,10 @@ void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
     fail_argument("{} lanes were given and the plan takes {}", args.lanes.size(), wanted.size());
   }
   for (std::size_t lane_idx = 0; lane_idx < args.lanes.size(); ++lane_idx) {
-    const std::string name = fmt::format("lane {}", lane_idx);
+    const char* name = kLaneNames[lane_idx];
     const Lane& lane = wanted[lane_idx];
-    check_token_rows(name.c_str(), args.lanes[lane_idx], lane.dtype, num_tokens, lane.num_elements);
-    if (lane_idx == 0) check_dense_rows(name.c_str(), args.lanes[lane_idx]);
+    check_token_rows(name, args.lanes[lane_idx], lane.dtype, num_tokens, lane.num_elements);
+    if (lane_idx == 0) check_dense_rows(name, args.lanes[lane_idx]);
   }
 
   if (!args.outputs.empty() && args.allocate != nullptr) fail_argument("give either outputs or allocate, not both");

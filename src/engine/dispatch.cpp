@@ -223,7 +223,7 @@ void Plan::Impl::deliver(const Slot& slot, const Routing::Data& routing, const s
                   .row_bytes = shape_.lanes[lane_idx].row_bytes(),
                   .received = received,
                   .expanded = outputs[lane_idx]});
-    if (shape_.layout == Layout::kExpertContiguous) {
+    if (shape_.layout == Layout::kExpertContiguous && shape_.expert_alignment > 1) {
       host::zero_gaps({.num_local_experts = routing.num_local_experts,
                        .expert_counts = routing.expert_counts.data(),
                        .expert_offsets = routing.expert_offsets.data(),

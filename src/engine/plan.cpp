@@ -191,10 +191,10 @@ std::vector<std::byte*> Plan::Impl::active_windows(const std::vector<std::shared
 }
 
 void Plan::Impl::await_data(const Turn& turn, Phase phase, const CallHeader& header, std::chrono::milliseconds timeout) {
-  const auto begin = Deadline::Clock::now();
-  signals_->await_all_data(turn, phase, header, Deadline(timeout), [&](int peer) {
+  const Deadline deadline(timeout);
+  signals_->await_all_data(turn, phase, header, deadline, [&](int peer) {
     AtomicCounters& counters = counters_[peer];
-    const auto waited = std::chrono::duration_cast<std::chrono::nanoseconds>(Deadline::Clock::now() - begin);
+    const auto waited = std::chrono::duration_cast<std::chrono::nanoseconds>(Deadline::Clock::now() - deadline.start());
     counters.num_calls.fetch_add(1, std::memory_order_relaxed);
     counters.wait_nanoseconds.fetch_add(static_cast<std::uint64_t>(waited.count()), std::memory_order_relaxed);
   });
