@@ -20,16 +20,18 @@ std::vector<LatencyMeasurement> gather_measurement(const BenchSetup& setup, Exch
   const auto times = gather(exchange, mine.microseconds, timeout);
   const auto flag_times = gather(exchange, mine.flag_microseconds, timeout);
   const auto memcpy_times = gather(exchange, mine.memcpy_microseconds, timeout);
-  const auto numbers = gather(exchange, std::vector{mine.sent_bytes, mine.delivered_bytes, mine.wrong_rows}, timeout);
+  const auto numbers =
+      gather(exchange, std::vector{mine.gathered_bytes, mine.sent_bytes, mine.delivered_bytes, mine.wrong_rows}, timeout);
   std::vector<LatencyMeasurement> of_ranks;
   for (std::size_t rank = 0; rank < times.size(); ++rank) {
     of_ranks.push_back({.operation = mine.operation,
-                        .sent_bytes = numbers[rank].at(0),
-                        .delivered_bytes = numbers[rank].at(1),
+                        .gathered_bytes = numbers[rank].at(0),
+                        .sent_bytes = numbers[rank].at(1),
+                        .delivered_bytes = numbers[rank].at(2),
                         .microseconds = times[rank],
                         .flag_microseconds = flag_times[rank],
                         .memcpy_microseconds = memcpy_times[rank],
-                        .wrong_rows = numbers[rank].at(2)});
+                        .wrong_rows = numbers[rank].at(3)});
   }
   return of_ranks;
 }

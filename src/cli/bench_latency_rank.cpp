@@ -26,6 +26,7 @@ double microseconds_between(Clock::time_point start, Clock::time_point end) {
 std::size_t sum_of(const std::vector<std::size_t>& numbers) { return std::accumulate(numbers.begin(), numbers.end(), 0UL); }
 
 void count(LatencyMeasurement* measurement, const RowBytes& bytes) {
+  measurement->gathered_bytes += static_cast<std::int64_t>(bytes.gathered);
   measurement->sent_bytes += static_cast<std::int64_t>(sum_of(bytes.sent));
   measurement->delivered_bytes += static_cast<std::int64_t>(bytes.delivered);
 }
@@ -158,6 +159,7 @@ void LatencyBenchRank::measure(LatencyMeasurement* measurement, const Operation&
 
 LatencyBenchRank::YardstickTimes LatencyBenchRank::run_yardstick_part(const RowBytes& bytes, int num_round_trips) {
   const Clock::time_point start = Clock::now();
+  copies_->gather(bytes.gathered);
   for (std::size_t peer = 0; peer < bytes.sent.size(); ++peer) copies_->send(static_cast<int>(peer), bytes.sent[peer]);
   const Clock::time_point sent = Clock::now();
   flags_->run(num_round_trips);
@@ -183,6 +185,18 @@ void LatencyBenchRank::run_yardstick(LatencyMeasurement* measurement, const std:
 
 }  // namespace
 
+namespace {
+
+// Rows of the layout that hold a token; a token that all its experts on the rank have dropped counts as one.
+std::size_t num_layout_rows(const BenchSetup& setup, const ExpectedRank& own) {
+  if (setup.shape.layout == Layout::kCompact) return own.rows.size();
+  const auto num_kept =
+      std::count_if(own.pairs.begin(), own.pairs.end(), [](const ExpectedPair& pair) { return pair.position >= 0; });
+  return std::max(static_cast<std::size_t>(num_kept), own.rows.size());
+}
+
+}  // namespace
+
 RowBytes bytes_of_dispatch(const BenchSetup& setup, int rank) {
   const auto row_bytes = static_cast<std::size_t>(setup.dispatch_row_bytes);
   const ExpectedRank& own = setup.expected[static_cast<std::size_t>(rank)];
@@ -192,25 +206,21 @@ RowBytes bytes_of_dispatch(const BenchSetup& setup, int rank) {
     bytes.sent.push_back(static_cast<std::size_t>(destination.rows_from(rank)) * row_bytes);
     bytes.received.push_back(static_cast<std::size_t>(own.rows_from(peer)) * row_bytes);
   }
-  auto num_delivered = static_cast<std::ptrdiff_t>(own.rows.size());
-  if (setup.shape.layout != Layout::kCompact) {
-    num_delivered =
-        std::count_if(own.pairs.begin(), own.pairs.end(), [](const ExpectedPair& pair) { return pair.position >= 0; });
-  }
-  bytes.delivered = static_cast<std::size_t>(num_delivered) * row_bytes;
+  bytes.delivered = num_layout_rows(setup, own) * row_bytes;
   return bytes;
 }
 
 RowBytes bytes_of_combine(const BenchSetup& setup, int rank) {
   const auto row_bytes = static_cast<std::size_t>(setup.combine_row_bytes);
+  const ExpectedRank& own = setup.expected[static_cast<std::size_t>(rank)];
   RowBytes bytes;
+  bytes.gathered = (num_layout_rows(setup, own) - own.rows.size()) * row_bytes;
   for (int peer = 0; peer < setup.num_ranks; ++peer) {
-    const ExpectedRank& own = setup.expected[static_cast<std::size_t>(rank)];
     const ExpectedRank& other = setup.expected[static_cast<std::size_t>(peer)];
     bytes.sent.push_back(static_cast<std::size_t>(own.rows_from(peer)) * row_bytes);
     bytes.received.push_back(static_cast<std::size_t>(other.rows_from(rank)) * row_bytes);
   }
-  bytes.delivered = static_cast<std::size_t>(setup.num_tokens) * row_bytes;
+  bytes.delivered = sum_of(bytes.received);
   return bytes;
 }
 
@@ -219,16 +229,16 @@ namespace {
 // With room for every operation of every rank.
 RowCopies make_copies(const std::vector<BenchSetup>& setups, const Group& group) {
   std::size_t max_sent = 0;
-  std::size_t max_delivered = 0;
+  std::size_t max_copied = 0;
   for (const BenchSetup& setup : setups) {
     for (int rank = 0; rank < setup.num_ranks; ++rank) {
       for (const RowBytes& bytes : {bytes_of_dispatch(setup, rank), bytes_of_combine(setup, rank)}) {
         for (const std::size_t sent : bytes.sent) max_sent = std::max(max_sent, sent);
-        max_delivered = std::max(max_delivered, bytes.delivered);
+        max_copied = std::max({max_copied, bytes.gathered, bytes.delivered});
       }
     }
   }
-  return {group, max_sent, max_delivered};
+  return {group, max_sent, max_copied};
 }
 
 }  // namespace

@@ -34,10 +34,12 @@ Microseconds slowest_yardstick(const std::vector<LatencyMeasurement>& of_ranks) 
 Record to_latency_result(const BenchSetup& setup, const std::vector<LatencyMeasurement>& of_ranks) {
   const Summary operation = summarize(slowest(of_ranks, &LatencyMeasurement::microseconds));
   const double yardstick = summarize(slowest_yardstick(of_ranks)).p50;
+  std::int64_t gathered_bytes = 0;
   std::int64_t sent_bytes = 0;
   std::int64_t delivered_bytes = 0;
   std::int64_t wrong_rows = 0;
   for (const LatencyMeasurement& of_rank : of_ranks) {
+    gathered_bytes += of_rank.gathered_bytes;
     sent_bytes += of_rank.sent_bytes;
     delivered_bytes += of_rank.delivered_bytes;
     wrong_rows += of_rank.wrong_rows;
@@ -50,6 +52,7 @@ Record to_latency_result(const BenchSetup& setup, const std::vector<LatencyMeasu
           {"memcpy_us", summarize(slowest(of_ranks, &LatencyMeasurement::memcpy_microseconds)).p50},
           {"yardstick_us", yardstick},
           {"ratio", operation.p50 / yardstick},
+          {"gathered_bytes", gathered_bytes},
           {"sent_bytes", sent_bytes},
           {"delivered_bytes", delivered_bytes},
           {"wrong_rows", setup.options.check ? Value(wrong_rows) : Value()}};
@@ -110,8 +113,9 @@ std::string latency_bench_heading(const std::vector<BenchSetup>& setups) {
       "  combine    begin_combine and complete: from rows in the caller's memory to one sum per token\n"
       "  both       a dispatch and directly after it a combine\n"
       "  yardstick  between the operations of each iteration: two bare flag round trips between pairs of ranks (signal, wait,\n"
-      "             answer, wait), and memcpys of as many bytes of rows as the rank writes in the operation: into the memory\n"
-      "             of the ranks that they are for, and from there to where they are delivered\n"
+      "             answer, wait), and memcpys of the same bytes of rows: gathered, then sent into the memory of the ranks "
+      "that\n"
+      "             they are for, then delivered from there. Each step counts what it reads or writes, whichever is more\n"
       "\n"
       "  p50_us, p99_us   microseconds of the slowest rank of each iteration: median, 99th percentile\n"
       "  flags_us         of the yardstick's two round trips: median\n"
@@ -120,9 +124,9 @@ std::string latency_bench_heading(const std::vector<BenchSetup>& setups) {
       "  ratio            p50_us / yardstick_us\n"
       "  sent_bytes       of rows written to the ranks that they are for, a rank's own included, by all ranks together:\n"
       "                   one per (token, destination rank), both in dispatch and, coming home, in combine\n"
-      "  delivered_bytes  of rows written to results, by all ranks together: in dispatch the received rows, in layouts by\n"
-      "                   expert one per (token, expert), without gaps; in combine one per token. Rows that are only read, as\n"
-      "                   the experts' outputs, are not counted\n"
+      "  gathered_bytes   in combine: of experts' rows that are read, beyond the sums that are sent, by all ranks together\n"
+      "  delivered_bytes  by all ranks together: in dispatch of received rows, in layouts by expert one per (token, expert),\n"
+      "                   without gaps; in combine of received sums\n"
       "  wrong_rows       rows that differ from what plain loops expect, over all ranks and iterations; - without --check\n"
       "\n";
   return text;

@@ -94,7 +94,7 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       "Measures dispatch, cached dispatch and combine, and a memcpy of the same bytes by all ranks at once as the ceiling.\n"
       "Times are microseconds (us) of the slowest rank; GB/s are 10^9 bytes per second. Exit code 1: wrong rows.\n\n"
       "Latency mode (--mode latency) measures dispatch, combine, and both in a row, each beside two bare flag round trips\n"
-      "between the ranks and a memcpy of the bytes of rows that the operation writes.\n\n"
+      "between the ranks and memcpys of the same bytes of rows.\n\n"
       "Routing (--routing): uniform: all experts equally likely; zipf:S: the i-th most popular expert with weight 1/i^S;\n"
       "grouped:G/K: experts in G groups, each token stays within K of them; FILE.npy: integers [tokens, top_k], as saved by\n"
       "demo --record.\n"

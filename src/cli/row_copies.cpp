@@ -12,12 +12,17 @@ std::size_t whole_lines(std::size_t num_bytes) { return (num_bytes + kLineBytes 
 
 }  // namespace
 
-RowCopies::RowCopies(const Group& group, std::size_t max_sent_bytes, std::size_t max_delivered_bytes)
+RowCopies::RowCopies(const Group& group, std::size_t max_sent_bytes, std::size_t max_copied_bytes)
     : max_sent_bytes_(whole_lines(std::max<std::size_t>(max_sent_bytes, 1))),
       window_(group.window(max_sent_bytes_ * static_cast<std::size_t>(group.num_ranks()))),
-      source_(max_sent_bytes_),
-      target_(max_delivered_bytes) {
+      source_(std::max(max_sent_bytes_, max_copied_bytes)),
+      target_(max_copied_bytes) {
   for (std::size_t i = 0; i < source_.size(); ++i) source_[i] = static_cast<std::byte>(i * 131 >> 3);
+}
+
+void RowCopies::gather(std::size_t num_bytes) {
+  if (num_bytes > 0) std::memcpy(target_.data(), source_.data(), num_bytes);
+  asm volatile("" : : "r"(target_.data()) : "memory");  // nobody reads the copies, but they must be made
 }
 
 void RowCopies::send(int destination, std::size_t num_bytes) {
@@ -36,7 +41,7 @@ void RowCopies::deliver(const std::vector<std::size_t>& sent_bytes, std::size_t 
     }
     if (done == before) return;  // nobody sent anything
   }
-  asm volatile("" : : "r"(target_.data()) : "memory");  // nobody reads the copies, but they must be made
+  asm volatile("" : : "r"(target_.data()) : "memory");
 }
 
 }  // namespace tokenyard::cli

@@ -13,8 +13,11 @@ namespace tokenyard::cli {
 
 class RowCopies {
  public:
-  // Collective. No rank sends another more than `max_sent_bytes` at once, nor delivers more than `max_delivered_bytes`.
-  RowCopies(const Group& group, std::size_t max_sent_bytes, std::size_t max_delivered_bytes);
+  // Collective. No rank sends another more than `max_sent_bytes` at once, nor gathers or delivers more than `max_copied_bytes`.
+  RowCopies(const Group& group, std::size_t max_sent_bytes, std::size_t max_copied_bytes);
+
+  // Within this rank's memory.
+  void gather(std::size_t num_bytes);
 
   // Into this rank's part of the destination's memory.
   void send(int destination, std::size_t num_bytes);

@@ -118,14 +118,14 @@ TEST(bench_program, no_row_is_wrong_in_latency_mode) {
 }
 
 // Two ranks, 16 experts, hidden 256 in bfloat16: rows of 512 bytes.
-TEST(bench_program, the_yardstick_copies_the_rows_that_an_operation_writes) {
+TEST(bench_program, the_yardstick_copies_the_rows_that_an_operation_moves) {
   const BenchRun run =
       run_small_bench({"--mode", "latency", "--tokens", "5,20", "--layout", "expert-contiguous", "--check", "--threads"});
   expect_no_wrong_rows(run);
   std::vector<std::string> keys;
   for (const auto& [key, value] : run.report["results"][0].items()) keys.push_back(key);
   EXPECT_THAT(keys, ElementsAre("tokens", "operation", "p50_us", "p99_us", "flags_us", "memcpy_us", "yardstick_us", "ratio",
-                                "sent_bytes", "delivered_bytes", "wrong_rows"));
+                                "gathered_bytes", "sent_bytes", "delivered_bytes", "wrong_rows"));
   for (const std::string& key : keys) EXPECT_THAT(run.program.output, HasSubstr(key));
   EXPECT_EQ(run.report["max_tokens"], 20);
   double worst = 0;
@@ -135,11 +135,13 @@ TEST(bench_program, the_yardstick_copies_the_rows_that_an_operation_writes) {
     const Json& both = run.report["results"][i + 2];
     const int num_tokens = 2 * dispatch["tokens"].get<int>();
     EXPECT_EQ(dispatch["delivered_bytes"], num_tokens * 4 * 512);  // top-4
-    EXPECT_EQ(combine["delivered_bytes"], num_tokens * 512);
+    EXPECT_EQ(dispatch["gathered_bytes"], 0);
+    EXPECT_EQ(combine["gathered_bytes"].get<int>() + combine["sent_bytes"].get<int>(), num_tokens * 4 * 512);
+    EXPECT_EQ(combine["delivered_bytes"], combine["sent_bytes"]);
     EXPECT_EQ(combine["sent_bytes"], dispatch["sent_bytes"]);
     EXPECT_GE(dispatch["sent_bytes"], num_tokens * 512);
     EXPECT_LE(dispatch["sent_bytes"], num_tokens * 2 * 512);
-    for (const char* bytes : {"sent_bytes", "delivered_bytes"}) {
+    for (const char* bytes : {"gathered_bytes", "sent_bytes", "delivered_bytes"}) {
       EXPECT_EQ(both[bytes], dispatch[bytes].get<int>() + combine[bytes].get<int>());
     }
     EXPECT_GT(dispatch["flags_us"], 0);
