@@ -10,5 +10,6 @@
 #include "tokenyard/routing.hpp"
 #include "tokenyard/shape.hpp"
 #include "tokenyard/tensor_view.hpp"
+#include "tokenyard/trace.hpp"
 #include "tokenyard/version.hpp"
 #include "tokenyard/window.hpp"

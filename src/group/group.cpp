@@ -26,7 +26,13 @@ Group::Impl::Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& option
   Topology topology = detect_topology(*exchange_, options);
   token_ = topology.group_token;
   domain_of_ = std::move(topology.domain_of);
-  peers_ = std::make_shared<Peers>(exchange_->num_ranks(), std::move(topology.channel), topology.wait_style, options.timeout);
+  TraceTrack track({.group = topology.group_token,
+                    .rank = exchange_->rank(),
+                    .num_ranks = exchange_->num_ranks(),
+                    .lowest_rank = topology.lowest_rank_of_process,
+                    .several_processes = topology.several_processes});
+  peers_ = std::make_shared<Peers>(exchange_->num_ranks(), std::move(topology.channel), topology.wait_style, options.timeout,
+                                   std::move(track));
 }
 
 // For calls that pass through the Exchange: what goes wrong there is a failure of the group, unless it has one already, which
@@ -92,6 +98,8 @@ Plan Group::plan(const Shape& shape) const {
 }
 
 void Group::barrier() const {
+  CallTrace trace(impl_->peers_->trace_track(), "barrier");
+  trace.turn(-1, -1, ++impl_->num_barriers_, impl_->peers_->generation());
   impl_->in_exchange(Phase::kBarrier,
                      [&] { gather_call(*impl_->exchange_, GroupCall::kBarrier, {}, impl_->options_.timeout); });
 }

@@ -25,6 +25,7 @@ class Group::Impl {
   std::shared_ptr<Peers> peers_;
   std::uint32_t num_plans_ = 0;
   std::uint32_t num_windows_ = 0;
+  std::uint64_t num_barriers_ = 0;
   std::vector<std::weak_ptr<Plan::Impl>> plans_;  // to be reset by recover
 };
 

@@ -208,6 +208,11 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
   topology.group_token = all[0].group_token;
   topology.domain_of = partition(num_ranks, reaches);
   topology.wait_style = choose_wait_style(options.waiting, rank, all);
+  topology.lowest_rank_of_process = num_ranks;
+  for (int peer = num_ranks - 1; peer >= 0; --peer) {
+    if (all[peer].process == all[rank].process) topology.lowest_rank_of_process = peer;
+    topology.several_processes |= all[peer].process != all[rank].process;
+  }
   std::vector<int> members;
   for (int peer = 0; peer < num_ranks; ++peer) {
     if (topology.domain_of[peer] == topology.domain_of[rank]) members.push_back(peer);

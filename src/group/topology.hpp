@@ -15,6 +15,8 @@ namespace tokenyard {
 struct Topology {
   std::uint64_t group_token = 0;  // equal on all ranks, different for every group
   std::vector<int> domain_of;     // by rank, numbered in the order of their first ranks
+  int lowest_rank_of_process = 0;
+  bool several_processes = false;
   WaitStyle wait_style = WaitStyle::kYield;
   std::unique_ptr<HandleChannel> channel;  // to the ranks of this rank's domain
 };

@@ -18,8 +18,14 @@ constexpr std::chrono::milliseconds kLongestChange{20};
 
 }  // namespace
 
-Peers::Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle style, std::chrono::milliseconds timeout)
-    : num_ranks_(num_ranks), channel_(std::move(channel)), style_(style), timeout_(timeout), pages_(num_ranks) {
+Peers::Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle style, std::chrono::milliseconds timeout,
+             TraceTrack track)
+    : num_ranks_(num_ranks),
+      channel_(std::move(channel)),
+      style_(style),
+      timeout_(timeout),
+      track_(std::move(track)),
+      pages_(num_ranks) {
   pages_ = share(kControlPageTag, kControlPageBytes, Deadline(timeout));
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/backoff.hpp"
 #include "base/deadline.hpp"
+#include "base/trace.hpp"
 #include "tokenyard/error.hpp"
 #include "transport/control_page.hpp"
 #include "transport/handle_channel.hpp"
@@ -23,8 +24,9 @@ namespace tokenyard {
 
 class Peers {
  public:
-  // Collective within the domain: maps the members' control pages.
-  Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle style, std::chrono::milliseconds timeout);
+  // Collective within the domain: maps the members' control pages. `track`: where this rank's waits are recorded.
+  Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle style, std::chrono::milliseconds timeout,
+        TraceTrack track = {});
   ~Peers();
   Peers(const Peers&) = delete;
   Peers& operator=(const Peers&) = delete;
@@ -35,6 +37,7 @@ class Peers {
   bool is_member(int rank) const noexcept { return rank >= 0 && rank < num_ranks_ && pages_[rank] != nullptr; }
   std::chrono::milliseconds timeout() const noexcept { return timeout_; }
   WaitStyle wait_style() const noexcept { return style_; }
+  const TraceTrack& trace_track() const noexcept { return track_; }
 
   // Collective within the domain: every member contributes an equally large zeroed region; returns them by rank (nullptr for
   // ranks of other domains). Equal tags belong together.
@@ -44,6 +47,7 @@ class Peers {
   template <class Ready, class Describe>
   void wait(int peer, Phase phase, const Deadline& deadline, Ready&& ready, Describe&& describe) {
     if (ready()) return;
+    const WaitTrace trace(track_, to_string(phase), peer);
     Backoff backoff(style_);
     std::optional<Announcement> announcement;
     while (!ready()) {
@@ -132,6 +136,7 @@ class Peers {
   std::unique_ptr<HandleChannel> channel_;
   WaitStyle style_;
   std::chrono::milliseconds timeout_;
+  TraceTrack track_;
   std::vector<std::shared_ptr<MemoryRegion>> pages_;  // by rank
   std::atomic<std::uint16_t> generation_{1};
   mutable std::atomic<int> num_announcements_{0};
