@@ -98,7 +98,7 @@ std::string trace_path(std::string_view pattern, const TraceIdentity& identity, 
 
 TraceFile::TraceFile(const std::string& path) : file_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
   if (!file_) fail_system(fmt::format("cannot write the trace {}", path).c_str());
-  text_ = "[";
+  text_.push_back('[');
 }
 
 void TraceFile::begin_event() {

@@ -68,12 +68,14 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   check_combine(args, routing);
   const int in_place_slot = find_in_place_slot(args, routing);
 
+  CallTrace trace(peers_->trace_track(), "begin combine");
   CombineCall call{};
   call.routing = args.routing->data();
   call.args = args;
   call.timeout = timeout_of(args.timeout);
   call.turn = signals_->begin(Track::kCombine, slot_idx);
   combine_pending_[slot_idx] = true;
+  trace.turn(static_cast<int>(plan_idx_), slot_idx, call.turn.number, call.turn.generation);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
   call.header = {.kind = CallKind::kCombine,
@@ -81,6 +83,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
                  .with_weights = static_cast<bool>(args.carried_weights),
                  .with_given_weights = static_cast<bool>(args.topk_weights),
                  .routing_id = routing.id};
+  trace.step("await free");
   const Deadline deadline(call.timeout);
   for (const int peer : signals_->active()) {
     if (!signals_->await_free(call.turn, peer, Phase::kCombineFree, deadline)) continue;
@@ -93,6 +96,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   const float* factors = static_cast<const float*>(args.factors.data);
   if (args.use_routing_weights) factors = routing.expanded_weights.data();
   if (args.topk_weights) {
+    trace.step("take weights");
     for (const int peer : signals_->active()) {
       signals_->await_enter(call.turn, peer, Phase::kCombineWeights, call.header, deadline);
     }
@@ -101,6 +105,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   }
   if (has_fault(Fault::kSignalBeforeRows)) signals_->post_data(call.turn);
   const std::vector<std::byte*> windows = active_windows(combine_windows_[slot_idx]);
+  trace.step("fold");
   host::fold({.dtype = combine_lane_.dtype,
               .row_bytes = combine_lane_.row_bytes(),
               .stores = host::stores_for(static_cast<std::size_t>(routing.num_recv_rows) * combine_lane_.row_bytes()),
@@ -122,10 +127,20 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
               .layout = &combine_layout_,
               .windows = windows});
   host::finish_copies();
+  if (trace.is_on()) trace_folded(args, routing, &trace);
+  trace.step("signal");
   if (!args.topk_weights) signals_->post_enter(call.turn, call.header);
   signals_->post_data(call.turn);
   guard.over();
   return call;
+}
+
+void Plan::Impl::trace_folded(const CombineArgs& args, const Routing::Data& routing, CallTrace* trace) const {
+  for (const int peer : peers_->members()) {
+    const std::int64_t num_rows = routing.source_offsets[peer + 1] - routing.source_offsets[peer];
+    const bool stay = peer == peers_->rank() && own_stay_in_place(args);
+    trace->traffic(peer, num_rows, stay ? 0 : num_rows * static_cast<std::int64_t>(returned_row_bytes(shape_)));
+  }
 }
 
 // Contributions to own tokens stay where they are if they need no arithmetic.
@@ -140,7 +155,10 @@ void Plan::Impl::complete(CombineCall* call) {
   if (turn.generation != peers_->generation()) {
     fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
   }
+  CallTrace trace(peers_->trace_track(), "complete combine");
+  trace.turn(static_cast<int>(plan_idx_), turn.slot, turn.number, turn.generation);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  trace.step("await contributions");
   await_data(turn, Phase::kCombineRows, call->header, call->timeout);
 
   std::vector<const std::byte*> in_place(dimensions_.num_ranks, nullptr);
@@ -152,6 +170,7 @@ void Plan::Impl::complete(CombineCall* call) {
   }
   if (own_stay_in_place(args)) in_place[peers_->rank()] = static_cast<const std::byte*>(args.rows.data);
 
+  trace.step("reduce");
   const std::byte* own_window = combine_windows_[turn.slot][peers_->rank()]->data();
   host::reduce({.dtype = combine_lane_.dtype,
                 .row_bytes = combine_lane_.row_bytes(),
@@ -179,6 +198,7 @@ void Plan::Impl::complete(CombineCall* call) {
     if (signals_->in_place_slot(turn, peer) >= 0) signals_->post_done(turn, peer);
   }
   if (call->header.in_place_slot >= 0) {
+    trace.step("await readers");
     const Deadline deadline(call->timeout);
     for (const int peer : signals_->active()) signals_->await_done(turn, peer, Phase::kCombineRead, deadline);
   }

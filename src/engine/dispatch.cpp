@@ -156,6 +156,19 @@ void Plan::Impl::push_rows(const DispatchArgs& args, const Slot& slot, const Rou
   host::finish_copies();
 }
 
+void Plan::Impl::trace_pushed(const Routing::Data& routing, CallTrace* trace) {
+  traced_rows_.assign(dimensions_.num_ranks, 0);
+  for (std::int64_t token = 0; token < routing.num_tokens; ++token) {
+    const std::int64_t first = token * routing.max_fan_out;
+    for (std::int64_t entry = first; entry < first + routing.fan_out[token]; ++entry) {
+      if (routing.row[entry] >= 0) ++traced_rows_[routing.destination[entry]];
+    }
+  }
+  std::int64_t row_bytes = 0;
+  for (const Lane& lane : shape_.lanes) row_bytes += static_cast<std::int64_t>(lane.row_bytes());
+  for (const int peer : peers_->members()) trace->traffic(peer, traced_rows_[peer], traced_rows_[peer] * row_bytes);
+}
+
 // All sizes follow from what was announced: rows that contradict it would be written past the end of tensors.
 void Plan::Impl::check_announced(bool holds) const {
   if (holds) return;
@@ -238,7 +251,9 @@ DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
   const int slot_idx = choose_slot(args.slot, next_dispatch_slot_);
   check_dispatch(args, slot_idx);
   const bool cached = args.routing != nullptr;
+  CallTrace trace(peers_->trace_track(), cached ? "begin cached dispatch" : "begin dispatch");
   DispatchCall call{};
+  if (!cached) trace.step("count");
   call.made = cached ? nullptr : count_tokens(args);
   call.routing = cached ? args.routing->data() : call.made;
   call.timeout = timeout_of(args.timeout);
@@ -250,6 +265,7 @@ DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
   const Turn turn = signals_->begin(Track::kDispatch, slot_idx);
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
   call.turn = turn;
+  trace.turn(static_cast<int>(plan_idx_), turn.slot, turn.number, turn.generation);
   next_dispatch_slot_ = (slot_idx + 1) % kNumSlots;
   call.header = {.kind = cached ? CallKind::kCachedDispatch : CallKind::kDispatch,
                  .with_weights = static_cast<bool>(args.topk_weights),
@@ -266,20 +282,25 @@ DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
   const Deadline deadline(call.timeout);
   const bool counts_first = shape_.mode == Mode::kThroughput && !cached;
   if (counts_first) {
-    exchange_counts(turn, call.header, call.made.get(), deadline);
+    exchange_counts(turn, call.header, call.made.get(), deadline, &trace);
   } else {
+    trace.step("await free");
     for (const int peer : signals_->active()) signals_->await_free(turn, peer, Phase::kDispatchFree, deadline);
   }
   if (shape_.mode == Mode::kThroughput) {
     ensure_capacity(slot_idx, call.routing->max_recv_rows, call.timeout);
     find_outputs(&call);
   } else if (!cached) {
+    trace.step("place");
     assign_places(call.made.get());
   }
 
   if (has_fault(Fault::kSignalBeforeRows)) signals_->post_data(turn);
+  trace.step("push");
   push_rows(args, slot, *call.routing);
   if (shape_.mode == Mode::kLatency && !cached) post_arrivals(slot, *call.routing);
+  if (trace.is_on()) trace_pushed(*call.routing, &trace);
+  trace.step("signal");
   if (!counts_first) signals_->post_enter(turn, call.header);
   signals_->post_data(turn);
   guard.over();
@@ -290,8 +311,12 @@ Received Plan::Impl::complete(DispatchCall* call) {
   const Turn& turn = call->turn;
   Slot& slot = slots_[turn.slot];
   if (!is_live(turn)) fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
+  CallTrace trace(peers_->trace_track(), "complete dispatch");
+  trace.turn(static_cast<int>(plan_idx_), turn.slot, turn.number, turn.generation);
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  trace.step("await rows");
   await_data(turn, Phase::kDispatchRows, call->header, call->timeout);
+  trace.step("index");
   if (call->made != nullptr) {
     if (shape_.mode == Mode::kThroughput) {
       read_rows(slot, call->made.get());
@@ -306,6 +331,7 @@ Received Plan::Impl::complete(DispatchCall* call) {
     const int counted = has_fault(Fault::kCountersOfNeighbour) && source > 0 ? source - 1 : source;
     counters_[counted].num_rows.fetch_add(static_cast<std::uint64_t>(num_rows), std::memory_order_relaxed);
   }
+  trace.step("deliver");
   if (call->output_error == nullptr) deliver(slot, *call->routing, call->outputs);
 
   const bool stays = call->in_slot && call->output_error == nullptr;

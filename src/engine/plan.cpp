@@ -205,6 +205,10 @@ bool Plan::Impl::is_done(const Turn& turn) const {
 }
 
 bool Plan::Impl::wait_done(const Turn& turn, std::chrono::milliseconds timeout) const {
+  if (is_done(turn)) return true;
+  const WaitTrace trace(peers_->trace_track(),
+                        to_string(turn.track == Track::kDispatch ? Phase::kDispatchRows : Phase::kCombineRows),
+                        signals_->first_missing(turn));
   const Deadline deadline(timeout);
   Backoff backoff(peers_->wait_style());
   while (!is_done(turn)) {

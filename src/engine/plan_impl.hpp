@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/trace.hpp"
 #include "engine/routing_data.hpp"
 #include "engine/signals.hpp"
 #include "engine/watcher.hpp"
@@ -115,6 +116,9 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   std::shared_ptr<Routing::Data> count_tokens(const DispatchArgs& args);
   std::vector<ConstTensorView> quantize_lanes(const DispatchArgs& args);
   void push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing);
+  // Rows and bytes per peer, for the timeline.
+  void trace_pushed(const Routing::Data& routing, CallTrace* trace);
+  void trace_folded(const CombineArgs& args, const Routing::Data& routing, CallTrace* trace) const;
   // From the announced counts per expert and the number of rows.
   void set_extents(Routing::Data* routing, std::int64_t capacity) const;
   RecvSizes sizes_of(const Routing::Data& routing) const;
@@ -124,7 +128,8 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   void deliver(const Slot& slot, const Routing::Data& routing, const std::vector<TensorView>& outputs) const;
 
   // throughput.cpp: counts come first.
-  void exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline);
+  void exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline,
+                       CallTrace* trace);
   void read_rows(const Slot& slot, Routing::Data* routing) const;
 
   // latency.cpp: no counts, but a place for every token.
@@ -172,6 +177,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   std::vector<std::uint64_t> arrivals_;  // [num_ranks, arrival_words]
   std::shared_ptr<MemoryRegion> quantized_;
   std::vector<float> given_factors_;  // one per row of the expert layout
+  std::vector<std::int64_t> traced_rows_;  // by peer
   struct AtomicCounters {
     std::atomic<std::uint64_t> num_calls{0}, num_rows{0}, wait_nanoseconds{0};
   };

@@ -217,8 +217,11 @@ void Signals::await_all_data(const Turn& turn, Phase phase, const CallHeader& mi
   }
 }
 
-bool Signals::all_data_arrived(const Turn& turn) const {
-  return std::ranges::all_of(active(), [&](int peer) { return load(turn, peer, &PeerLine::data) >= turn.word(); });
+int Signals::first_missing(const Turn& turn) const {
+  for (const int peer : active()) {
+    if (load(turn, peer, &PeerLine::data) < turn.word()) return peer;
+  }
+  return -1;
 }
 
 int Signals::in_place_slot(const Turn& turn, int peer) const { return line(peers_->rank(), peer, turn).in_place_slot; }

@@ -79,7 +79,9 @@ class Signals {
                       const std::function<void(int peer)>& arrived);
 
   // Whether await_all_data would not wait.
-  bool all_data_arrived(const Turn& turn) const;
+  bool all_data_arrived(const Turn& turn) const { return first_missing(turn) < 0; }
+  // A rank whose data have not arrived, or -1.
+  int first_missing(const Turn& turn) const;
 
   // What the peer said when it entered the turn; valid after await_enter or await_all_data.
   int in_place_slot(const Turn& turn, int peer) const;

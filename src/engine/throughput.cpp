@@ -8,7 +8,8 @@
 
 namespace tokenyard {
 
-void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline) {
+void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline,
+                                 CallTrace* trace) {
   const int rank = peers_->rank();
   const int num_ranks = dimensions_.num_ranks;
   const auto max_local_experts = static_cast<std::size_t>(dimensions_.max_local_experts);
@@ -18,6 +19,7 @@ void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Rou
   const auto expert_counts_of = [&](int owner) {
     return reinterpret_cast<std::int32_t*>(control_[owner]->data() + control_layout_.expert_counts[turn.slot]);
   };
+  trace->step("exchange counts");
   for (const int peer : signals_->active()) {
     signals_->await_free(turn, peer, Phase::kDispatchFree, deadline);
     std::memcpy(rank_counts_of(peer) + rank * num_ranks, rank_counts_.data(), num_ranks * sizeof(std::int32_t));
@@ -27,6 +29,7 @@ void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Rou
   }
   for (const int peer : signals_->active()) signals_->await_enter(turn, peer, Phase::kDispatchCounts, header, deadline);
 
+  trace->step("place");
   const std::int32_t* rank_counts = rank_counts_of(rank);
   routing->max_recv_rows = host::max_recv_rows(rank_counts, num_ranks);
   ensure_capacity(turn.slot, routing->max_recv_rows, deadline.timeout());

@@ -62,6 +62,7 @@ class Peers {
   template <class Ready>
   int try_wait(int peer, Phase phase, const Deadline& deadline, Ready&& ready) {
     if (ready()) return -1;
+    const WaitTrace trace(track_, to_string(phase), peer);
     Backoff backoff(style_);
     std::optional<Announcement> announcement;
     while (!ready()) {
