@@ -234,6 +234,20 @@ void add_plan(CLI::App& program, PlanOptions& options) {
   command.add_flag("--json", options.json, "print JSON instead of a table");
 }
 
+void add_report(CLI::App& program, ReportOptions& options) {
+  CLI::App& command = *program.add_subcommand("report", "make a page from traces: who waits for whom, and which rank is late");
+  command.footer(
+      "Reads what TOKENYARD_TRACE=FILE has made the ranks of a program write (one file per process, give all of them) and makes\n"
+      "one HTML page that needs nothing else: who sent how many rows and bytes to whom, who waited for whom and for how long,\n"
+      "what each rank did when, how long each phase took. Prints one sentence that names the rank that is late, or says that\n"
+      "nobody stands out. Files of killed processes are read as far as they go. Times are in seconds (s), milliseconds (ms)\n"
+      "and microseconds (us).\n\n"
+      "Example: tokenyard report trace.rank*.json -o page.html");
+  command.add_option("traces", options.trace_paths, "the files of one run, of all its processes")->type_name("FILE")->required();
+  command.add_option("-o,--output", options.page_path, fmt::format("the page [default: {}]", kDefaultPage))->type_name("FILE");
+  command.add_flag("--json", options.json, "print the numbers of the page as JSON; the page itself only with -o");
+}
+
 void add_info(CLI::App& program, InfoOptions& options) {
   CLI::App& command = *program.add_subcommand("info", "print version, features, cores, memory and GPUs");
   command.footer(
@@ -275,6 +289,7 @@ int run(int argc, char** argv) {
   DemoOptions demo;
   BenchOptions bench;
   PlanOptions plan;
+  ReportOptions report;
   InfoOptions info;
   DoctorOptions doctor;
   CLI::App program("Tokenyard moves the tokens of a Mixture-of-Experts layer to the ranks of their experts and back.",
@@ -285,6 +300,7 @@ int run(int argc, char** argv) {
   add_demo(program, demo);
   add_bench(program, bench);
   add_plan(program, plan);
+  add_report(program, report);
   add_info(program, info);
   add_doctor(program, doctor);
   try {
@@ -296,6 +312,7 @@ int run(int argc, char** argv) {
   if (program.got_subcommand("bench")) return run_bench(bench);
   if (program.got_subcommand("plan")) return run_plan(plan);
   if (program.got_subcommand("doctor")) return run_doctor(doctor);
+  if (program.got_subcommand("report")) return run_report(report);
   return run_info(info);
 }
 

@@ -101,6 +101,14 @@ struct DoctorOptions {
   bool json = false;
 };
 
+constexpr const char* kDefaultPage = "tokenyard-report.html";
+
+struct ReportOptions {
+  std::vector<std::string> trace_paths;
+  std::string page_path;  // empty: kDefaultPage, or no page where JSON is printed
+  bool json = false;
+};
+
 struct InfoOptions {
   bool json = false;
 };
@@ -110,6 +118,7 @@ struct InfoOptions {
 int run_demo(const DemoOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
+int run_report(const ReportOptions& options);
 int run_info(const InfoOptions& options);
 int run_doctor(const DoctorOptions& options);
 
