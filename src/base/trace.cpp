@@ -78,15 +78,7 @@ class TraceRecorder {
       const char* wanted = std::getenv("TOKENYARD_TRACE");
       if (wanted != nullptr && pattern_.empty()) pattern_ = wanted;
     }
-    Track track{identity, identity.rank};
-    if (const auto member = std::find_if(tracks_.begin(), tracks_.end(),
-                                         [&](const auto& known) { return known.second.identity.group == identity.group; });
-        member != tracks_.end()) {
-      track.pid += member->second.pid - member->second.identity.rank;
-    } else {
-      track.pid += kPidsPerGroup * num_groups_++;
-    }
-    tracks_.emplace(++last_track_, track);
+    tracks_.emplace(++last_track_, Track{identity});
     if (!pattern_.empty() && !file_.has_value()) {
       try {
         open_file(identity);
@@ -123,8 +115,8 @@ class TraceRecorder {
  private:
   struct Track {
     TraceIdentity identity;
-    int pid;
     bool is_announced = false;  // in the present file
+    int pid = 0;                // there
   };
   struct Recording {
     std::shared_ptr<TraceRing> ring;
@@ -138,6 +130,7 @@ class TraceRecorder {
   void open_file(const TraceIdentity& identity) {
     file_.emplace(trace_path(pattern_, identity, getpid()));
     for (auto& [id, track] : tracks_) track.is_announced = false;
+    num_groups_ = 0;
     num_dropped_ = 0;
     for (Recording& recording : recordings_) {
       recording.ring->drain([](const TraceEvent&) {});  // late events of an earlier trace
@@ -187,7 +180,7 @@ class TraceRecorder {
     if (!file_.has_value()) return;
     try {
       for (auto& [id, track] : tracks_) {
-        if (!std::exchange(track.is_announced, true)) file_->add_rank(track.identity, track.pid);
+        if (!track.is_announced) announce(&track);
       }
       std::uint64_t num_newly_dropped = 0;
       for (Recording& recording : recordings_) {
@@ -206,6 +199,16 @@ class TraceRecorder {
     } catch (const std::exception& error) {
       give_up(Error(ErrorCode::kSystem, error.what()));
     }
+  }
+
+  void announce(Track* track) {
+    const auto member = std::find_if(tracks_.begin(), tracks_.end(), [&](const auto& known) {
+      return known.second.is_announced && known.second.identity.group == track->identity.group;
+    });
+    track->pid = member != tracks_.end() ? member->second.pid - member->second.identity.rank : kPidsPerGroup * num_groups_++;
+    track->pid += track->identity.rank;
+    track->is_announced = true;
+    file_->add_rank(track->identity, track->pid);
   }
 
   void add(Recording* recording, const TraceEvent& event) {
@@ -233,7 +236,7 @@ class TraceRecorder {
   bool has_read_environment_ = false;
   std::map<std::uint32_t, Track> tracks_;
   std::uint32_t last_track_;
-  int num_groups_ = 0;
+  int num_groups_ = 0;  // in the present file
   std::vector<Recording> recordings_;
   std::uint64_t num_dropped_ = 0;
 };

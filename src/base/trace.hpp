@@ -51,11 +51,13 @@ inline bool is_traced(const TraceTrack& track) noexcept {
 class WaitTrace {
  public:
   WaitTrace(const TraceTrack& track, const char* phase, int peer) {
-    if (!is_traced(track)) [[likely]] return;
+    if (!is_traced(track)) [[likely]]
+      return;
     event_ = {.name = phase, .begin_ns = trace_now(), .track = track.id(), .peer = peer, .kind = TraceKind::kWait};
   }
   ~WaitTrace() {
-    if (event_.track == 0) [[likely]] return;
+    if (event_.track == 0) [[likely]]
+      return;
     event_.end_ns = trace_now();
     record_trace_event(event_);
   }
@@ -70,11 +72,13 @@ class WaitTrace {
 class CallTrace {
  public:
   CallTrace(const TraceTrack& track, const char* name) {
-    if (!is_traced(track)) [[likely]] return;
+    if (!is_traced(track)) [[likely]]
+      return;
     call_ = {.name = name, .begin_ns = trace_now(), .track = track.id(), .kind = TraceKind::kCall};
   }
   ~CallTrace() {
-    if (call_.track == 0) [[likely]] return;
+    if (call_.track == 0) [[likely]]
+      return;
     call_.end_ns = trace_now();
     end_step(call_.end_ns);
     record_trace_event(call_);
@@ -94,7 +98,8 @@ class CallTrace {
 
   // Ends the step before it and begins the next.
   void step(const char* name) noexcept {
-    if (!is_on()) [[likely]] return;
+    if (!is_on()) [[likely]]
+      return;
     const std::int64_t now = trace_now();
     end_step(now);
     step_ = {.name = name, .begin_ns = now, .track = call_.track, .kind = TraceKind::kStep};

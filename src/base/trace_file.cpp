@@ -64,8 +64,8 @@ std::int64_t realtime_offset() {
   std::int64_t shortest = std::numeric_limits<std::int64_t>::max();
   for (int look = 0; look < 5; ++look) {
     const std::int64_t before = trace_now();
-    const auto realtime = std::chrono::duration_cast<std::chrono::nanoseconds>(
-        std::chrono::system_clock::now().time_since_epoch());
+    const auto realtime =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
     const std::int64_t after = trace_now();
     if (after - before >= shortest) continue;
     shortest = after - before;

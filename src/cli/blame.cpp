@@ -77,7 +77,10 @@ class Sweep {
       if (active_[rank].empty()) continue;
       const Wait& wait = timeline_.ranks[rank].waits[active_[rank].back()];
       const int cause = end_of_chain(wait.peer);
-      if (cause < 0 || cause == static_cast<int>(rank)) continue;
+      if (cause < 0 || cause == static_cast<int>(rank)) {
+        blame_.nobodys_ns += end_ns - begin_ns;
+        continue;
+      }
       blame_.caused_ns[rank][cause] += end_ns - begin_ns;
       if (wait.turn_idx >= 0) blame_.by_turn[wait.turn_idx][cause][static_cast<int>(rank)] += end_ns - begin_ns;
       std::vector<Stretch>& stretches = stretches_[cause];

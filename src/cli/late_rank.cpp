@@ -44,23 +44,29 @@ std::vector<double> caused_by_rank(const Blame& blame) {
   return caused;
 }
 
-// The same with unusually long turns cut down: what is usual.
-std::vector<double> usually_caused(const Timeline& timeline, const Blame& blame) {
-  std::map<std::string, std::vector<double>> totals;  // by verb
-  const auto total_of = [](const auto& causes) {
-    double total = 0;
-    for (const auto& [cause, by_waiter] : causes) total += static_cast<double>(sum_of(by_waiter));
-    return total;
-  };
+double total_of(const std::map<int, std::map<int, std::int64_t>>& causes) {
+  double total = 0;
+  for (const auto& [cause, by_waiter] : causes) total += static_cast<double>(sum_of(by_waiter));
+  return total;
+}
+
+// By verb: all waiting in a turn beyond which the turn is unusual.
+std::map<std::string, double> turn_caps(const Timeline& timeline, const Blame& blame) {
+  std::map<std::string, std::vector<double>> totals;
   for (std::size_t turn = 0; turn < blame.by_turn.size(); ++turn) {
     totals[timeline.turns[turn].verb].push_back(total_of(blame.by_turn[turn]));
   }
   std::map<std::string, double> caps;
   for (const auto& [verb, values] : totals) caps[verb] = kTurnCap * percentile(values, 50);
+  return caps;
+}
+
+// As caused_by_rank, with unusual turns cut down: what is usual.
+std::vector<double> usually_caused(const Timeline& timeline, const Blame& blame, const std::map<std::string, double>& caps) {
   std::vector<double> caused(timeline.ranks.size(), 0);
   for (std::size_t turn = 0; turn < blame.by_turn.size(); ++turn) {
     const double total = total_of(blame.by_turn[turn]);
-    const double scale = total > 0 ? std::min(1.0, caps[timeline.turns[turn].verb] / total) : 0;
+    const double scale = total > 0 ? std::min(1.0, caps.at(timeline.turns[turn].verb) / total) : 0;
     for (const auto& [cause, by_waiter] : blame.by_turn[turn]) caused[cause] += scale * static_cast<double>(sum_of(by_waiter));
   }
   return caused;
@@ -114,8 +120,9 @@ std::int64_t active_ns(const Timeline& timeline) {
 
 bool is_in(const std::vector<int>& ranks, int rank) { return std::find(ranks.begin(), ranks.end(), rank) != ranks.end(); }
 
-// Fills in the turns that the ranks lead, of the kind in which they cost most.
-void find_turns_led(const Timeline& timeline, const Blame& blame, Verdict* verdict) {
+// Fills in the turns that the ranks lead, of the kind in which they cost most; with `caps` the unusual ones only.
+void find_turns_led(const Timeline& timeline, const Blame& blame, const std::map<std::string, double>* caps,
+                    Verdict* verdict) {
   struct OfVerb {
     double caused = 0;
     int num_turns = 0;
@@ -136,6 +143,7 @@ void find_turns_led(const Timeline& timeline, const Blame& blame, Verdict* verdi
     }
     verb.caused += seconds(theirs);
     if (theirs == 0 || theirs * 2 < all) continue;
+    if (caps != nullptr && static_cast<double>(all) <= caps->at(timeline.turns[turn].verb)) continue;
     std::int64_t longest = 0;
     for (const auto& [waiter, waited_ns] : waited) longest = std::max(longest, waited_ns);
     verb.longest.push_back(seconds(longest));
@@ -190,10 +198,10 @@ std::string sentence_of(const Verdict& verdict, const Timeline& timeline) {
   std::string names = ranks_text(verdict.ranks);
   const std::string subject = names;
   names[0] = 'R';
-  const std::string waited = fmt::format("{} waited {} for {} ({} of the time)",
-                                         num_others == 1 ? "the other rank" : fmt::format("each of the other {} ranks", num_others),
-                                         duration_text(verdict.waited_seconds), is_one ? "it" : "them",
-                                         percent_text(verdict.waited_share));
+  const std::string waited =
+      fmt::format("{} waited {} for {} ({} of the time)",
+                  num_others == 1 ? "the other rank" : fmt::format("each of the other {} ranks", num_others),
+                  duration_text(verdict.waited_seconds), is_one ? "it" : "them", percent_text(verdict.waited_share));
   std::string text;
   if (verdict.lateness == Lateness::kSteady) {
     text = fmt::format("{} {} late: {}, {}, median {}", names, is_one ? "is" : "are", waited, turns_text(verdict),
@@ -202,14 +210,15 @@ std::string sentence_of(const Verdict& verdict, const Timeline& timeline) {
     text = fmt::format("{} {} now and then: {}, {}, median {} there", names, is_one ? "stalls" : "stall", waited,
                        turns_text(verdict), duration_text(verdict.median_seconds));
   }
-  const bool is_traced = std::all_of(verdict.ranks.begin(), verdict.ranks.end(),
-                                     [&](int rank) { return timeline.ranks[rank].is_traced; });
+  const bool is_traced =
+      std::all_of(verdict.ranks.begin(), verdict.ranks.end(), [&](int rank) { return timeline.ranks[rank].is_traced; });
   if (!is_traced) return text + fmt::format(". No trace of {} was given, so what it did meanwhile is not known.", subject);
   text += fmt::format("; {} {} waited {}.", subject, is_one ? "itself" : "themselves", duration_text(verdict.own_seconds));
   if (verdict.activity_share < 0.5) return text;
-  return text + fmt::format(" While others waited, {} {} {} for {} of the time.", is_one ? "it" : "they", is_one ? "was" : "were",
-                            verdict.activity.empty() ? "outside of Tokenyard" : fmt::format("in the step \"{}\"", verdict.activity),
-                            percent_text(verdict.activity_share));
+  return text +
+         fmt::format(" While others waited, {} {} {} for {} of the time.", is_one ? "it" : "they", is_one ? "was" : "were",
+                     verdict.activity.empty() ? "outside of Tokenyard" : fmt::format("in the step \"{}\"", verdict.activity),
+                     percent_text(verdict.activity_share));
 }
 
 std::string nobody_text(const Verdict& verdict) {
@@ -251,15 +260,17 @@ Verdict find_late_ranks(const Timeline& timeline, const Blame& blame) {
   verdict.own_seconds = seconds(own_ns) / static_cast<double>(verdict.ranks.size());
   verdict.waited_share = verdict.waited_seconds / seconds(active_ns(timeline));
   verdict.lead = lead_of(verdict.ranks, caused);
-  find_turns_led(timeline, blame, &verdict);
+  find_turns_led(timeline, blame, nullptr, &verdict);
   find_activity(blame, &verdict);
 
-  const double usual_lead = lead_of(verdict.ranks, usually_caused(timeline, blame));
+  const std::map<std::string, double> caps = turn_caps(timeline, blame);
+  const double usual_lead = lead_of(verdict.ranks, usually_caused(timeline, blame, caps));
   const bool leads_often = verdict.num_turns_led >= least_turns_led(timeline.ranks.size()) * verdict.num_turns;
   if (verdict.lead >= kLead && usual_lead >= kLead && leads_often && verdict.waited_share >= kLeastShare) {
     verdict.lateness = Lateness::kSteady;
-  } else if (verdict.lead >= kLeadOfStalls && verdict.num_turns_led >= 2 && verdict.waited_share >= kLeastShareOfStalls) {
-    verdict.lateness = Lateness::kSometimes;
+  } else if (verdict.lead >= kLeadOfStalls && verdict.waited_share >= kLeastShareOfStalls) {
+    find_turns_led(timeline, blame, &caps, &verdict);
+    if (verdict.num_turns_led >= 2) verdict.lateness = Lateness::kSometimes;
   }
   verdict.sentence = verdict.lateness == Lateness::kNobody ? nobody_text(verdict) : sentence_of(verdict, timeline);
   if (std::isinf(verdict.lead)) verdict.lead = 0;

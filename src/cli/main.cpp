@@ -237,13 +237,16 @@ void add_plan(CLI::App& program, PlanOptions& options) {
 void add_report(CLI::App& program, ReportOptions& options) {
   CLI::App& command = *program.add_subcommand("report", "make a page from traces: who waits for whom, and which rank is late");
   command.footer(
-      "Reads what TOKENYARD_TRACE=FILE has made the ranks of a program write (one file per process, give all of them) and makes\n"
+      "Reads what TOKENYARD_TRACE=FILE has made the ranks of a program write (one file per process, give all of them) and "
+      "makes\n"
       "one HTML page that needs nothing else: who sent how many rows and bytes to whom, who waited for whom and for how long,\n"
       "what each rank did when, how long each phase took. Prints one sentence that names the rank that is late, or says that\n"
       "nobody stands out. Files of killed processes are read as far as they go. Times are in seconds (s), milliseconds (ms)\n"
       "and microseconds (us).\n\n"
       "Example: tokenyard report trace.rank*.json -o page.html");
-  command.add_option("traces", options.trace_paths, "the files of one run, of all its processes")->type_name("FILE")->required();
+  command.add_option("traces", options.trace_paths, "the files of one run, of all its processes")
+      ->type_name("FILE")
+      ->required();
   command.add_option("-o,--output", options.page_path, fmt::format("the page [default: {}]", kDefaultPage))->type_name("FILE");
   command.add_flag("--json", options.json, "print the numbers of the page as JSON; the page itself only with -o");
 }

@@ -26,7 +26,8 @@ std::vector<std::string> notes_on(const std::vector<NamedTrace>& traces) {
   std::vector<std::string> notes;
   for (const NamedTrace& trace : traces) {
     if (trace.events.is_cut_short) {
-      notes.push_back(fmt::format("{} ends in the middle: its process was ended, or the file is still being written.", trace.path));
+      notes.push_back(
+          fmt::format("{} ends in the middle: its process was ended, or the file is still being written.", trace.path));
     }
     if (trace.events.num_dropped > 0) {
       notes.push_back(fmt::format("{} lacks {} events: they came faster than they could be written.", trace.path,
@@ -44,16 +45,31 @@ void add_notes_on(const Timeline& timeline, std::vector<std::string>* notes) {
     if (++num_untraced <= 8) untraced += fmt::format("{}{}", untraced.empty() ? "" : ", ", rank);
   }
   if (num_untraced > 0) {
-    notes->push_back(fmt::format("No trace of {} {}{} was given: where others wait for {}, it is not known why.",
-                                 num_untraced == 1 ? "rank" : "ranks", untraced,
-                                 num_untraced > 8 ? fmt::format(" and {} more", num_untraced - 8) : "",
-                                 num_untraced == 1 ? "it" : "them"));
+    notes->push_back(fmt::format(
+        "No trace of {} {}{} was given: where others wait for {}, it is not known why.", num_untraced == 1 ? "rank" : "ranks",
+        untraced, num_untraced > 8 ? fmt::format(" and {} more", num_untraced - 8) : "", num_untraced == 1 ? "it" : "them"));
   }
   if (timeline.has_several_clocks) {
     notes->push_back(
-        "The ranks ran on several hosts, whose wall clocks put their times in order: what is shorter than the difference of these "
+        "The ranks ran on several hosts, whose wall clocks put their times in order: what is shorter than the difference of "
+        "these "
         "clocks may be blamed on the wrong rank.");
   }
+}
+
+void add_note_on(const Blame& blame, std::vector<std::string>* notes) {
+  std::int64_t caused_ns = 0;
+  for (const auto& row : blame.caused_ns) {
+    for (const std::int64_t time_ns : row) caused_ns += time_ns;
+  }
+  const double all_ns = static_cast<double>(caused_ns) + static_cast<double>(blame.nobodys_ns);
+  constexpr double kNoteworthy = 0.2;
+  if (static_cast<double>(blame.nobodys_ns) <= kNoteworthy * all_ns) return;
+  notes->push_back(
+      fmt::format("{:.0f}% of the waiting is due to no rank: they waited for each other at the same time. Signals were on "
+                  "their way, or there "
+                  "were more busy threads than cores and the ranks had not seen them yet.",
+                  static_cast<double>(blame.nobodys_ns) / all_ns * 100));
 }
 
 void write_file(const std::string& path, const std::string& text) {
@@ -70,14 +86,17 @@ int run_report(const ReportOptions& options) {
   std::vector<Timeline> timelines = make_timelines(traces);
   ReportHeader header{options.trace_paths, notes_on(traces), static_cast<int>(timelines.size())};
   if (timelines.size() > kMostGroups) {
-    header.notes.push_back(fmt::format("The files tell of {} groups; the {} with the most events are shown.", timelines.size(),
-                                       kMostGroups));
+    header.notes.push_back(
+        fmt::format("The files tell of {} groups; the {} with the most events are shown.", timelines.size(), kMostGroups));
     timelines.resize(kMostGroups);
   }
   std::vector<GroupReport> groups;
   for (Timeline& timeline : timelines) {
-    if (groups.empty()) add_notes_on(timeline, &header.notes);
     Blame blame = find_blame(timeline);
+    if (groups.empty()) {
+      add_notes_on(timeline, &header.notes);
+      add_note_on(blame, &header.notes);
+    }
     Verdict verdict = find_late_ranks(timeline, blame);
     groups.push_back({std::move(timeline), std::move(blame), std::move(verdict)});
   }

@@ -106,7 +106,8 @@ Json waiting_of(const GroupReport& group) {
     }
   }
   Json waiting;
-  for (const char* name : {"due_us", "total_us", "median_us", "p99_us", "max_us", "count"}) waiting[name] = empty_matrix(num_rows);
+  for (const char* name : {"due_us", "total_us", "median_us", "p99_us", "max_us", "count"})
+    waiting[name] = empty_matrix(num_rows);
   for (const auto& [cell, durations] : waits) {
     const auto& [from, to] = cell;
     double total = 0;
@@ -285,6 +286,7 @@ Json group_of(const GroupReport& group) {
           {"verdict", verdict_of(group.verdict)},
           {"num_turns", num_turns},
           {"span_us", microseconds(group.timeline.span_ns)},
+          {"nobodys_us", microseconds(group.blame.nobodys_ns)},
           {"several_clocks", group.timeline.has_several_clocks},
           {"ranks", ranks_of(group)},
           {"ranks_per_cell", ranks_per_cell(group.timeline)},

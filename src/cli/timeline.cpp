@@ -118,8 +118,7 @@ void add_barrier_waits(Timeline* timeline) {
     for (const auto& [rank, call] : calls) {
       const std::int64_t end_ns = std::min(last->second->begin_ns, call->end_ns);
       if (end_ns <= call->begin_ns) continue;
-      timeline->ranks[rank].waits.push_back(
-          {{"barrier", call->begin_ns, end_ns, call->thread}, last->first, turn_idx});
+      timeline->ranks[rank].waits.push_back({{"barrier", call->begin_ns, end_ns, call->thread}, last->first, turn_idx});
     }
   }
 }

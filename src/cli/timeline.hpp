@@ -58,7 +58,7 @@ struct Timeline {
   std::string group;
   std::vector<RankTimeline> ranks;
   std::vector<TurnKey> turns;
-  std::int64_t span_ns = 0;        // from the first event to the last
+  std::int64_t span_ns = 0;         // from the first event to the last
   bool has_several_clocks = false;  // times of different hosts are compared by their wall clocks
 };
 

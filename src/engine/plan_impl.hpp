@@ -176,7 +176,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   std::vector<std::int32_t> rank_counts_, expert_counts_;
   std::vector<std::uint64_t> arrivals_;  // [num_ranks, arrival_words]
   std::shared_ptr<MemoryRegion> quantized_;
-  std::vector<float> given_factors_;  // one per row of the expert layout
+  std::vector<float> given_factors_;       // one per row of the expert layout
   std::vector<std::int64_t> traced_rows_;  // by peer
   struct AtomicCounters {
     std::atomic<std::uint64_t> num_calls{0}, num_rows{0}, wait_nanoseconds{0};

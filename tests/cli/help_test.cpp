@@ -18,7 +18,7 @@ std::string help_of(const std::string& command) {
 
 TEST(help, every_command_is_listed) {
   const std::string help = run_tokenyard({"--help"}).output;
-  for (const char* command : {"demo", "bench", "plan", "info", "doctor"}) EXPECT_THAT(help, HasSubstr(command));
+  for (const char* command : {"demo", "bench", "plan", "report", "info", "doctor"}) EXPECT_THAT(help, HasSubstr(command));
 }
 
 TEST(help, every_command_explains_its_units) {
@@ -32,6 +32,7 @@ TEST(help, every_command_explains_its_units) {
   EXPECT_THAT(help_of("plan"), HasSubstr("in bytes"));
   EXPECT_THAT(help_of("plan"), HasSubstr("values per row"));
   EXPECT_THAT(help_of("info"), HasSubstr("powers of 1,024"));
+  EXPECT_THAT(help_of("report"), HasSubstr("microseconds (us)"));
   for (const char* unit : {"in seconds", "powers of 1,024", "microseconds"}) EXPECT_THAT(help_of("doctor"), HasSubstr(unit));
 }
 
