@@ -121,8 +121,7 @@ std::int64_t active_ns(const Timeline& timeline) {
 bool is_in(const std::vector<int>& ranks, int rank) { return std::find(ranks.begin(), ranks.end(), rank) != ranks.end(); }
 
 // Fills in the turns that the ranks lead, of the kind in which they cost most; with `caps` the unusual ones only.
-void find_turns_led(const Timeline& timeline, const Blame& blame, const std::map<std::string, double>* caps,
-                    Verdict* verdict) {
+void find_turns_led(const Timeline& timeline, const Blame& blame, const std::map<std::string, double>* caps, Verdict* verdict) {
   struct OfVerb {
     double caused = 0;
     int num_turns = 0;

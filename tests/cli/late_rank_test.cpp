@@ -69,7 +69,8 @@ TEST(late_rank, stalls_in_some_turns_are_told_from_steady_lateness) {
   const Verdict verdict = verdict_of(
       make_run(4, 1, [](int rank, int turn) { return rank == 3 && turn % 20 == 7 ? 50'000 * kMicrosecond : std::int64_t{0}; }));
   EXPECT_EQ(verdict.lateness, Lateness::kSometimes) << verdict.sentence;
-  EXPECT_THAT(verdict.sentence, AllOf(StartsWith("Rank 3 stalls now and then: "), HasSubstr("in 5 of 100 dispatches, median 50.")));
+  EXPECT_THAT(verdict.sentence,
+              AllOf(StartsWith("Rank 3 stalls now and then: "), HasSubstr("in 5 of 100 dispatches, median 50.")));
 }
 
 TEST(late_rank, several_late_ranks_are_named_together) {
