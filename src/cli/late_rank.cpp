@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <utility>
 
 #include "cli/statistics.hpp"
 
@@ -50,7 +51,7 @@ double total_of(const std::map<int, std::map<int, std::int64_t>>& causes) {
   return total;
 }
 
-// By verb: all waiting in a turn beyond which the turn is unusual.
+// By verb: all waiting in a turn beyond which it is no longer what is usual.
 std::map<std::string, double> turn_caps(const Timeline& timeline, const Blame& blame) {
   std::map<std::string, std::vector<double>> totals;
   for (std::size_t turn = 0; turn < blame.by_turn.size(); ++turn) {
@@ -58,6 +59,19 @@ std::map<std::string, double> turn_caps(const Timeline& timeline, const Blame& b
   }
   std::map<std::string, double> caps;
   for (const auto& [verb, values] : totals) caps[verb] = kTurnCap * percentile(values, 50);
+  return caps;
+}
+
+// By verb: all waiting in a turn from which it is a stall. Where half of the turns have no waiting at all, the median says
+// nothing, but the mean does.
+std::map<std::string, double> stall_limits(const Timeline& timeline, const Blame& blame, std::map<std::string, double> caps) {
+  std::map<std::string, std::pair<double, int>> sums;
+  for (std::size_t turn = 0; turn < blame.by_turn.size(); ++turn) {
+    auto& [sum, num_turns] = sums[timeline.turns[turn].verb];
+    sum += total_of(blame.by_turn[turn]);
+    ++num_turns;
+  }
+  for (auto& [verb, cap] : caps) cap = std::max(cap, 2 * sums[verb].first / sums[verb].second);
   return caps;
 }
 
@@ -120,8 +134,9 @@ std::int64_t active_ns(const Timeline& timeline) {
 
 bool is_in(const std::vector<int>& ranks, int rank) { return std::find(ranks.begin(), ranks.end(), rank) != ranks.end(); }
 
-// Fills in the turns that the ranks lead, of the kind in which they cost most; with `caps` the unusual ones only.
-void find_turns_led(const Timeline& timeline, const Blame& blame, const std::map<std::string, double>* caps, Verdict* verdict) {
+// Fills in the turns that the ranks lead, of the kind in which they cost most; with `limits` only those with more.
+void find_turns_led(const Timeline& timeline, const Blame& blame, const std::map<std::string, double>* limits,
+                    Verdict* verdict) {
   struct OfVerb {
     double caused = 0;
     int num_turns = 0;
@@ -142,7 +157,7 @@ void find_turns_led(const Timeline& timeline, const Blame& blame, const std::map
     }
     verb.caused += seconds(theirs);
     if (theirs == 0 || theirs * 2 < all) continue;
-    if (caps != nullptr && static_cast<double>(all) <= caps->at(timeline.turns[turn].verb)) continue;
+    if (limits != nullptr && static_cast<double>(all) <= limits->at(timeline.turns[turn].verb)) continue;
     std::int64_t longest = 0;
     for (const auto& [waiter, waited_ns] : waited) longest = std::max(longest, waited_ns);
     verb.longest.push_back(seconds(longest));
@@ -268,7 +283,8 @@ Verdict find_late_ranks(const Timeline& timeline, const Blame& blame) {
   if (verdict.lead >= kLead && usual_lead >= kLead && leads_often && verdict.waited_share >= kLeastShare) {
     verdict.lateness = Lateness::kSteady;
   } else if (verdict.lead >= kLeadOfStalls && verdict.waited_share >= kLeastShareOfStalls) {
-    find_turns_led(timeline, blame, &caps, &verdict);
+    const std::map<std::string, double> limits = stall_limits(timeline, blame, caps);
+    find_turns_led(timeline, blame, &limits, &verdict);
     if (verdict.num_turns_led >= 2) verdict.lateness = Lateness::kSometimes;
   }
   verdict.sentence = verdict.lateness == Lateness::kNobody ? nobody_text(verdict) : sentence_of(verdict, timeline);

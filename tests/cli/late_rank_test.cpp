@@ -73,6 +73,19 @@ TEST(late_rank, stalls_in_some_turns_are_told_from_steady_lateness) {
               AllOf(StartsWith("Rank 3 stalls now and then: "), HasSubstr("in 5 of 100 dispatches, median 50.")));
 }
 
+TEST(late_rank, turns_without_a_noteworthy_wait_are_no_stalls) {
+  // Most turns have no waiting at all, some a trace of it, three much.
+  Timeline timeline = timeline_of_ranks(2);
+  for (int turn = 0; turn < 100; ++turn) {
+    const std::int64_t begin_ns = turn * 100 * kMicrosecond;
+    const std::int64_t late_ns = turn % 40 == 5 ? 500 * kMicrosecond : turn % 9 == 0 ? 100 : 0;
+    add_turn(timeline, {begin_ns, begin_ns + late_ns});
+  }
+  const Verdict verdict = verdict_of(timeline);
+  EXPECT_EQ(verdict.lateness, Lateness::kSometimes) << verdict.sentence;
+  EXPECT_THAT(verdict.sentence, HasSubstr("in 3 of 100 dispatches, median 500 us there"));
+}
+
 TEST(late_rank, several_late_ranks_are_named_together) {
   const Verdict verdict = verdict_of(make_run(
       8, 1, [](int rank, int turn) { return rank == (turn % 2 == 0 ? 2 : 5) ? 2000 * kMicrosecond : std::int64_t{0}; }));
