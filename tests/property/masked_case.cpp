@@ -53,8 +53,11 @@ class MaskedRank {
   MaskedRank(const MaskedCase& one, const Group& group, Findings* findings)
       : case_(one), rank_(group.rank()), plan_(group.plan(latency_shape(one.num_ranks))), findings_(findings) {}
 
-  void run() {
+  void run_before() {
     for (int round = 0; round < case_.rounds_before; ++round) run_round(round, {});
+  }
+
+  void run_after() {
     if (case_.masked.contains(rank_)) return;
     for (const int masked : case_.masked) plan_.mask_rank(masked);
     for (int round = 0; round < case_.rounds_after; ++round) run_round(case_.rounds_before + round, case_.masked);
@@ -116,17 +119,20 @@ class MaskedRank {
 std::string run_masked_case(std::uint64_t seed) {
   const MaskedCase one = make_case(seed);
   Findings findings;
-  std::barrier all_done(one.num_ranks);
+  std::barrier meeting(one.num_ranks);
   set_delay_seed(seed | 1);
   run_thread_ranks(one.num_ranks, [&](std::shared_ptr<Exchange> exchange) {
     const int rank = exchange->rank();
     try {
       const Group group = Group::create(std::move(exchange), patient());
-      MaskedRank(one, group, &findings).run();
-      all_done.arrive_and_wait();  // a masked rank is silent, but still there
+      MaskedRank masked_rank(one, group, &findings);
+      masked_rank.run_before();
+      meeting.arrive_and_wait();  // masking ends what the masked rank is at
+      masked_rank.run_after();
+      meeting.arrive_and_wait();  // a masked rank is silent, but still there
     } catch (const std::exception& error) {
       findings.add("rank {} threw: {}", rank, error.what());
-      all_done.arrive_and_drop();
+      meeting.arrive_and_drop();
     }
   });
   return findings.empty() ? std::string() : findings.text();
