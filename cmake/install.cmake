@@ -4,15 +4,16 @@ include(CMakePackageConfigHelpers)
 
 set(tokenyard_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tokenyard)
 
-install(TARGETS tokenyard EXPORT tokenyardTargets
-  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS tokenyard EXPORT tokenyardCppTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS tokenyard_c EXPORT tokenyardCTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES include/tokenyard.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY include/tokenyard DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # --- find_package(tokenyard) ---
 
-install(EXPORT tokenyardTargets NAMESPACE tokenyard:: DESTINATION ${tokenyard_cmake_dir})
+install(EXPORT tokenyardCppTargets NAMESPACE tokenyard:: DESTINATION ${tokenyard_cmake_dir})
+install(EXPORT tokenyardCTargets NAMESPACE tokenyard:: DESTINATION ${tokenyard_cmake_dir})
 configure_package_config_file(cmake/tokenyardConfig.cmake.in ${PROJECT_BINARY_DIR}/tokenyardConfig.cmake
   INSTALL_DESTINATION ${tokenyard_cmake_dir})
 # Before 1.0 a new minor version may change the interface.
@@ -37,12 +38,7 @@ foreach(dir LIBDIR INCLUDEDIR)
     set(tokenyard_pc_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
   endif()
 endforeach()
-# A static library leaves its own needs to whoever links it.
-set(tokenyard_pc_requires "")
-set(tokenyard_pc_more_libs "")
-if(NOT BUILD_SHARED_LIBS)
-  set(tokenyard_pc_requires "fmt spdlog libhwy libsodium")
-  set(tokenyard_pc_more_libs " -pthread")
-endif()
-configure_file(cmake/tokenyard.pc.in ${PROJECT_BINARY_DIR}/tokenyard.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/tokenyard.pc DESTINATION ${pkgconfig_dir})
+foreach(module tokenyard tokenyard-cpp)
+  configure_file(cmake/${module}.pc.in ${PROJECT_BINARY_DIR}/${module}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${module}.pc DESTINATION ${pkgconfig_dir})
+endforeach()

@@ -4,6 +4,7 @@
 #include "tokenyard/error.hpp"
 #include "tokenyard/exchange.hpp"
 #include "tokenyard/group.hpp"
+#include "tokenyard/log.hpp"
 #include "tokenyard/plan.hpp"
 #include "tokenyard/quantize.hpp"
 #include "tokenyard/router.hpp"

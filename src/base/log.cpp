@@ -5,7 +5,10 @@
 
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+#include <shared_mutex>
 #include <string>
+#include <utility>
 
 namespace tokenyard {
 namespace {
@@ -21,16 +24,47 @@ spdlog::logger& logger() {
   return *instance;
 }
 
+spdlog::level::level_enum level_of(LogLevel level) noexcept {
+  switch (level) {
+    case LogLevel::kDebug: return spdlog::level::debug;
+    case LogLevel::kInfo: return spdlog::level::info;
+    case LogLevel::kWarning: return spdlog::level::warn;
+    case LogLevel::kError: return spdlog::level::err;
+    case LogLevel::kOff: return spdlog::level::off;
+  }
+  return spdlog::level::off;
+}
+
+// Held shared by those who call the function, so that whoever replaces it waits for them.
+struct Listener {
+  std::shared_mutex mutex;
+  LogFunction function;
+};
+
+Listener& listener() {
+  static Listener* const instance = new Listener;  // never destroyed: other threads may log while the process exits
+  return *instance;
+}
+
 }  // namespace
 
+void set_log_function(LogFunction function) {
+  const std::lock_guard lock(listener().mutex);
+  std::swap(listener().function, function);
+}
+
+void set_log_level(LogLevel level) noexcept { logger().set_level(level_of(level)); }
+
 void log(LogLevel level, std::string_view text) {
-  const auto line = spdlog::string_view_t(text.data(), text.size());
-  switch (level) {
-    case LogLevel::kDebug: logger().log(spdlog::level::debug, line); break;
-    case LogLevel::kInfo: logger().log(spdlog::level::info, line); break;
-    case LogLevel::kWarning: logger().log(spdlog::level::warn, line); break;
-    case LogLevel::kError: logger().log(spdlog::level::err, line); break;
+  if (!logger().should_log(level_of(level))) return;
+  {
+    const std::shared_lock lock(listener().mutex);
+    if (listener().function) {
+      listener().function(level, text);
+      return;
+    }
   }
+  logger().log(level_of(level), spdlog::string_view_t(text.data(), text.size()));
 }
 
 }  // namespace tokenyard

@@ -1,12 +1,11 @@
-// Lines for people, on standard error. TOKENYARD_LOG chooses the least level shown: debug, info (the default), warning, error,
-// off.
+// Lines for people. The public header says where they go.
 #pragma once
 
 #include <string_view>
 
-namespace tokenyard {
+#include "tokenyard/log.hpp"
 
-enum class LogLevel { kDebug, kInfo, kWarning, kError };
+namespace tokenyard {
 
 void log(LogLevel level, std::string_view text);
 
