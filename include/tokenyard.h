@@ -137,11 +137,6 @@ TY_API ty_status ty_set_log_level(ty_log_level level);
 
 enum {
   TY_MAX_DIMS = 4,
-  TY_MAX_TOP_K = 32,
-  TY_MAX_EXPERTS = 4096,
-  TY_MAX_RANKS = 2048,
-  TY_MAX_LANES = 4,
-  TY_NUM_SLOTS = 2,     // live results per plan
   TY_SCALE_BLOCK = 128  // values that share a scale; the last block of a row may be shorter
 };
 

@@ -36,9 +36,7 @@ ty_status ty_pending_on_done(ty_pending* pending, ty_done_function function, voi
 ty_status ty_pending_complete_dispatch(ty_pending* pending, ty_received** received) {
   return guarded_create(received, "received", [&] {
     auto& half = half_of<PendingDispatch>(pending, "ty_plan_begin_combine", "ty_pending_complete_combine");
-    auto made = std::make_unique<ty_received>();
-    made->received = half.complete();
-    return made;
+    return std::make_unique<ty_received>(half.complete());
   });
 }
 

@@ -31,9 +31,7 @@ ty_status ty_plan_get_region(const ty_plan* plan, int32_t region_idx, ty_region*
 ty_status ty_plan_dispatch(ty_plan* plan, const ty_dispatch_args* args, ty_received** received) {
   return guarded_create(received, "received", [&] {
     const DispatchArguments arguments(args);
-    auto made = std::make_unique<ty_received>();
-    made->received = required(plan, "plan").plan.dispatch(arguments.args());
-    return made;
+    return std::make_unique<ty_received>(required(plan, "plan").plan.dispatch(arguments.args()));
   });
 }
 

@@ -32,9 +32,7 @@ static_assert(same(TY_PHASE_NONE, Phase::kNone) && same(TY_PHASE_RENDEZVOUS, Pha
 static_assert(same(TY_LOG_DEBUG, LogLevel::kDebug) && same(TY_LOG_INFO, LogLevel::kInfo) &&
               same(TY_LOG_WARNING, LogLevel::kWarning) && same(TY_LOG_ERROR, LogLevel::kError) &&
               same(TY_LOG_OFF, LogLevel::kOff));
-static_assert(TY_MAX_DIMS == TensorView::kMaxDims && TY_MAX_TOP_K == kMaxTopK && TY_MAX_EXPERTS == kMaxExperts &&
-              TY_MAX_RANKS == kMaxRanks && TY_MAX_LANES == kMaxLanes && TY_NUM_SLOTS == kNumSlots &&
-              TY_SCALE_BLOCK == kScaleBlock);
+static_assert(TY_MAX_DIMS == TensorView::kMaxDims && TY_SCALE_BLOCK == kScaleBlock);
 static_assert(same(TY_BYTE, DataType::kByte) && same(TY_FLOAT8_E4M3, DataType::kFloat8E4M3) &&
               same(TY_UE8M0, DataType::kUE8M0) && same(TY_FLOAT16, DataType::kFloat16) &&
               same(TY_BFLOAT16, DataType::kBFloat16) && same(TY_FLOAT32, DataType::kFloat32) &&

@@ -7,6 +7,7 @@
 #include "cli/mpi_comparison.hpp"
 #include "cli/options.hpp"
 #include "cli/table.hpp"
+#include "tokenyard.h"
 #include "tokenyard/error.hpp"
 #include "tokenyard/version.hpp"
 
@@ -28,6 +29,9 @@ std::vector<Record> list_features(bool has_mpi) {
           {{"feature", "ranks on several hosts"}, {"works", false}, {"remark", "no network transport in this build"}},
           {{"feature", "throughput mode"}, {"works", true}, {"remark", "host kernels"}},
           {{"feature", "latency mode"}, {"works", false}, {"remark", "not in this build"}},
+          {{"feature", "C interface"},
+           {"works", true},
+           {"remark", fmt::format("libtokenyard.so.{}, ABI {}.{}", TY_ABI_MAJOR, TY_ABI_MAJOR, TY_ABI_MINOR)}},
           {{"feature", "GPUs"}, {"works", false}, {"remark", "this build has no GPU part"}},
           {{"feature", "bench --against mpi"},
            {"works", has_mpi},

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -42,11 +43,16 @@ class Room {
     return *result;
   }
 
-  // The rank's Exchange is gone: no round can finish from now on.
-  void leave(int rank) {
+  // The rank's Exchange is gone: no round can finish from now on. Without memory for the whole text, one is told that needs
+  // none.
+  void leave(int rank) noexcept {
     const std::lock_guard lock(mutex_);
-    end(make_verdict(ErrorCode::kPeerLost, rank, rank,
-                     fmt::format("Exchange, round {}: rank {} has left: its Exchange was destroyed", round_, rank)));
+    Verdict verdict{{ErrorCode::kPeerLost, Phase::kRendezvous, rank, rank}, "a rank has left"};
+    try {
+      verdict.text = fmt::format("Exchange, round {}: rank {} has left: its Exchange was destroyed", round_, rank);
+    } catch (const std::bad_alloc&) {
+    }
+    end(std::move(verdict));
   }
 
  private:
