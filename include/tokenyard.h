@@ -607,11 +607,13 @@ TY_API void ty_pending_destroy(ty_pending* pending);
 // --- Received ---
 
 // Rows of lane i: [N, num_elements], [N', num_elements] or [L, expert_capacity, num_elements]; under TY_OVERFLOW_DROP the first
-// dimension is the capacity. May be overwritten until they are released. Local, as all of these; TY_STALE once released.
+// dimension is the capacity. May be overwritten until they are released. Local, as all of these; TY_STALE once rows in the slot
+// have been released.
 TY_API ty_status ty_received_get_lane(const ty_received* received, int32_t lane_idx, ty_tensor* lane);
 
-// The slot's memory as rows of the combine type. Expert outputs written here and passed to combine are read by their sources in
-// place. Overlaps the lanes. TY_UNSUPPORTED unless the layout is compact and the rows are in the slot.
+// A borrowed tensor for the experts' outputs, in the layout of the lanes with rows of the combine type, from which combine
+// takes rows without a copy in between. Writable until the result is released or combined. May overlap the lanes.
+// TY_UNSUPPORTED unless the rows are in the slot of a plan that combines; TY_STALE once released.
 TY_API ty_status ty_received_get_combine_buffer(const ty_received* received, ty_tensor* buffer);
 
 TY_API ty_status ty_received_get_sizes(const ty_received* received, ty_recv_sizes* sizes);

@@ -156,13 +156,23 @@ TEST(errors, tell_what_is_stale_and_what_is_not_supported) {
   run_c_ranks(2, [](int rank, ty_group* group) {
     const auto plan = make_small_plan(group, TY_MODE_THROUGHPUT, TY_LAYOUT_EXPERT_CONTIGUOUS);
     const SmallLayer layer(rank);
-    const ty_dispatch_args args = layer.dispatch();
+    ty_dispatch_args args = layer.dispatch();
     const auto received = make<CReceived>(ty_plan_dispatch, plan.get(), &args);
     ty_tensor tensor = TY_TENSOR_INIT;
-    expect_status(ty_received_get_combine_buffer(received.get(), &tensor), TY_UNSUPPORTED, "");
     expect_status(ty_received_get_lane(received.get(), 7, &tensor), TY_INVALID_ARGUMENT, "7");
     ty_received_release(received.get());
     expect_status(ty_received_get_lane(received.get(), 0, &tensor), TY_STALE, "released");
+    expect_status(ty_received_get_combine_buffer(received.get(), &tensor), TY_STALE, "released");
+
+    std::vector<float> memory(8 * kMaxTokens * kHidden);
+    const ty_tensor place = ty_tensor_of_rows(memory.data(), TY_FLOAT32, 8 * kMaxTokens, kHidden);
+    args.outputs = &place;
+    args.num_outputs = 1;
+    const auto elsewhere = make<CReceived>(ty_plan_dispatch, plan.get(), &args);
+    expect_status(ty_received_get_combine_buffer(elsewhere.get(), &tensor), TY_UNSUPPORTED, "");
+    ty_received_release(elsewhere.get());
+    expect_ok(ty_received_get_lane(elsewhere.get(), 0, &tensor));
+    EXPECT_EQ(tensor.data, memory.data());
     expect_ok(ty_group_barrier(group));
   });
 }
