@@ -198,8 +198,8 @@ static inline ty_tensor ty_tensor_of_rows(void* data, ty_data_type dtype, int64_
 // later calls of all its ranks fail likewise.
 typedef struct ty_exchange ty_exchange;
 
-// Ranks are threads of this process: writes num_ranks handles, of which element i belongs to rank i and may be handed to any
-// thread. Local.
+// Ranks are threads of this process: writes num_ranks handles (none where it fails), of which element i belongs to rank i and
+// may be handed to any thread. Local.
 TY_API ty_status ty_exchange_create_threads(int32_t num_ranks, ty_exchange** exchanges);
 
 // Ranks are processes that meet at rank 0's TCP port, with a shared secret unless they meet on loopback (docs/rendezvous.md).
