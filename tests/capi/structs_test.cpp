@@ -38,6 +38,14 @@ TEST(structs, of_an_older_caller_have_the_defaults_of_what_he_does_not_know) {
   expect_ok(ty_compute_plan_sizes(&older, kNumRanks, &sizes));
   EXPECT_EQ(sizes.window_bytes, wanted.window_bytes);
 
+  // A default that is not zero.
+  older.layout = TY_LAYOUT_EXPERT_CONTIGUOUS;
+  older.mode = TY_MODE_THROUGHPUT;
+  older.overflow = TY_OVERFLOW_GROW;
+  older.struct_size = offsetof(ty_shape, expert_alignment);
+  expect_ok(ty_compute_plan_sizes(&older, kNumRanks, &sizes));
+
+  older.mode = -77;
   older.struct_size = offsetof(ty_shape, layout);
   expect_status(ty_compute_plan_sizes(&older, kNumRanks, &sizes), TY_INVALID_ARGUMENT, "shape->mode is -77");
 }
