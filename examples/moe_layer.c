@@ -1,8 +1,8 @@
 // A Mixture-of-Experts layer in C, once as prefill does it (throughput mode) and once as decode does it (latency mode, in
 // halves, with the shared expert between them). Each rank checks its outputs against the same layer computed by itself.
 //
-//   moe_layer [NUM_RANKS]      ranks are threads of this process, 4 of them by default
-//   moe_layer --processes      this process is one rank of torchrun, mpirun or srun
+//   moe_layer                  4 threads of this process; started by torchrun, mpirun or srun, this process is one of its ranks
+//   moe_layer NUM_RANKS        so many threads
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -272,13 +272,15 @@ int main(int argc, char** argv) {
     fprintf(stderr, "the library's ABI is %u, this program needs %d\n", (unsigned)(ty_abi_version() / 65536), TY_ABI_MAJOR);
     return 1;
   }
-  if (argc > 1 && strcmp(argv[1], "--processes") == 0) {
+  const char* launcher = NULL;
+  check(ty_launcher_from_environment(&launcher), "ty_launcher_from_environment");
+  if (argc == 1 && *launcher != '\0') {
     run_process();
     return 0;
   }
   const int num_ranks = argc > 1 ? atoi(argv[1]) : 4;
   if (num_ranks < 1 || num_ranks > MAX_RANKS) {
-    fprintf(stderr, "usage: moe_layer [NUM_RANKS]  or  moe_layer --processes; from 1 to %d ranks\n", MAX_RANKS);
+    fprintf(stderr, "usage: moe_layer [NUM_RANKS], from 1 to %d ranks\n", MAX_RANKS);
     return 2;
   }
   run_threads(num_ranks);

@@ -220,6 +220,10 @@ typedef struct ty_tcp_rendezvous {
 // thread's next call of this function. TY_INVALID_ARGUMENT names a variable that is missing, malformed or contradicted.
 TY_API ty_status ty_tcp_rendezvous_from_environment(ty_tcp_rendezvous* rendezvous);
 
+// "torchrun", "OpenMPI" or "Slurm": whose variables that would read, or "" if there are none. Local. Valid until this thread's
+// next call of this function.
+TY_API ty_status ty_launcher_from_environment(const char** launcher);
+
 // The part of it that concerns the secret: that of TOKENYARD_SECRET or TOKENYARD_SECRET_FILE, or "". Valid until this thread's
 // next call of this function.
 TY_API ty_status ty_secret_from_environment(const char** secret);
@@ -551,9 +555,11 @@ TY_API ty_status ty_plan_combine(ty_plan* plan, const ty_combine_args* args);
 
 // The two calls in halves, in any mode: begin sends, complete waits and delivers. Collective; begin waits until places to write
 // to are free (and for counts in throughput mode, for weights where combine is given topk_weights), each wait for
-// args->timeout_ms. Structs and handles of `args` are free when begin returns; the memory of its tensors, and allocate's
-// context, must stay valid until complete has returned. Errors as above. Calls of one plan come in the same order on all ranks,
-// halves included.
+// args->timeout_ms. Errors as above. Calls of one plan come in the same order on all ranks, halves included.
+//
+// When begin returns, structs and handles of `args` may go, and so may the memory of a dispatch's lanes, ids and weights. Until
+// complete has returned these must stay valid: a dispatch's outputs and allocate's context; a combine's rows, biases, output
+// and returned_weights.
 TY_API ty_status ty_plan_begin_dispatch(ty_plan* plan, const ty_dispatch_args* args, ty_pending** pending);
 TY_API ty_status ty_plan_begin_combine(ty_plan* plan, const ty_combine_args* args, ty_pending** pending);
 

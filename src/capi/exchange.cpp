@@ -76,6 +76,15 @@ ty_status ty_tcp_rendezvous_from_environment(ty_tcp_rendezvous* rendezvous) {
   });
 }
 
+ty_status ty_launcher_from_environment(const char** launcher) {
+  return guarded([&] {
+    const char*& written = required(launcher, "launcher");
+    thread_local std::string found;
+    found = TcpRendezvous::launcher_from_environment();
+    written = found.c_str();
+  });
+}
+
 ty_status ty_secret_from_environment(const char** secret) {
   return guarded([&] {
     const char*& written = required(secret, "secret");

@@ -124,6 +124,10 @@ TEST(exchanges, learn_from_the_variables_of_a_launcher) {
   EXPECT_EQ(rendezvous.num_ranks, 8);
   EXPECT_EQ(rendezvous.local_rank, 1);
   EXPECT_EQ(rendezvous.listen_fd, -1);
+  const char* launcher = nullptr;
+  expect_ok(ty_launcher_from_environment(&launcher));
+  EXPECT_STREQ(launcher, "torchrun");
+  expect_status(ty_launcher_from_environment(nullptr), TY_INVALID_ARGUMENT, "launcher is NULL");
   const char* secret = nullptr;
   expect_ok(ty_secret_from_environment(&secret));
   EXPECT_STREQ(secret, "nobody will ever guess this one");
