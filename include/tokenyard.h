@@ -133,6 +133,17 @@ TY_API ty_status ty_set_log_function(ty_log_function function, void* context);
 // The least level that is written. At first it is that of the variable TOKENYARD_LOG, or TY_LOG_INFO.
 TY_API ty_status ty_set_log_level(ty_log_level level);
 
+// --- Trace ---
+
+// Writes the timeline of all groups of this process until ty_stop_trace or the end of the process; TOKENYARD_TRACE=FILE does
+// the same. In `file` %r stands for the lowest rank of this process, %p for its process id; include/tokenyard/trace.hpp says
+// more. Local. TY_INVALID_ARGUMENT while a trace is being written already, TY_SYSTEM where the file cannot be written.
+TY_API ty_status ty_start_trace(const char* file);
+
+// Writes what is left and closes the file; without a trace it does nothing. To be called before the library is closed
+// (dlclose).
+TY_API ty_status ty_stop_trace(void);
+
 // --- Tensors ---
 
 enum {
