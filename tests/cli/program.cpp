@@ -16,7 +16,7 @@ std::vector<std::string> clean_environment() {
   return command;
 }
 
-constexpr std::chrono::seconds kTimeout{60};
+constexpr std::chrono::seconds kTimeout{120};  // twice what the self-test of doctor may take
 
 }  // namespace
 

@@ -22,7 +22,7 @@
 namespace tokenyard::cli {
 namespace {
 
-constexpr std::chrono::milliseconds kTimeToEnd{500};  // after SIGKILL; a process stuck in a driver may not even end then
+constexpr std::chrono::milliseconds kTimeToEnd{5'000};  // after SIGKILL; a process stuck in a driver may not even end then
 constexpr std::chrono::milliseconds kLookInterval{5};
 
 [[noreturn]] void answer(const std::function<Findings()>& probe, int pipe_end) {
