@@ -18,7 +18,8 @@
 //
 // Status. Functions that can fail return a ty_status. Whatever else is said below, each of them may return
 // TY_INVALID_ARGUMENT (a pointer that must not be NULL, a value out of range: nothing was sent), TY_OUT_OF_MEMORY and
-// TY_INTERNAL. No C++ exception ever leaves the library; a thread must not be cancelled (pthread_cancel) inside of a call.
+// TY_INTERNAL. No C++ exception ever leaves the library; a thread must not be cancelled (pthread_cancel) inside of a call, and
+// a callback must return: neither longjmp nor an exception may leave it.
 //
 // "Collective" functions must be called by all ranks, in the same order. "Blocking" ones wait for other ranks, each of their
 // waits at most as long as they say; all others are local and return at once. Where a timeout of the group counts, finding out
@@ -516,7 +517,7 @@ typedef struct ty_recv_sizes {
 // [L, expert_capacity, num_elements] for TY_LAYOUT_EXPERT_PADDED (ty_tensor_set_dense does). Called by the thread that called
 // dispatch, or the half of it that learns the sizes: begin in throughput mode, complete in latency mode. Any status but TY_OK
 // is that of the call, with the text of ty_set_error, after the turn, which the others complete; the call must then not be
-// repeated.
+// repeated. Outputs that do not fit are TY_INVALID_ARGUMENT then, likewise after the turn, although rows were sent.
 typedef ty_status (*ty_allocate_function)(void* context, const ty_recv_sizes* sizes, ty_tensor* const* outputs,
                                           int32_t num_outputs);
 

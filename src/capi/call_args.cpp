@@ -20,6 +20,11 @@ struct alignas(ty_tensor) TensorPlace {
   unsigned char bytes[512] = {};
 };
 
+// Of lists whose length the plan will compare: what no plan has is not even read.
+void check_most_lanes(std::int32_t number, const char* name) {
+  if (number > kMaxLanes) fail_argument("{} is {}: a plan has 1 to {} lanes", name, number, kMaxLanes);
+}
+
 ty_recv_sizes sizes_of(const RecvSizes& sizes) {
   ty_recv_sizes written = TY_RECV_SIZES_INIT;
   written.num_recv_rows = sizes.num_recv_rows;
@@ -46,6 +51,8 @@ auto allocate_by(ty_allocate_function allocate, void* context) {
 
 DispatchArguments::DispatchArguments(const ty_dispatch_args* given) {
   const ty_dispatch_args read = read_struct(given, "args");
+  check_most_lanes(read.num_lanes, "args->num_lanes");
+  check_most_lanes(read.num_outputs, "args->num_outputs");
   for_each_struct(read.lanes, read.num_lanes, "args->lanes",
                   [&](const ty_tensor& lane, std::int32_t) { lanes_.push_back(view_of(lane, "args->lanes")); });
   for_each_struct(read.outputs, read.num_outputs, "args->outputs",

@@ -6,6 +6,7 @@
 #include "capi/call_args.hpp"
 #include "capi/handles.hpp"
 #include "capi/shape.hpp"
+#include "tests/base/expect_error.hpp"
 #include "tokenyard.h"
 
 namespace tokenyard::capi {
@@ -125,6 +126,18 @@ TEST(arguments, of_a_dispatch_all_arrive) {
   EXPECT_EQ(args.routing, &routing.routing);
   EXPECT_EQ(args.slot, 1);
   EXPECT_EQ(args.timeout, 77ms);
+}
+
+TEST(arguments, lists_that_no_plan_takes_are_not_read) {
+  const Marked only(1);
+  ty_dispatch_args given = TY_DISPATCH_ARGS_INIT;
+  given.lanes = given.outputs = &only.tensor;
+  given.num_lanes = 1 << 30;
+  test::expect_error([&] { const DispatchArguments arguments(&given); }, ErrorCode::kInvalidArgument,
+                     "args->num_lanes is 1073741824");
+  given.num_lanes = 1;
+  given.num_outputs = 1 << 30;
+  test::expect_error([&] { const DispatchArguments arguments(&given); }, ErrorCode::kInvalidArgument, "args->num_outputs is");
 }
 
 TEST(arguments, of_a_combine_all_arrive) {
