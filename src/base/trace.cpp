@@ -15,6 +15,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -156,9 +157,10 @@ class TraceRecorder {
           if (session == session_) write();
         }
       });
-    } catch (...) {
+    } catch (const std::system_error& error) {
       pthread_sigmask(SIG_SETMASK, &before, nullptr);
-      throw;
+      fail(ErrorCode::kSystem, "cannot start the thread that writes the trace: {}; ulimit -u limits their number",
+           error.what());
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
