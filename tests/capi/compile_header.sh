@@ -10,8 +10,8 @@ warnings=(-Wall -Wextra -pedantic -Werror -Wshadow -Wconversion)
 for standard in c99 c11 c17; do
   "$cc" -std="$standard" "${warnings[@]}" -Wstrict-prototypes -Wmissing-prototypes -fsyntax-only -I"$include_dir" -x c "$source"
 done
-for standard in c++11 c++17 c++20; do
-  "$cxx" -std="$standard" "${warnings[@]}" -fsyntax-only -I"$include_dir" -x c++ "$source"
+for standard in c++98 c++11 c++17 c++20; do
+  "$cxx" -std="$standard" "${warnings[@]}" -Wno-long-long -fsyntax-only -I"$include_dir" -x c++ "$source"
 done
 
 included=$(sed -nE 's/^ *# *include *<(.*)>.*/\1/p' "$include_dir/tokenyard.h" | sort | tr '\n' ' ')
