@@ -62,10 +62,11 @@ class Received {
 
   // Rows of lane i: [N, num_elements], [N', num_elements] or [L, expert_capacity, num_elements]; under kDrop the first
   // dimension is the capacity. Rows that stand for nothing are unspecified, except that alignment gaps of
-  // kExpertContiguous are zero. The received rows may be overwritten (by expert outputs, say) until they are released.
+  // kExpertContiguous are zero. The received rows may be overwritten (by expert outputs, say) until they are released;
+  // rows in the slot are then Error(kStale), as they are after Group::recover().
   TensorView lane(int lane_idx) const;
 
-  // Results in the slot, of plans that combine (otherwise Error(kUnsupported)): a borrowed tensor for the experts' outputs, in
+  // Results in the slot, of plans that combine (otherwise Error(kUnsupported); kStale once released): a borrowed tensor for the experts' outputs, in
   // the layout of the lanes with rows of the combine type. Writable until the result is released or combined. Combine takes
   // rows from here without a copy in between. In throughput mode the compact layout's buffer is the slot's own memory, which
   // overlaps the lanes, and its rows are read by the tokens' homes in place; all others are memory of their own, taken at the

@@ -38,10 +38,9 @@ struct ty_pending {
 };
 
 struct ty_received {
-  explicit ty_received(tokenyard::Received made) : received(std::move(made)), in_slot(received.live()) {}
+  explicit ty_received(tokenyard::Received made) : received(std::move(made)) {}
 
   tokenyard::Received received;
-  bool in_slot;  // rather than in memory of the caller, so that its rows are gone when it is released
 };
 
 struct ty_routing {

@@ -5,25 +5,12 @@
 using namespace tokenyard;
 using namespace tokenyard::capi;
 
-namespace {
-
-// A result whose rows are still there.
-const Received& with_rows(const ty_received* received) {
-  const ty_received& given = required(received, "received");
-  if (given.in_slot && !given.received.live()) {
-    fail(ErrorCode::kStale, "the rows were in slot {} and have been released", given.received.slot());
-  }
-  return given.received;
-}
-
-}  // namespace
-
 ty_status ty_received_get_lane(const ty_received* received, int32_t lane_idx, ty_tensor* lane) {
-  return guarded([&] { write_tensor(with_rows(received).lane(lane_idx), lane, "lane"); });
+  return guarded([&] { write_tensor(required(received, "received").received.lane(lane_idx), lane, "lane"); });
 }
 
 ty_status ty_received_get_combine_buffer(const ty_received* received, ty_tensor* buffer) {
-  return guarded([&] { write_tensor(with_rows(received).combine_buffer(), buffer, "buffer"); });
+  return guarded([&] { write_tensor(required(received, "received").received.combine_buffer(), buffer, "buffer"); });
 }
 
 ty_status ty_received_get_sizes(const ty_received* received, ty_recv_sizes* sizes) {

@@ -265,8 +265,16 @@ const Received::Impl& Received::get() const {
   return *impl_;
 }
 
+void Received::Impl::check_rows() const {
+  if (!in_slot_ || live()) return;
+  fail(ErrorCode::kStale, "the rows were in slot {} and are gone: the result has been released, or the group has recovered",
+       turn_.slot);
+}
+
 TensorView Received::lane(int lane_idx) const {
-  const auto& lanes = get().lanes_;
+  const Impl& impl = get();
+  impl.check_rows();
+  const auto& lanes = impl.lanes_;
   if (lane_idx < 0 || lane_idx >= static_cast<int>(lanes.size())) {
     fail_argument("lane {} was asked for, and the plan has {}", lane_idx, lanes.size());
   }
@@ -275,10 +283,10 @@ TensorView Received::lane(int lane_idx) const {
 
 TensorView Received::combine_buffer() const {
   const Impl& impl = get();
-  if (!impl.live()) {
+  impl.check_rows();
+  if (!impl.in_slot_) {
     fail(ErrorCode::kUnsupported,
-         "this result has no combine buffer: it was delivered to the caller's tensors or has been released, and the buffer "
-         "belongs to the slot");
+         "this result has no combine buffer: it was delivered to the caller's tensors, and the buffer belongs to the slot");
   }
   return impl.plan_->combine_buffer(impl.turn_, impl.sizes_);
 }

@@ -187,17 +187,21 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
 
 class Received::Impl {
  public:
-  Impl(std::shared_ptr<Plan::Impl> plan, const Turn& turn, bool live, RecvSizes sizes, Routing routing,
+  Impl(std::shared_ptr<Plan::Impl> plan, const Turn& turn, bool in_slot, RecvSizes sizes, Routing routing,
        std::vector<TensorView> lanes)
       : plan_(std::move(plan)),
         turn_(turn),
-        live_(live),
+        in_slot_(in_slot),
+        live_(in_slot),
         sizes_(sizes),
         routing_(std::move(routing)),
         lanes_(std::move(lanes)) {}
   ~Impl() { release(); }
 
   bool live() const noexcept { return live_ && plan_->is_live(turn_); }
+
+  // Throws Error(kStale) if the rows were in the slot, where others may stand by now.
+  void check_rows() const;
 
   void release() noexcept {
     if (live_) plan_->release(turn_);
@@ -206,6 +210,7 @@ class Received::Impl {
 
   std::shared_ptr<Plan::Impl> plan_;
   Turn turn_;
+  bool in_slot_;  // rather than in the caller's tensors
   bool live_;
   RecvSizes sizes_;
   Routing routing_;

@@ -428,5 +428,35 @@ TEST(bad_dispatch, lanes_and_buffers_that_a_result_does_not_have_are_refused) {
   }
 }
 
+TEST(bad_dispatch, rows_are_gone_with_the_slot_but_stay_in_the_callers_tensors) {
+  for (const Mode mode : {Mode::kThroughput, Mode::kLatency}) {
+    Shape shape = small_shape(2);
+    shape.mode = mode;
+    run_small_ranks(
+        2,
+        [](SmallRank& rank) {
+          Received released = rank.plan.dispatch(rank.dispatch(kAmple));
+          released.release();
+          expect_error([&] { released.lane(0); }, ErrorCode::kStale, "the rows were in slot 0 and are gone");
+          expect_error([&] { released.combine_buffer(); }, ErrorCode::kStale, "the rows were in slot 0 and are gone");
+
+          std::vector<float> memory(1024);
+          DispatchArgs args = rank.dispatch(kAmple);
+          args.allocate = [&](const RecvSizes& sizes, std::span<TensorView> outputs) {
+            outputs[0] = tensor(memory.data(), {sizes.num_tensor_rows, kHidden});
+          };
+          Received elsewhere = rank.plan.dispatch(args);
+          elsewhere.release();
+          EXPECT_EQ(elsewhere.lane(0).data, memory.data());
+          expect_error([&] { elsewhere.combine_buffer(); }, ErrorCode::kUnsupported, "delivered to the caller's tensors");
+
+          const Received forgotten = rank.plan.dispatch(rank.dispatch(kAmple));
+          rank.recover_and_go_on();
+          expect_error([&] { forgotten.lane(0); }, ErrorCode::kStale, "the group has recovered");
+        },
+        shape);
+  }
+}
+
 }  // namespace
 }  // namespace tokenyard::test
