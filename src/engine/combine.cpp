@@ -46,7 +46,7 @@ void Plan::Impl::take_weights(const Turn& turn, const Routing::Data& routing) {
   const auto* given =
       reinterpret_cast<const float*>(combine_windows_[slot][peers_->rank()]->data() + combine_layout_.given_weights);
   given_factors_.assign(routing.num_expanded_view_rows, 0.0F);
-  for (int source = 0; source < dimensions_.num_ranks; ++source) {
+  for (const int source : signals_->active()) {  // a masked rank may be writing its weights
     for (std::int64_t row = routing.source_offsets[source]; row < routing.source_offsets[source + 1]; ++row) {
       const float* weights = given + (source * shape_.max_tokens + routing.source_token[row]) * shape_.top_k;
       for (int k = 0; k < shape_.top_k; ++k) {
@@ -136,7 +136,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
 }
 
 void Plan::Impl::trace_folded(const CombineArgs& args, const Routing::Data& routing, CallTrace* trace) const {
-  for (const int peer : peers_->members()) {
+  for (const int peer : signals_->active()) {
     const std::int64_t num_rows = routing.source_offsets[peer + 1] - routing.source_offsets[peer];
     const bool stay = peer == peers_->rank() && own_stay_in_place(args);
     trace->traffic(peer, num_rows, stay ? 0 : num_rows * static_cast<std::int64_t>(returned_row_bytes(shape_)));

@@ -96,7 +96,7 @@ RecvSizes Plan::Impl::sizes_of(const Routing::Data& routing) const {
 void Plan::Impl::find_outputs(DispatchCall* call) {
   Slot& slot = slots_[call->turn.slot];
   const RecvSizes sizes = sizes_of(*call->routing);
-  const std::byte* window = slot.windows[peers_->rank()]->data();
+  std::byte* window = slot.windows[peers_->rank()]->data();
   const bool in_window = shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact;
   try {
     if (call->in_slot && !in_window) ensure_expanded(&slot, sizes.num_tensor_rows);
@@ -107,10 +107,10 @@ void Plan::Impl::find_outputs(DispatchCall* call) {
     for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
       const Lane& lane = shape_.lanes[lane_idx];
       if (call->in_slot) {
-        const std::byte* data =
+        std::byte* data =
             in_window ? window + slot.layout.lanes[lane_idx] : slot.expanded->data() + slot.expanded_lanes[lane_idx];
         call->outputs.push_back(
-            tensor_of_rows(shape_, lane, sizes.num_local_experts, sizes.num_tensor_rows, const_cast<std::byte*>(data)));
+            tensor_of_rows(shape_, lane, sizes.num_local_experts, sizes.num_tensor_rows, data));
       } else {
         check_output(lane_idx, call->outputs[lane_idx], shape_, sizes.num_local_experts, sizes.num_tensor_rows);
       }
@@ -166,7 +166,7 @@ void Plan::Impl::trace_pushed(const Routing::Data& routing, CallTrace* trace) {
   }
   std::int64_t row_bytes = 0;
   for (const Lane& lane : shape_.lanes) row_bytes += static_cast<std::int64_t>(lane.row_bytes());
-  for (const int peer : peers_->members()) trace->traffic(peer, traced_rows_[peer], traced_rows_[peer] * row_bytes);
+  for (const int peer : signals_->active()) trace->traffic(peer, traced_rows_[peer], traced_rows_[peer] * row_bytes);
 }
 
 // All sizes follow from what was announced: rows that contradict it would be written past the end of tensors.

@@ -47,7 +47,9 @@ Pending::Impl& Pending::get() const {
 bool Pending::done() const { return get().plan_->is_done(get().turn()); }
 bool Pending::wait(std::chrono::milliseconds timeout) const { return get().plan_->wait_done(get().turn(), timeout); }
 void Pending::on_done(std::function<void()> callback) {
-  get().plan_->call_when_done(get().turn(), get().timeout(), std::move(callback));
+  const Impl& impl = get();
+  if (callback == nullptr) fail_argument("the callback is empty: give a function to call");
+  impl.plan_->call_when_done(impl.turn(), impl.timeout(), std::move(callback));
 }
 
 Received PendingDispatch::complete() { return get().plan_->complete(get().take<DispatchCall>()); }

@@ -122,8 +122,7 @@ const Routing::Data& Plan::Impl::usable_routing(const Routing* routing) const {
   if (!(data.key == routing_key())) {
     fail(ErrorCode::kStale,
          "the Routing comes from a plan that routes differently (another group, rank, number of experts, top-k, max_tokens, "
-         "layout "
-         "or capacity): use it with the plan that made it, or with one that differs in its lanes only");
+         "mode, layout or capacity): use it with the plan that made it, or with one that differs in its lanes only");
   }
   if (data.generation != peers_->generation()) {
     fail(ErrorCode::kStale, "the Routing was made before the group recovered from a failure: dispatch again");

@@ -210,6 +210,14 @@ TEST(pending, that_was_moved_from_or_never_begun_says_so) {
   expect_error([&] { combine.complete(); }, ErrorCode::kStale, "this call is empty");
 }
 
+TEST(pending, refuses_a_callback_that_cannot_be_called) {
+  run_latency_ranks([](SmallRank& rank) {
+    PendingDispatch pending = rank.plan.begin_dispatch(rank.dispatch(kAmple));
+    expect_error([&] { pending.on_done(nullptr); }, ErrorCode::kInvalidArgument, "the callback is empty");
+    expect_rows(pending.complete(), kNumRanks, 0);
+  });
+}
+
 TEST(pending, outputs_that_do_not_fit_are_an_error_of_complete_that_harms_nobody_else) {
   run_latency_ranks([](SmallRank& rank) {
     for (int round = 0; round < 3; ++round) {
