@@ -599,8 +599,9 @@ TY_API ty_status ty_plan_place(ty_plan* plan, const ty_placement* placement);
 
 // --- Pending: between the halves ---
 
-// Whether complete will not wait; true also after a failure of the group, which complete will return. Local. Any thread, as
-// long as none completes or destroys the handle.
+// Whether complete will not wait; true also after a failure of the group, which complete returns if anything is missing. One
+// wait it does not see: in throughput mode a combine whose rows are read in place waits in complete until the others have read
+// them in theirs. Local. Any thread, as long as none completes or destroys the handle.
 TY_API ty_status ty_pending_done(const ty_pending* pending, bool* done);
 
 // Blocking for timeout_ms: until done; says whether it is. A peer that is late here has not missed a deadline yet. Threads as

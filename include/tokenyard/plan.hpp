@@ -66,11 +66,11 @@ class Received {
   // rows in the slot are then Error(kStale), as they are after Group::recover().
   TensorView lane(int lane_idx) const;
 
-  // Results in the slot, of plans that combine (otherwise Error(kUnsupported); kStale once released): a borrowed tensor for the experts' outputs, in
-  // the layout of the lanes with rows of the combine type. Writable until the result is released or combined. Combine takes
-  // rows from here without a copy in between. In throughput mode the compact layout's buffer is the slot's own memory, which
-  // overlaps the lanes, and its rows are read by the tokens' homes in place; all others are memory of their own, taken at the
-  // slot's first use of them.
+  // Results in the slot, of plans that combine (otherwise Error(kUnsupported); kStale once released): a borrowed tensor for the
+  // experts' outputs, in the layout of the lanes with rows of the combine type. Writable until the result is released or
+  // combined. Combine takes rows from here without a copy in between. In throughput mode the compact layout's buffer is the
+  // slot's own memory, which overlaps the lanes, and its rows are read by the tokens' homes in place; all others are memory of
+  // their own, taken at the slot's first use of them.
   TensorView combine_buffer() const;
 
   const RecvSizes& sizes() const;
@@ -128,7 +128,8 @@ class Pending {
   Pending& operator=(Pending&&) noexcept;
 
   // Whether all that this rank waits for has arrived, so that complete() will not wait; true also after a failure of the group,
-  // which complete() will throw. Never blocks.
+  // which complete() throws if anything is missing. Never blocks. One wait it does not see: in throughput mode a combine whose
+  // rows are read in place waits in complete() until the others have read them in theirs.
   bool done() const;
 
   // Waits until done(), but at most `timeout`; returns done(). A peer that is late here has not missed a deadline yet.

@@ -109,8 +109,7 @@ void Plan::Impl::find_outputs(DispatchCall* call) {
       if (call->in_slot) {
         std::byte* data =
             in_window ? window + slot.layout.lanes[lane_idx] : slot.expanded->data() + slot.expanded_lanes[lane_idx];
-        call->outputs.push_back(
-            tensor_of_rows(shape_, lane, sizes.num_local_experts, sizes.num_tensor_rows, data));
+        call->outputs.push_back(tensor_of_rows(shape_, lane, sizes.num_local_experts, sizes.num_tensor_rows, data));
       } else {
         check_output(lane_idx, call->outputs[lane_idx], shape_, sizes.num_local_experts, sizes.num_tensor_rows);
       }

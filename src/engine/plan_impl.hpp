@@ -140,8 +140,8 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   // Steps of a combine.
   void check_combines() const;
   void check_combine(const CombineArgs& args, const Routing::Data& routing) const;
-  // The slot whose received rows args.rows overwrote, or -1 when the rows are elsewhere.
   bool own_stay_in_place(const CombineArgs& args) const;
+  // The slot whose received rows args.rows overwrote and can be read there by their homes, or -1.
   int find_in_place_slot(const CombineArgs& args, const Routing::Data& routing) const;
   void give_weights(const CombineArgs& args, const Turn& turn, const Routing::Data& routing, int peer);
   void take_weights(const Turn& turn, const Routing::Data& routing);

@@ -59,8 +59,7 @@ struct Routing::Data {
 };
 
 // Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates no memory that grows with the
-// tokens. Thread-safe: a
-// Routing may be dropped anywhere, also after its plan.
+// tokens. Thread-safe: a Routing may be dropped anywhere, also after its plan.
 class RoutingPool : public std::enable_shared_from_this<RoutingPool> {
  public:
   std::shared_ptr<Routing::Data> take();

@@ -80,8 +80,10 @@ TEST_P(silent_rank, is_named_to_everybody_until_the_group_recovers) {
     EXPECT_FALSE(received.live()) << "results from before are over";
     expect_error([&] { rank.plan.dispatch(rank.cached(received.routing(), kAmple)); }, ErrorCode::kStale,
                  "made before the group recovered");
-    expect_error([&] { rank.plan.combine(combine_of(output, received, kAmple)); }, ErrorCode::kStale,
-                 "made before the group recovered");
+    const std::vector<float> rows(1024);
+    const CombineArgs args =
+        output.combine(received.routing(), tensor(rows.data(), {received.routing().num_recv_rows(), kHidden}));
+    expect_error([&] { rank.plan.combine(args); }, ErrorCode::kStale, "made before the group recovered");
     received.release();
     expect_round_trip(rank.plan, rank.rank, rank.num_ranks, 30);
     expect_round_trip(rank.plan, rank.rank, rank.num_ranks, 31);
