@@ -172,6 +172,7 @@ struct PeerCounters {
 // Made by Group::plan(). Copies share the plan. One thread at a time; calls come in the same order on all ranks. On CPU ranks
 // every call blocks until its results are there; a failure on any rank ends it with an Error on all: kTimeout, kPeerLost,
 // kDisagreement, or kSystem where a rank ran out of memory or descriptors.
+// Letting go of the last handle never waits for other ranks, but for a callback of Pending::on_done that is running.
 class Plan {
  public:
   const Shape& shape() const noexcept;
@@ -196,7 +197,8 @@ class Plan {
 
   // Latency mode, where the memory that a rank writes to belongs to it alone: skips `rank` from the next call on. Nothing is
   // sent to it or awaited from it, and its experts count as absent. Local; only Group::recover() takes masked ranks back.
-  // Should `rank` be alive, its next call ends with an error.
+  // Should `rank` be alive, its group has failed: its next call that waits ends with an error, in other plans too. With
+  // mask_late_ranks several ranks that are silent at once may take a timeout each.
   void mask_rank(int rank) const;
   std::vector<int> masked_ranks() const;
 

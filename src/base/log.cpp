@@ -8,6 +8,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace tokenyard {
@@ -18,7 +19,10 @@ spdlog::logger& logger() {
     auto made = std::make_shared<spdlog::logger>("tokenyard", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_pattern("tokenyard: %l: %v");
     const char* level = std::getenv("TOKENYARD_LOG");
-    made->set_level(level == nullptr ? spdlog::level::info : spdlog::level::from_str(level));
+    const spdlog::level::level_enum known = spdlog::level::from_str(level == nullptr ? "info" : level);
+    const bool is_unknown = known == spdlog::level::off && std::string_view(level) != "off";
+    made->set_level(is_unknown ? spdlog::level::info : known);
+    if (is_unknown) made->warn("TOKENYARD_LOG is {}: it must be debug, info, warning, error or off; info is taken", level);
     return made;
   }();
   return *instance;

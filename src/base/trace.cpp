@@ -2,8 +2,6 @@
 
 #include "base/trace.hpp"
 
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,13 +13,13 @@
 #include <new>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/fail.hpp"
 #include "base/log.hpp"
+#include "base/quiet_thread.hpp"
 #include "base/trace_file.hpp"
 #include "tokenyard/trace.hpp"
 
@@ -145,24 +143,13 @@ class TraceRecorder {
   }
 
   void start_writer() {
-    // Signals are for the threads that the program knows.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-      writer_ = std::thread([this, session = session_] {
-        std::unique_lock lock(mutex_);
-        while (session == session_) {
-          woken_.wait_for(lock, kWriteInterval);
-          if (session == session_) write();
-        }
-      });
-    } catch (const std::system_error& error) {
-      pthread_sigmask(SIG_SETMASK, &before, nullptr);
-      fail(ErrorCode::kSystem, "cannot start the thread that writes the trace: {}; ulimit -u limits their number",
-           error.what());
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    writer_ = start_quiet_thread("writes the trace", [this, session = session_] {
+      std::unique_lock lock(mutex_);
+      while (session == session_) {
+        woken_.wait_for(lock, kWriteInterval);
+        if (session == session_) write();
+      }
+    });
   }
 
   void end_session() {

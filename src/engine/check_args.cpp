@@ -137,6 +137,9 @@ void Plan::Impl::check_dispatch(const DispatchArgs& args, int slot_idx) const {
     fail_argument("slot {} still holds a live result: release it first (at most {} results are live at once)", slot_idx,
                   kNumSlots);
   }
+  if (slots_[slot_idx].owes_free) {
+    fail_argument("the rows of slot {} are still read by a combine that was begun: complete it first", slot_idx);
+  }
 }
 
 void Plan::Impl::check_combines() const {

@@ -75,6 +75,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   call.timeout = timeout_of(args.timeout);
   call.turn = signals_->begin(Track::kCombine, slot_idx);
   combine_pending_[slot_idx] = true;
+  if (in_place_slot >= 0) ++slots_[in_place_slot].num_readings;
   trace.turn(static_cast<int>(plan_idx_), slot_idx, call.turn.number, call.turn.generation);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
@@ -201,6 +202,8 @@ void Plan::Impl::complete(CombineCall* call) {
     trace.step("await readers");
     const Deadline deadline(call->timeout);
     for (const int peer : signals_->active()) signals_->await_done(turn, peer, Phase::kCombineRead, deadline);
+    --slots_[call->header.in_place_slot].num_readings;
+    free_if_unread(call->header.in_place_slot);
   }
   delay_point();
   signals_->post_free(signals_->next(Track::kCombine, turn.slot));

@@ -74,7 +74,7 @@ void Plan::Impl::ensure_expanded(Slot* slot, std::int64_t num_rows) {
   }
   if (slot->expanded != nullptr && num_bytes <= slot->expanded->num_bytes()) return;
   slot->expanded.reset();
-  const bool may_grow = shape_.overflow == Overflow::kGrow && shape_.layout == Layout::kExpertContiguous;
+  const bool may_grow = shape_.overflow == Overflow::kGrow && shape_.layout != Layout::kExpertPadded;
   slot->expanded = MemoryRegion::anonymous(may_grow ? num_bytes + num_bytes / 4 : num_bytes);
 }
 
@@ -150,8 +150,16 @@ void Plan::Impl::release(const Turn& turn) noexcept {
   slots_[turn.slot].live.reset();
   // In latency mode the rows have left the window when the dispatch is complete, which freed it.
   if (shape_.mode == Mode::kLatency) return;
+  slots_[turn.slot].owes_free = true;
+  free_if_unread(turn.slot);
+}
+
+void Plan::Impl::free_if_unread(int slot_idx) noexcept {
+  Slot& slot = slots_[slot_idx];
+  if (!slot.owes_free || slot.num_readings > 0) return;
+  slot.owes_free = false;
   delay_point();
-  signals_->post_free(signals_->next(Track::kDispatch, turn.slot));
+  signals_->post_free(signals_->next(Track::kDispatch, slot_idx));
 }
 
 void Plan::Impl::mask_rank(int rank) {
@@ -224,6 +232,8 @@ void Plan::Impl::call_when_done(const Turn& turn, std::chrono::milliseconds time
 void Plan::Impl::reset() {
   for (Slot& slot : slots_) {
     slot.live.reset();
+    slot.num_readings = 0;
+    slot.owes_free = false;
     slot.num_growths = 0;
     slot.in_doubt = shape_.overflow == Overflow::kGrow;
   }

@@ -98,6 +98,8 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
     std::array<std::size_t, kMaxLanes> expanded_lanes{};  // offsets
     std::shared_ptr<MemoryRegion> borrowed;               // for experts' outputs, where they may not overwrite the rows
     std::optional<Turn> live;                             // the turn whose result is live
+    int num_readings = 0;                                 // combines under way whose rows their tokens' homes read in this slot
+    bool owes_free = false;                               // released meanwhile: the last of them frees the slot
     std::uint64_t live_routing_id = 0;
   };
 
@@ -110,6 +112,9 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   void ensure_expanded(Slot* slot, std::int64_t num_rows);
   static int choose_slot(int wanted, int next);
   std::chrono::milliseconds timeout_of(const std::optional<std::chrono::milliseconds>& given) const;
+
+  // Posts the `free` that a released slot owes, unless a combine still has its rows read there.
+  void free_if_unread(int slot_idx) noexcept;
 
   // Steps of a dispatch. `Routing::Data*` is filled step by step.
   void check_dispatch(const DispatchArgs& args, int slot_idx) const;

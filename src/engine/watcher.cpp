@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/quiet_thread.hpp"
+
 namespace tokenyard {
 
 struct Watcher::State {
@@ -16,7 +18,9 @@ struct Watcher::State {
   bool stopped = false;
 };
 
-Watcher::Watcher(WaitStyle style) : state_(std::make_shared<State>()), thread_(run, state_, style) {}
+Watcher::Watcher(WaitStyle style)
+    : state_(std::make_shared<State>()),
+      thread_(start_quiet_thread("watches pending calls", [state = state_, style] { run(state, style); })) {}
 
 Watcher::~Watcher() {
   {

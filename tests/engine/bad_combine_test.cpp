@@ -243,5 +243,26 @@ TEST(bad_combine, a_rank_without_tokens_may_give_empty_tensors_at_null) {
   });
 }
 
+TEST(bad_combine, rows_that_homes_read_in_place_stay_until_the_combine_is_complete) {
+  run_small_ranks(kNumRanks, [](SmallRank& rank) {
+    for (int round = 0; round < 20; ++round) {
+      Received received = rank.plan.dispatch(rank.dispatch(kAmple));
+      const int slot = received.slot();
+      SmallOutput output(rank.input);
+      const CombineArgs args = output.combine(received.routing(), received.lane(0));
+      const Routing routing = received.routing();
+      PendingCombine pending = rank.plan.begin_combine(args);
+      received.release();
+      DispatchArgs again = rank.cached(routing, kAmple);
+      again.slot = slot;
+      expect_error([&] { rank.plan.dispatch(again); }, kInvalid, "are still read by a combine that was begun");
+      pending.complete();
+      output.expect_sum(rank.input, kNumRanks);
+      const Received next = rank.plan.dispatch(again);  // the slot has become free on all ranks
+      EXPECT_EQ(next.slot(), slot);
+    }
+  });
+}
+
 }  // namespace
 }  // namespace tokenyard::test
