@@ -1,0 +1,31 @@
+# Finds the CUDA compiler and sets TOKENYARD_HAS_CUDA. Programs built with CUDA also run where there is no driver.
+set(TOKENYARD_CUDA AUTO CACHE STRING "Build the GPU part: AUTO (where nvcc is found), ON or OFF")
+set_property(CACHE TOKENYARD_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(TOKENYARD_HAS_CUDA OFF)
+
+# The sanitizers of the host and the CUDA driver both want the same addresses.
+if(TOKENYARD_CUDA STREQUAL "OFF" OR (TOKENYARD_CUDA STREQUAL "AUTO" AND TOKENYARD_SANITIZE))
+  return()
+endif()
+
+if(NOT CMAKE_CUDA_COMPILER)
+  find_program(TOKENYARD_NVCC nvcc HINTS $ENV{CUDACXX} ENV PATH PATHS /usr/local/cuda/bin DOC "The CUDA compiler")
+  if(DEFINED ENV{CUDACXX})
+    set(CMAKE_CUDA_COMPILER $ENV{CUDACXX})
+  elseif(TOKENYARD_NVCC)
+    set(CMAKE_CUDA_COMPILER ${TOKENYARD_NVCC})
+  elseif(TOKENYARD_CUDA STREQUAL "AUTO")
+    return()
+  else()
+    message(FATAL_ERROR "TOKENYARD_CUDA is ON, but no nvcc is in the PATH or /usr/local/cuda/bin: set CUDACXX to it")
+  endif()
+endif()
+
+# Ampere, Hopper and both kinds of Blackwell as machine code; PTX of the newest for what comes later.
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)
+endif()
+set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # linked by name, where it is needed
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+set(TOKENYARD_HAS_CUDA ON)

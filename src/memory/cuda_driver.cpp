@@ -1,0 +1,69 @@
+#include "memory/cuda_driver.hpp"
+
+#include "base/cuda_error.hpp"
+#include "base/fail.hpp"
+
+namespace tokenyard {
+namespace {
+
+// The interfaces asked for are those of this driver, the oldest that is supported; newer drivers keep them.
+constexpr unsigned kDriverVersion = 12'040;
+
+template <class Function>
+void find(Function* function, const char* name) {
+  void* address = nullptr;
+  cudaDriverEntryPointQueryResult status{};
+  check_cuda(cudaGetDriverEntryPointByVersion(name, &address, kDriverVersion, cudaEnableDefault, &status),
+             "cudaGetDriverEntryPointByVersion");
+  if (status != cudaDriverEntryPointSuccess || address == nullptr) {
+    fail(ErrorCode::kUnsupported, "the NVIDIA driver has no {}: install the driver of CUDA 12.4 or a newer one", name);
+  }
+  *function = reinterpret_cast<Function>(address);
+}
+
+CudaDriver load() {
+  CudaDriver driver{};
+  find(&driver.get_error_string, "cuGetErrorString");
+  find(&driver.device_get_attribute, "cuDeviceGetAttribute");
+  find(&driver.mem_get_allocation_granularity, "cuMemGetAllocationGranularity");
+  find(&driver.mem_create, "cuMemCreate");
+  find(&driver.mem_release, "cuMemRelease");
+  find(&driver.mem_address_reserve, "cuMemAddressReserve");
+  find(&driver.mem_address_free, "cuMemAddressFree");
+  find(&driver.mem_map, "cuMemMap");
+  find(&driver.mem_unmap, "cuMemUnmap");
+  find(&driver.mem_set_access, "cuMemSetAccess");
+  find(&driver.mem_export_to_shareable_handle, "cuMemExportToShareableHandle");
+  find(&driver.mem_import_from_shareable_handle, "cuMemImportFromShareableHandle");
+  return driver;
+}
+
+const char* advice_for(CUresult result) {
+  switch (result) {
+    case CUDA_ERROR_OUT_OF_MEMORY: return "the GPU's memory is full: make the plan smaller, or end what else runs there";
+    case CUDA_ERROR_NOT_SUPPORTED:
+    case CUDA_ERROR_NOT_PERMITTED:
+      return "this driver, or the container that it runs in, does not allow it; ranks that are threads of one process need it "
+             "less";
+    case CUDA_ERROR_INVALID_VALUE: return "the peer may have shared memory of another size, or run another version";
+    default: return "the error may come from an earlier call on this device";
+  }
+}
+
+}  // namespace
+
+const CudaDriver& cuda_driver() {
+  static const CudaDriver driver = load();
+  return driver;
+}
+
+void check_driver(CUresult result, const char* call) {
+  if (result == CUDA_SUCCESS) return;
+  const char* reason = nullptr;
+  if (cuda_driver().get_error_string(result, &reason) != CUDA_SUCCESS) reason = "an error unknown to the driver";
+  const bool is_missing = result == CUDA_ERROR_NOT_SUPPORTED;
+  fail(is_missing ? ErrorCode::kUnsupported : ErrorCode::kSystem, "{} failed: {} ({}); {}", call, reason,
+       static_cast<int>(result), advice_for(result));
+}
+
+}  // namespace tokenyard

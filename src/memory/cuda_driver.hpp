@@ -1,0 +1,31 @@
+// The functions of the CUDA driver that the runtime does not offer. They are looked up when first asked for, so that the
+// program also starts where there is no driver.
+#pragma once
+
+#include <cuda.h>
+#include <cudaTypedefs.h>
+
+namespace tokenyard {
+
+struct CudaDriver {
+  PFN_cuGetErrorString_v6000 get_error_string;
+  PFN_cuDeviceGetAttribute_v2000 device_get_attribute;
+  PFN_cuMemGetAllocationGranularity_v10020 mem_get_allocation_granularity;
+  PFN_cuMemCreate_v10020 mem_create;
+  PFN_cuMemRelease_v10020 mem_release;
+  PFN_cuMemAddressReserve_v10020 mem_address_reserve;
+  PFN_cuMemAddressFree_v10020 mem_address_free;
+  PFN_cuMemMap_v10020 mem_map;
+  PFN_cuMemUnmap_v10020 mem_unmap;
+  PFN_cuMemSetAccess_v10020 mem_set_access;
+  PFN_cuMemExportToShareableHandle_v10020 mem_export_to_shareable_handle;
+  PFN_cuMemImportFromShareableHandle_v10020 mem_import_from_shareable_handle;
+};
+
+// Throws Error(kUnsupported) if there is no driver, or one that lacks a function. Every call tries again.
+const CudaDriver& cuda_driver();
+
+// `call` names what returned `result`; throws Error(kSystem or kUnsupported) unless that is success.
+void check_driver(CUresult result, const char* call);
+
+}  // namespace tokenyard
