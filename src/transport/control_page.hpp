@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/failure_word.hpp"
 #include "tokenyard/error.hpp"
 
 namespace tokenyard {
@@ -16,18 +17,6 @@ struct ControlPage {
   std::uint64_t pulse;    // rises about once a millisecond while the owner waits; written by the owner
 };
 inline constexpr std::size_t kControlPageBytes = 4096;
-
-// Layout of a packed failure: bit 63 set, then code, phase, culprit and reporter, 16 bits each.
-constexpr std::uint64_t pack(const Failure& failure) {
-  return (std::uint64_t{1} << 63) | (static_cast<std::uint64_t>(failure.code) << 48) |
-         (static_cast<std::uint64_t>(failure.phase) << 32) | (static_cast<std::uint64_t>(failure.culprit) << 16) |
-         static_cast<std::uint64_t>(failure.reporter);
-}
-
-constexpr Failure unpack_failure(std::uint64_t word) {
-  return {static_cast<ErrorCode>((word >> 48) & 0xff), static_cast<Phase>((word >> 32) & 0xff),
-          static_cast<int>((word >> 16) & 0xffff), static_cast<int>(word & 0xffff)};
-}
 
 constexpr std::uint64_t pack_waiting(Phase phase, int peer) {
   return (static_cast<std::uint64_t>(phase) << 32) | static_cast<std::uint64_t>(peer + 1);

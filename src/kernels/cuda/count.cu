@@ -1,0 +1,303 @@
+// Blocks take chunks of tokens in ascending order. Each finds the ranks that its tokens visit, and positions among the chunk's
+// own tokens, by itself; then it adds what the chunks before it have, which they publish as soon as they know. A chunk waits
+// only for chunks that were taken earlier, so nothing depends on how many blocks run at once.
+
+#include <algorithm>
+
+#include "base/cuda_error.hpp"
+#include "base/failure_word.hpp"
+#include "kernels/cuda/count.hpp"
+#include "kernels/cuda/ptx.cuh"
+
+namespace tokenyard::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffff;
+constexpr int kNumWarps = 32;
+constexpr int kChunkTokens = 256;
+constexpr int kChunkWords = kChunkTokens / 32;
+constexpr int kMaxRounds = kChunkTokens / kNumWarps;  // of a warp, if it has one token at a time
+
+// The workspace: this, then the sums of rank and expert counts, then per chunk and rank a published count.
+struct Progress {
+  std::uint32_t epoch;       // of the launch; published counts of other launches do not carry it
+  std::uint32_t next_chunk;  // to be taken
+  std::uint32_t num_done;    // blocks
+};
+
+struct Kernel {
+  const std::byte* ids;
+  bool is_int64;
+  std::int64_t token_stride;  // bytes
+  std::int64_t k_stride;
+  std::int64_t num_tokens;
+  int top_k;
+  PlacementView placement;
+  int rank;
+  int num_ranks;
+  int max_fan_out;
+  int max_local_experts;
+  std::int32_t* fan_out;
+  std::int32_t* destination;
+  std::int64_t* row;
+  std::int32_t* ordinal;
+  std::int32_t* local_idx;
+  std::int32_t* rank_counts;
+  std::int32_t* expert_counts;
+  std::uint64_t* failure;
+  Progress* progress;
+  std::uint64_t* published;  // [chunks, R]: epoch << 32 | rows
+  std::int32_t* sums;        // [R], then [R, L]; zero between launches
+};
+
+__device__ std::int64_t load_id(const Kernel& kernel, std::int64_t token, int k) {
+  const std::byte* id = kernel.ids + token * kernel.token_stride + k * kernel.k_stride;
+  if (kernel.is_int64) return *reinterpret_cast<const std::int64_t*>(id);
+  return *reinterpret_cast<const std::int32_t*>(id);
+}
+
+// As Placement::pick, for experts with several replicas.
+__device__ __noinline__ Replica pick(const Replica* choices, int num_choices, int source_rank, std::int64_t token) {
+  for (int i = 0; i < num_choices; ++i) {
+    if (choices[i].rank == source_rank) return choices[i];
+  }
+  return choices[static_cast<std::uint64_t>(source_rank + token) % num_choices];
+}
+
+// How a warp shares out its tokens: as many at a time as there is room for, `width` lanes each. Lane k of a token has its id k.
+struct Lanes {
+  int width;        // a power of two, at least top-k
+  int num_at_once;  // tokens
+  int token;        // which of them this lane belongs to
+  int k;
+
+  __device__ explicit Lanes(int top_k) : width(1) {
+    while (width < top_k) width *= 2;
+    num_at_once = kWarp / width;
+    token = static_cast<int>(threadIdx.x) % kWarp / width;
+    k = static_cast<int>(threadIdx.x) % width;
+  }
+
+  // The warp's round number `round`: this lane's token in the chunk.
+  __device__ int in_chunk(int round) const {
+    return (round * kNumWarps + static_cast<int>(threadIdx.x) / kWarp) * num_at_once + token;
+  }
+};
+
+// The replicas that serve this lane's ids. All rounds go through the three dependent loads together.
+__device__ void find_replicas(const Kernel& kernel, std::int64_t first, int num_here, const Lanes& lanes,
+                              Replica (&replicas)[kMaxRounds]) {
+  std::int64_t ids[kMaxRounds];
+  std::int32_t begins[kMaxRounds];
+  std::int32_t ends[kMaxRounds];
+#pragma unroll
+  for (int round = 0; round < kMaxRounds; ++round) {
+    const int in_chunk = lanes.in_chunk(round);
+    ids[round] = in_chunk < num_here && lanes.k < kernel.top_k ? load_id(kernel, first + in_chunk, lanes.k) : -1;
+  }
+  bool is_bad = false;
+#pragma unroll
+  for (int round = 0; round < kMaxRounds; ++round) {
+    if (ids[round] < -1 || ids[round] >= kernel.placement.num_experts) {
+      is_bad = true;
+      ids[round] = -1;
+    }
+    // Those of expert 0 for ids of -1: loads without branches between them are under way together.
+    begins[round] = kernel.placement.first_replica[max(ids[round], std::int64_t{0})];
+    ends[round] = kernel.placement.first_replica[max(ids[round], std::int64_t{0}) + 1];
+  }
+#pragma unroll
+  for (int round = 0; round < kMaxRounds; ++round) replicas[round] = kernel.placement.replicas[begins[round]];
+#pragma unroll
+  for (int round = 0; round < kMaxRounds; ++round) {
+    const int num_choices = ends[round] - begins[round];
+    if (ids[round] < 0) {
+      replicas[round] = {-1, -1};
+    } else if (num_choices > 1) {
+      replicas[round] =
+          pick(kernel.placement.replicas + begins[round], num_choices, kernel.rank, first + lanes.in_chunk(round));
+    }
+  }
+  if (is_bad && kernel.failure != nullptr) {
+    atomicCAS_system(reinterpret_cast<unsigned long long*>(kernel.failure), 0ULL,
+                     pack({ErrorCode::kInvalidArgument, Phase::kDispatchCounts, kernel.rank, kernel.rank}));
+  }
+}
+
+// Marks the tokens of a round in the bitmaps of the ranks that they visit. All lanes of the warp, also those without a token.
+__device__ void route_tokens(const Kernel& kernel, std::int64_t first, int num_here, int in_chunk, const Replica& replica,
+                             const Lanes& lanes, std::uint32_t* bitmaps) {
+  // The ordinal of a rank is the number of different smaller ones. Of equal ranks the first lane counts.
+  bool is_first = replica.rank >= 0;
+  for (int k = 0; k < kernel.top_k; ++k) {
+    const int other = __shfl_sync(kAllLanes, replica.rank, k, lanes.width);
+    if (k < lanes.k && other == replica.rank) is_first = false;
+  }
+  const unsigned firsts = __ballot_sync(kAllLanes, is_first) >> (lanes.token * lanes.width);
+  int ordinal = 0;
+  for (int k = 0; k < kernel.top_k; ++k) {
+    const int other = __shfl_sync(kAllLanes, replica.rank, k, lanes.width);
+    if ((firsts >> k & 1U) != 0 && other < replica.rank) ++ordinal;
+  }
+  if (in_chunk >= num_here || lanes.k >= kernel.top_k) return;
+  if (replica.rank < 0) ordinal = -1;
+  const std::int64_t token = first + in_chunk;
+  kernel.ordinal[token * kernel.top_k + lanes.k] = ordinal;
+  kernel.local_idx[token * kernel.top_k + lanes.k] = replica.local_idx;
+  if (replica.rank >= 0) {
+    atomicAdd(
+        &kernel.sums[kernel.num_ranks + static_cast<std::int64_t>(replica.rank) * kernel.max_local_experts + replica.local_idx],
+        1);
+  }
+  if (is_first) {
+    kernel.destination[token * kernel.max_fan_out + ordinal] = replica.rank;
+    atomicOr(&bitmaps[replica.rank * kChunkWords + in_chunk / 32], 1U << (in_chunk % 32));
+  }
+  if (lanes.k == 0) {
+    const unsigned mask = lanes.width == kWarp ? 0xffffffffU : (1U << lanes.width) - 1U;
+    kernel.fan_out[token] = __popc(firsts & mask);
+  }
+}
+
+__device__ int count_bits(const std::uint32_t* bitmap, int num_bits) {
+  int num_set = 0;
+  for (int word = 0; word * 32 < num_bits; ++word) {
+    const int rest = num_bits - word * 32;
+    const std::uint32_t mask = rest >= 32 ? 0xffffffffU : (1U << rest) - 1U;
+    num_set += __popc(bitmap[word] & mask);
+  }
+  return num_set;
+}
+
+// Rows of all chunks before `chunk` for `rank`, by a warp; in lane 0.
+__device__ std::int64_t rows_before(const Kernel& kernel, std::uint32_t epoch, int chunk, int rank, int lane) {
+  std::int64_t num_rows = 0;
+  for (int before = lane; before < chunk; before += kWarp) {
+    const std::uint64_t* word = &kernel.published[static_cast<std::int64_t>(before) * kernel.num_ranks + rank];
+    std::uint64_t seen = ptx::load_relaxed_device(word);
+    while (static_cast<std::uint32_t>(seen >> 32) != epoch) seen = ptx::load_relaxed_device(word);
+    num_rows += static_cast<std::uint32_t>(seen);
+  }
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) num_rows += __shfl_down_sync(kAllLanes, num_rows, distance);
+  return num_rows;
+}
+
+__global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid_constant__ Kernel kernel) {
+  extern __shared__ std::uint32_t shared[];
+  std::uint32_t* bitmaps = shared;  // [R, kChunkWords]: which tokens of the chunk visit the rank
+  auto* before = reinterpret_cast<std::int64_t*>(shared + static_cast<std::int64_t>(kernel.num_ranks) * kChunkWords);  // [R]
+  __shared__ int taken;
+  __shared__ bool is_last;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % kWarp;
+  const Lanes lanes(kernel.top_k);
+  const int num_chunks = static_cast<int>((kernel.num_tokens + kChunkTokens - 1) / kChunkTokens);
+  const std::uint32_t epoch = kernel.progress->epoch + 1;
+  for (;;) {
+    if (thread == 0) taken = static_cast<int>(atomicAdd(&kernel.progress->next_chunk, 1U));
+    for (int i = thread; i < kernel.num_ranks * kChunkWords; i += static_cast<int>(blockDim.x)) bitmaps[i] = 0;
+    __syncthreads();
+    const int chunk = taken;
+    if (chunk >= num_chunks) break;
+    const std::int64_t first = static_cast<std::int64_t>(chunk) * kChunkTokens;
+    const int num_here = static_cast<int>(min(static_cast<std::int64_t>(kChunkTokens), kernel.num_tokens - first));
+    Replica replicas[kMaxRounds];
+    find_replicas(kernel, first, num_here, lanes, replicas);
+#pragma unroll
+    for (int round = 0; round < kMaxRounds; ++round) {
+      if (round * kNumWarps * lanes.num_at_once >= kChunkTokens) break;
+      route_tokens(kernel, first, num_here, lanes.in_chunk(round), replicas[round], lanes, bitmaps);
+    }
+    __syncthreads();
+    for (int rank = thread; rank < kernel.num_ranks; rank += static_cast<int>(blockDim.x)) {
+      const int num_rows = count_bits(bitmaps + rank * kChunkWords, kChunkTokens);
+      ptx::store_relaxed_device(&kernel.published[static_cast<std::int64_t>(chunk) * kernel.num_ranks + rank],
+                                static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(num_rows));
+      if (num_rows > 0) atomicAdd(&kernel.sums[rank], num_rows);
+    }
+    for (int rank = thread / kWarp; rank < kernel.num_ranks; rank += kNumWarps) {
+      const std::int64_t num_rows = rows_before(kernel, epoch, chunk, rank, lane);
+      if (lane == 0) before[rank] = num_rows;
+    }
+    __syncthreads();
+    for (int i = thread; i < num_here * kernel.max_fan_out; i += static_cast<int>(blockDim.x)) {
+      const int in_chunk = i / kernel.max_fan_out;
+      const std::int64_t entry = (first + in_chunk) * kernel.max_fan_out + i % kernel.max_fan_out;
+      if (i % kernel.max_fan_out >= kernel.fan_out[first + in_chunk]) continue;
+      const std::int32_t rank = kernel.destination[entry];
+      kernel.row[entry] = before[rank] + count_bits(bitmaps + rank * kChunkWords, in_chunk);
+    }
+    __syncthreads();  // the bitmaps are used again
+  }
+
+  // The last block hands the sums over and leaves the workspace as it was.
+  if (thread == 0) {
+    __threadfence();
+    is_last = atomicAdd(&kernel.progress->num_done, 1U) == gridDim.x - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  if (!is_last) return;
+  const std::int64_t num_sums = kernel.num_ranks * (1 + static_cast<std::int64_t>(kernel.max_local_experts));
+  for (std::int64_t i = thread; i < num_sums; i += blockDim.x) {
+    const std::int32_t sum = __ldcg(&kernel.sums[i]);
+    kernel.sums[i] = 0;
+    (i < kernel.num_ranks ? kernel.rank_counts[i] : kernel.expert_counts[i - kernel.num_ranks]) = sum;
+  }
+  if (thread == 0) *kernel.progress = {epoch, 0, 0};
+}
+
+std::int64_t chunks_of(std::int64_t num_tokens) { return (num_tokens + kChunkTokens - 1) / kChunkTokens; }
+
+constexpr std::size_t kProgressBytes = 256;
+static_assert(sizeof(Progress) <= kProgressBytes);
+
+std::size_t sums_bytes(int num_ranks, int max_local_experts) {
+  const auto num_sums = static_cast<std::size_t>(num_ranks) * (1 + static_cast<std::size_t>(max_local_experts));
+  return (num_sums * sizeof(std::int32_t) + 255) / 256 * 256;
+}
+
+}  // namespace
+
+std::size_t count_workspace_bytes(std::int64_t max_tokens, int num_ranks, int max_local_experts) {
+  return kProgressBytes + sums_bytes(num_ranks, max_local_experts) +
+         static_cast<std::size_t>(chunks_of(max_tokens) * num_ranks) * sizeof(std::uint64_t);
+}
+
+void count(const CountArgs& args, const Launch& launch) {
+  const auto id_bytes = static_cast<std::int64_t>(size_of(args.topk_idx.dtype));
+  Kernel kernel{};
+  kernel.ids = static_cast<const std::byte*>(args.topk_idx.data);
+  kernel.is_int64 = args.topk_idx.dtype == DataType::kInt64;
+  kernel.token_stride = args.topk_idx.strides[0] * id_bytes;
+  kernel.k_stride = args.topk_idx.strides[1] * id_bytes;
+  kernel.num_tokens = args.topk_idx.shape[0];
+  kernel.top_k = static_cast<int>(args.topk_idx.shape[1]);
+  kernel.placement = args.placement;
+  kernel.rank = args.rank;
+  kernel.num_ranks = args.num_ranks;
+  kernel.max_fan_out = args.max_fan_out;
+  kernel.max_local_experts = args.max_local_experts;
+  kernel.fan_out = args.fan_out;
+  kernel.destination = args.destination;
+  kernel.row = args.row;
+  kernel.ordinal = args.ordinal;
+  kernel.local_idx = args.local_idx;
+  kernel.rank_counts = args.rank_counts;
+  kernel.expert_counts = args.expert_counts;
+  kernel.failure = args.failure;
+  kernel.progress = reinterpret_cast<Progress*>(args.workspace);
+  kernel.sums = reinterpret_cast<std::int32_t*>(args.workspace + kProgressBytes);
+  kernel.published =
+      reinterpret_cast<std::uint64_t*>(args.workspace + kProgressBytes + sums_bytes(args.num_ranks, args.max_local_experts));
+
+  const int shared_bytes = args.num_ranks * static_cast<int>(kChunkWords * sizeof(std::uint32_t) + sizeof(std::int64_t));
+  check_cuda(cudaFuncSetAttribute(count_tokens, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+             "cudaFuncSetAttribute");
+  const int num_blocks = static_cast<int>(std::clamp<std::int64_t>(chunks_of(kernel.num_tokens), 1, launch.num_sms));
+  count_tokens<<<num_blocks, kNumWarps * kWarp, shared_bytes, launch.stream>>>(kernel);
+  check_cuda(cudaGetLastError(), "count");
+}
+
+}  // namespace tokenyard::cuda

@@ -1,0 +1,52 @@
+// First step of a dispatch: who gets how many of this rank's tokens, and each token's position among those sent to one rank. As
+// kernels/host/count.hpp, on a device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/signals.hpp"
+#include "layout/placement.hpp"
+#include "tokenyard/tensor_view.hpp"
+
+namespace tokenyard::cuda {
+
+// The placement table on the device: replica i of expert e is replicas[first_replica[e] + i].
+struct PlacementView {
+  int num_experts = 0;
+  const Replica* replicas = nullptr;            // by expert, then rank, then local index
+  const std::int32_t* first_replica = nullptr;  // [E + 1]
+};
+
+// T tokens, k = top-k, F = max_fan_out, R ranks, L = max_local_experts. Pointers are to device memory.
+struct CountArgs {
+  ConstTensorView topk_idx{};  // i32 or i64 [T, k], any strides
+  PlacementView placement{};
+  int rank = 0;
+  int num_ranks = 1;
+  int max_fan_out = 0;
+  int max_local_experts = 0;
+
+  std::int32_t* fan_out = nullptr;        // [T]
+  std::int32_t* destination = nullptr;    // [T, F]
+  std::int64_t* row = nullptr;            // [T, F]: position among this rank's tokens for that destination
+  std::int32_t* ordinal = nullptr;        // [T, k]
+  std::int32_t* local_idx = nullptr;      // [T, k]
+  std::int32_t* rank_counts = nullptr;    // [R]
+  std::int32_t* expert_counts = nullptr;  // [R, L]
+
+  // An id that is neither -1 nor an expert counts as -1. If this is not null, the first such call sets it to kInvalidArgument
+  // of this rank in dispatch/counts (base/failure_word.hpp), and it stays.
+  std::uint64_t* failure = nullptr;
+
+  std::byte* workspace = nullptr;  // count_workspace_bytes(), zero at first; launches that share it must not overlap
+};
+
+// For at most `max_tokens` tokens.
+std::size_t count_workspace_bytes(std::int64_t max_tokens, int num_ranks, int max_local_experts);
+
+// Stream-ordered, capturable; the results depend on nothing but the ids and the placement.
+void count(const CountArgs& args, const Launch& launch);
+
+}  // namespace tokenyard::cuda

@@ -1,0 +1,174 @@
+// A warp per received row: it sums the row's copies on this rank in registers and stores the sum at the token's home.
+
+#include <string>
+
+#include "base/cuda_error.hpp"
+#include "kernels/cuda/copy_row.cuh"
+#include "kernels/cuda/fold.hpp"
+#include "kernels/cuda/signals.cuh"
+#include "kernels/cuda/sum.cuh"
+
+namespace tokenyard::cuda {
+namespace {
+
+constexpr int kNumThreads = 512;
+constexpr unsigned kAllLanes = 0xffffffff;
+
+struct Kernel {
+  std::int64_t row_bytes;
+  int num_ranks;
+  const std::int64_t* source_offsets;
+  const std::int32_t* source_token;
+  const std::int32_t* ordinal;
+  int max_fan_out;
+  int top_k;
+  const std::int64_t* expanded_row;
+  const std::byte* rows;
+  const float* factors;
+  int skip_source;
+  const float* carried_weights;
+  const std::int32_t* topk_idx;
+  std::size_t rows_target;
+  std::size_t weights_target;
+  std::byte* const* windows;
+  Handshake handshake;
+  LaunchState* state;
+};
+
+// The rank that row `row` came from: the last whose rows begin at it or before.
+__device__ int source_of(const Kernel& kernel, std::int64_t row) {
+  int source = 0;
+  int end = kernel.num_ranks;
+  while (end - source > 1) {
+    const int middle = (source + end) / 2;
+    if (kernel.source_offsets[middle] <= row) {
+      source = middle;
+    } else {
+      end = middle;
+    }
+  }
+  return source;
+}
+
+// Lane k returns the weight of the row's id k. `place` is the lane's row in the layout.
+__device__ void return_weight(const Kernel& kernel, std::int64_t row, std::int64_t place, std::byte* window, int lane) {
+  if (lane >= kernel.top_k) return;
+  const std::int64_t pair = row * kernel.top_k + lane;
+  if (kernel.topk_idx[pair] < 0) return;
+  float weight = 0.0F;
+  if (kernel.expanded_row == nullptr) {
+    weight = kernel.carried_weights[pair];
+  } else if (place >= 0) {
+    weight = kernel.carried_weights[place];
+  }
+  auto* weights = reinterpret_cast<float*>(window + kernel.weights_target);
+  weights[static_cast<std::int64_t>(kernel.source_token[row]) * kernel.top_k + lane] = weight;
+}
+
+// `place`: lane k holds the row of term k, or -1.
+template <DataType kType>
+__device__ void fold_row(const Kernel& kernel, std::int64_t place, std::byte* target, int lane) {
+  using Sum = WarpSum<kType>;
+  const unsigned terms = __ballot_sync(kAllLanes, place >= 0);
+  const float factor = kernel.factors != nullptr && place >= 0 ? kernel.factors[place] : 1.0F;
+  for (std::int64_t first = 0; first < kernel.row_bytes; first += Sum::kNumBytes) {
+    Sum sum;
+    sum.clear();
+    for (unsigned rest = terms; rest != 0; rest &= rest - 1) {
+      const int term = __ffs(static_cast<int>(rest)) - 1;
+      const std::byte* row = kernel.rows + __shfl_sync(kAllLanes, place, term) * kernel.row_bytes + first;
+      const float term_factor = __shfl_sync(kAllLanes, factor, term);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int offset = Sum::offset(i, lane);
+        if (first + offset >= kernel.row_bytes) continue;
+        sum.add_scaled(i, ptx::load_row(row + offset), term_factor);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int offset = Sum::offset(i, lane);
+      if (first + offset < kernel.row_bytes) ptx::store_row(target + first + offset, Vector<kType>::encode(sum.numbers[i]));
+    }
+  }
+}
+
+template <DataType kType>
+__device__ void fold_rows(const Kernel& kernel) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const std::int64_t warp = static_cast<std::int64_t>(threadIdx.x / 32) * gridDim.x + blockIdx.x;
+  const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (kNumThreads / 32);
+  const std::int64_t num_rows = kernel.source_offsets[kernel.num_ranks];
+  for (std::int64_t row = warp; row < num_rows; row += num_warps) {
+    const int source = source_of(kernel, row);
+    std::byte* window = kernel.windows[source];
+    if (window == nullptr) continue;
+    std::int64_t place = -1;
+    if (kernel.expanded_row != nullptr) {
+      if (lane < kernel.top_k) place = kernel.expanded_row[row * kernel.top_k + lane];
+    } else if (lane == 0) {
+      place = row;
+    }
+    if (kernel.carried_weights != nullptr) return_weight(kernel, row, place, window, lane);
+    if (kernel.rows == nullptr || source == kernel.skip_source) continue;
+    const std::int64_t home = static_cast<std::int64_t>(kernel.source_token[row]) * kernel.max_fan_out + kernel.ordinal[row];
+    std::byte* target = window + kernel.rows_target + home * kernel.row_bytes;
+    if (kernel.expanded_row == nullptr && kernel.factors == nullptr) {
+      copy_to_all(1, target, kernel.rows + row * kernel.row_bytes, kernel.row_bytes, lane);  // the row as it is, NaNs and all
+    } else {
+      fold_row<kType>(kernel, place, target, lane);
+    }
+  }
+}
+
+template <DataType kType>
+__global__ void __launch_bounds__(kNumThreads, 1) fold_by_threads(const __grid_constant__ Kernel kernel) {
+  const CallTurn call_turn = load_turn(kernel.handshake);
+  post_entry(kernel.handshake, call_turn);
+  const bool is_well = await_entry(kernel.handshake, call_turn);
+  if (is_well) fold_rows<kType>(kernel);
+  leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
+}
+
+Kernel prepare(const FoldArgs& args) {
+  return {.row_bytes = static_cast<std::int64_t>(args.row_bytes),
+          .num_ranks = args.num_ranks,
+          .source_offsets = args.source_offsets,
+          .source_token = args.source_token,
+          .ordinal = args.ordinal,
+          .max_fan_out = args.max_fan_out,
+          .top_k = args.top_k,
+          .expanded_row = args.expanded_row,
+          .rows = args.rows,
+          .factors = args.factors,
+          .skip_source = args.skip_source,
+          .carried_weights = args.carried_weights,
+          .topk_idx = args.topk_idx,
+          .rows_target = args.layout->rows,
+          .weights_target = args.layout->weights,
+          .windows = args.windows,
+          .handshake = args.handshake,
+          .state = args.state};
+}
+
+template <DataType kType>
+void launch_fold(const Kernel& kernel, const Launch& launch) {
+  fold_by_threads<kType><<<launch.num_sms, kNumThreads, 0, launch.stream>>>(kernel);
+  check_cuda(cudaGetLastError(), "fold");
+}
+
+}  // namespace
+
+void fold(const FoldArgs& args, const Launch& launch) {
+  const Kernel kernel = prepare(args);
+  switch (args.dtype) {
+    case DataType::kFloat16: return launch_fold<DataType::kFloat16>(kernel, launch);
+    case DataType::kBFloat16: return launch_fold<DataType::kBFloat16>(kernel, launch);
+    case DataType::kFloat32: return launch_fold<DataType::kFloat32>(kernel, launch);
+    case DataType::kFloat64: return launch_fold<DataType::kFloat64>(kernel, launch);
+    default:
+      throw Error(ErrorCode::kInvalidArgument, std::string("rows of type ") + to_string(args.dtype) + " cannot be summed");
+  }
+}
+
+}  // namespace tokenyard::cuda

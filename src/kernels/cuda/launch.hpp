@@ -1,0 +1,23 @@
+// How a step is launched: what all steps have in common.
+#pragma once
+
+#include <cstdint>
+
+struct CUstream_st;
+
+namespace tokenyard::cuda {
+
+struct Launch {
+  CUstream_st* stream = nullptr;  // of the current device
+  int num_sms = 0;                // blocks; at most one stands on a multiprocessor. At least 1
+  bool plain_copies = false;      // 16-byte loads and stores instead of bulk copies, as before Hopper
+};
+
+// Device memory through which the blocks of a launch agree. Zero at first, and again after every launch; launches that share
+// one must not overlap.
+struct LaunchState {
+  std::uint32_t num_blocks_done = 0;
+  std::uint32_t next_ticket = 0;
+};
+
+}  // namespace tokenyard::cuda

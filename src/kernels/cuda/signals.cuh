@@ -1,0 +1,154 @@
+// The device side of signals.hpp: post, wait, fail, and the beginning and end of a kernel that does so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/failure_word.hpp"
+#include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/signals.hpp"
+
+namespace tokenyard::cuda {
+
+__device__ inline std::uint64_t* word_of(PeerLine* line, LineWord word) {
+  switch (word) {
+    case LineWord::kFree: return &line->free;
+    case LineWord::kEnter: return &line->enter;
+    case LineWord::kData: return &line->data;
+    default: return &line->done;
+  }
+}
+
+__device__ inline bool has_signals(const Signals& signals) { return signals.lines != nullptr; }
+
+__device__ inline bool has_failed(const Signals& signals) {
+  return ptx::load_acquire_system(signals.failures[signals.rank]) != 0;
+}
+
+// The first failure stays, here and at the peers. Two ranks that fail at the same moment may each be told of the other's. Out
+// of line, as everything here is kept short: kernels run with cold instruction caches.
+static __device__ __noinline__ void fail(const Signals& signals, ErrorCode code, Phase phase, int culprit) {
+  const std::uint64_t failure = pack({code, phase, culprit, signals.rank});
+  auto* own = reinterpret_cast<unsigned long long*>(signals.failures[signals.rank]);
+  if (atomicCAS_system(own, 0ULL, failure) != 0) return;
+#pragma unroll 1
+  for (int peer = 0; peer < signals.num_ranks; ++peer) {
+    std::uint64_t* word = signals.failures[peer];
+    if (word == nullptr || peer == signals.rank || ptx::load_acquire_system(word) != 0) continue;
+    ptx::store_release_system(word, failure);
+  }
+}
+
+// Pairs with the acquire of await. Releases what this thread, and whoever it has synchronised with, has done.
+__device__ inline void post(const Signals& signals, int peer, LineWord word, std::uint64_t turn) {
+  if (peer == signals.rank || signals.lines[peer] == nullptr) return;
+  ptx::store_release_system(word_of(signals.lines[peer] + signals.rank, word), turn);
+}
+
+// Waits until `peer` has posted this turn's word to this rank. False if it failed: the deadline has passed, the peer is a turn
+// ahead, or this rank has been told of a failure.
+__device__ inline bool await(const Signals& signals, int peer, LineWord word, std::uint64_t turn, Phase phase) {
+  if (peer == signals.rank || signals.lines[peer] == nullptr) return true;
+  constexpr int kPollsPerLook = 256;  // at the clock and the failure word: neither is free
+  const std::uint64_t* address = word_of(signals.lines[signals.rank] + peer, word);
+  std::uint64_t begin = 0;
+  for (int num_polls = 1;; ++num_polls) {
+    const std::uint64_t seen = ptx::load_acquire_system(address);
+    if (seen == turn) return true;
+    if (seen > turn) {
+      fail(signals, ErrorCode::kDisagreement, phase, peer);
+      return false;
+    }
+    if (num_polls % kPollsPerLook != 0) continue;
+    const std::uint64_t now = ptx::global_nanoseconds();
+    if (begin == 0) begin = now;
+    if (has_failed(signals)) return false;
+    if (now - begin > signals.timeout_nanoseconds) {
+      fail(signals, ErrorCode::kTimeout, phase, peer);
+      return false;
+    }
+  }
+}
+
+// A group of threads that waits together: a warp or a block, of which this is thread `idx` of `num_threads`. Every thread
+// learns of its own peers only.
+static __device__ __noinline__ bool await_all(const Signals& signals, LineWord word, std::uint64_t turn, Phase phase, int idx,
+                                              int num_threads) {
+  bool is_well = true;
+#pragma unroll 1
+  for (int peer = idx; peer < signals.num_ranks && is_well; peer += num_threads) {
+    is_well = await(signals, peer, word, turn, phase);
+  }
+  return is_well;
+}
+
+// What a thread knows about its call. Loaded at the kernel's beginning and looked at later, so that nobody waits for it.
+struct CallTurn {
+  std::uint64_t turn;
+  std::uint64_t failure;
+};
+
+__device__ inline CallTurn load_turn(const Handshake& handshake) {
+  if (!has_signals(handshake.signals)) return {0, 0};
+  const std::uint64_t turn = *handshake.signals.word;
+  return {turn, ptx::load_relaxed_system(handshake.signals.failures[handshake.signals.rank])};
+}
+
+// Warp 0 of block 0 posts. For all threads, at a place that threads reach early.
+__device__ inline void post_entry(const Handshake& handshake, const CallTurn& call_turn) {
+  if (!has_signals(handshake.signals) || handshake.entry_post == LineWord::kNone) return;
+  if (blockIdx.x != 0 || threadIdx.x >= 32 || call_turn.failure != 0) return;
+#pragma unroll 1
+  for (int peer = static_cast<int>(threadIdx.x); peer < handshake.signals.num_ranks; peer += 32) {
+    post(handshake.signals, peer, handshake.entry_post, call_turn.turn);
+  }
+}
+
+// For a warp that is about to access peers' memory. The same answer for all lanes.
+__device__ inline bool await_entry(const Handshake& handshake, const CallTurn& call_turn) {
+  bool is_well = call_turn.failure == 0;
+  if (is_well && has_signals(handshake.signals) && handshake.entry_wait != LineWord::kNone) {
+    is_well = await_all(handshake.signals, handshake.entry_wait, call_turn.turn, handshake.entry_phase,
+                        static_cast<int>(threadIdx.x % 32), 32);
+  }
+  return __all_sync(0xffffffff, is_well);
+}
+
+// At the end of every block; all its threads. Everything that the block has written must have been written (bulk stores: waited
+// for). `is_well`: no wait of this thread has failed. The last block to come posts and waits for all.
+__device__ inline void leave_kernel(const Handshake& handshake, const CallTurn& call_turn, bool is_well, LaunchState* state) {
+  const Signals& signals = handshake.signals;
+  const bool with_signals = has_signals(signals);
+  constexpr std::uint32_t kFailed = 1U << 16;  // blocks are counted below
+  __shared__ std::uint32_t others;
+  const bool block_is_well = __syncthreads_and(is_well && call_turn.failure == 0) != 0;
+  if (threadIdx.x == 0) {
+    // What the block has written becomes visible to the last block before its count, and by that block's fence to the peers
+    // before its words: causality does not end at a scope.
+    if (with_signals) ptx::fence_device();
+    others = atomicAdd(&state->num_blocks_done, block_is_well ? 1U : 1U + kFailed);
+    const bool is_last = others % kFailed == gridDim.x - 1;
+    if (with_signals && is_last && others < kFailed && block_is_well && handshake.exit_post != LineWord::kNone) {
+      ptx::fence_system();
+#pragma unroll 1
+      for (int peer = 0; peer < signals.num_ranks; ++peer) {
+        if (peer == signals.rank || signals.lines[peer] == nullptr) continue;
+        ptx::store_relaxed_system(word_of(signals.lines[peer] + signals.rank, handshake.exit_post), call_turn.turn);
+      }
+    }
+  }
+  __syncthreads();
+  if (others % kFailed != gridDim.x - 1) return;
+  if (with_signals && others < kFailed && block_is_well && handshake.exit_wait != LineWord::kNone) {
+    await_all(signals, handshake.exit_wait, call_turn.turn, handshake.exit_phase, static_cast<int>(threadIdx.x),
+              static_cast<int>(blockDim.x));
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    *state = LaunchState{};
+    if (with_signals && handshake.ends_turn) *signals.word = call_turn.turn + 1;
+  }
+}
+
+}  // namespace tokenyard::cuda

@@ -1,0 +1,183 @@
+#include "base/failure_word.hpp"
+#include "kernels/cuda/count.hpp"
+#include "kernels/cuda/place.hpp"
+#include "tests/kernels/cuda/device_placement.hpp"
+#include "tests/kernels/cuda/gpu_ranks.hpp"
+#include "tests/kernels/cuda/routed_tokens.hpp"
+#include "tests/kernels/cuda/seeds.hpp"
+
+namespace tokenyard::test {
+namespace {
+
+// Ids as some framework may give them: of either type, rows or columns dense.
+struct DeviceIds {
+  DeviceArray<std::int64_t> long_ids;
+  DeviceArray<std::int32_t> short_ids;
+  ConstTensorView view;
+};
+
+DeviceIds put_ids(RandomBits& random, const std::vector<std::int64_t>& ids, std::int64_t num_tokens, std::int64_t top_k) {
+  const std::int64_t gap = random.one_in(2) ? 0 : random.from(1, 5);
+  const bool by_columns = random.one_in(3);
+  const std::int64_t token_stride = by_columns ? 1 : top_k + gap;
+  const std::int64_t k_stride = by_columns ? num_tokens + gap : 1;
+  std::vector<std::int64_t> strided(num_tokens * (top_k + gap) + top_k * (num_tokens + gap), -7);
+  for (std::int64_t token = 0; token < num_tokens; ++token) {
+    for (std::int64_t k = 0; k < top_k; ++k) strided[token * token_stride + k * k_stride] = ids[token * top_k + k];
+  }
+  DeviceIds put;
+  const bool is_long = random.one_in(2);
+  if (is_long) {
+    put.long_ids = DeviceArray<std::int64_t>(strided);
+  } else {
+    put.short_ids = DeviceArray<std::int32_t>(std::vector<std::int32_t>(strided.begin(), strided.end()));
+  }
+  const void* data = is_long ? static_cast<const void*>(put.long_ids.data()) : put.short_ids.data();
+  put.view = {data, is_long ? DataType::kInt64 : DataType::kInt32, {num_tokens, top_k}, {token_stride, k_stride}};
+  return put;
+}
+
+// Where count and place write.
+struct DeviceRouting {
+  DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts;
+  DeviceArray<std::int64_t> row, source_offsets, totals;
+
+  DeviceRouting(const RoutedCase& routed, int rank) {
+    const RoutedTokens& tokens = routed.ranks[rank];
+    fan_out = DeviceArray<std::int32_t>(tokens.fan_out.size());
+    destination = DeviceArray<std::int32_t>(std::vector<std::int32_t>(tokens.destination.size(), -1));
+    row = DeviceArray<std::int64_t>(std::vector<std::int64_t>(tokens.row.size(), -1));
+    ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
+    local_idx = DeviceArray<std::int32_t>(tokens.local_idx.size());
+    rank_counts = DeviceArray<std::int32_t>(tokens.rank_counts.size());
+    expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
+    source_offsets = DeviceArray<std::int64_t>(tokens.source_offsets.size());
+    totals = DeviceArray<std::int64_t>(2);
+  }
+};
+
+void expect_counted(const DeviceRouting& device, const RoutedTokens& tokens) {
+  EXPECT_EQ(device.fan_out.contents(), tokens.fan_out);
+  EXPECT_EQ(device.destination.contents(), tokens.destination);
+  EXPECT_EQ(device.row.contents(), tokens.position);
+  EXPECT_EQ(device.ordinal.contents(), tokens.ordinal);
+  EXPECT_EQ(device.local_idx.contents(), tokens.local_idx);
+  EXPECT_EQ(device.rank_counts.contents(), tokens.rank_counts);
+  EXPECT_EQ(device.expert_counts.contents(), tokens.expert_counts);
+}
+
+void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, const ConstTensorView& ids,
+                     const DevicePlacement& placement, const DeviceRouting& device, std::byte* workspace,
+                     std::uint64_t* failure, int num_sms) {
+  cuda::count({.topk_idx = ids,
+               .placement = placement.view(),
+               .rank = rank,
+               .num_ranks = routed.num_ranks,
+               .max_fan_out = routed.dimensions.max_fan_out,
+               .max_local_experts = routed.dimensions.max_local_experts,
+               .fan_out = device.fan_out.data(),
+               .destination = device.destination.data(),
+               .row = device.row.data(),
+               .ordinal = device.ordinal.data(),
+               .local_idx = device.local_idx.data(),
+               .rank_counts = device.rank_counts.data(),
+               .expert_counts = device.expert_counts.data(),
+               .failure = failure,
+               .workspace = workspace},
+              {.stream = gpus.stream(rank), .num_sms = num_sms});
+}
+
+// Every rank counts twice over one workspace, then places.
+void count_and_place_as_the_host_does(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  RandomBits random(seed);
+  const RoutedCase routed = make_routed_case(random, {{.dtype = DataType::kByte, .num_elements = 16}},
+                                             {.max_ranks = 12, .max_tokens = 3'000, .max_top_k = 32});
+  const GpuRanks gpus(routed.num_ranks, 1);
+  const DevicePlacement placement(routed.placement);
+  const DeviceArray<std::int32_t> matrix(routed.matrix);
+  std::int64_t most = 0;
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    std::int64_t num_rows = 0;
+    for (int source = 0; source < routed.num_ranks; ++source) num_rows += routed.matrix[source * routed.num_ranks + rank];
+    most = std::max(most, num_rows);
+  }
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    const RoutedTokens& tokens = routed.ranks[rank];
+    const int num_sms = static_cast<int>(random.from(1, 20));
+    const DeviceIds ids = put_ids(random, tokens.ids, tokens.num_tokens, routed.shape.top_k);
+    const DeviceArray<std::byte> workspace(
+        cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
+    const DeviceArray<std::uint64_t> failure(1);
+    const DeviceRouting device(routed, rank);
+    for (int round = 0; round < 2; ++round) {
+      count_on_device(gpus, routed, rank, ids.view, placement, device, workspace.data(), failure.data(), num_sms);
+    }
+    check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
+    expect_counted(device, tokens);
+    EXPECT_EQ(failure.contents()[0], 0);
+
+    cuda::place({.rank_counts = matrix.data(),
+                 .rank = rank,
+                 .num_ranks = routed.num_ranks,
+                 .capacity = routed.capacity,
+                 .num_tokens = tokens.num_tokens,
+                 .max_fan_out = routed.dimensions.max_fan_out,
+                 .fan_out = device.fan_out.data(),
+                 .destination = device.destination.data(),
+                 .row = device.row.data(),
+                 .source_offsets = device.source_offsets.data(),
+                 .totals = device.totals.data(),
+                 .state = gpus.state(rank)},
+                {.stream = gpus.stream(rank), .num_sms = num_sms});
+    check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
+    EXPECT_EQ(device.row.contents(), tokens.row);
+    EXPECT_EQ(device.source_offsets.contents(), tokens.source_offsets);
+    EXPECT_EQ(device.totals.contents()[1], most);
+    EXPECT_EQ(std::min(device.totals.contents()[0], routed.capacity), tokens.source_offsets.back());
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(cuda_count, count_and_place_find_what_the_host_finds) {
+  SKIP_WITHOUT_GPUS(1);
+  for (const std::uint64_t seed : seeds(60)) {
+    count_and_place_as_the_host_does(seed);
+    if (HasFailure()) return;
+  }
+}
+
+TEST(cuda_count, bad_ids_count_as_none_and_set_the_failure_word_once) {
+  SKIP_WITHOUT_GPUS(1);
+  RandomBits random(5);
+  RoutedCase routed = make_routed_case(random, {{.dtype = DataType::kByte, .num_elements = 16}});
+  RoutedTokens& tokens = routed.ranks[0];
+  tokens.num_tokens = routed.shape.max_tokens;
+  tokens.ids.assign(tokens.num_tokens * routed.shape.top_k, -1);
+  tokens.weights.assign(tokens.ids.size(), 0.0F);
+  for (std::size_t i = 0; i < tokens.ids.size(); i += 3) tokens.ids[i] = 0;
+  route(&routed);
+  std::vector<std::int64_t> bad_ids = tokens.ids;
+  for (std::size_t i = 1; i < bad_ids.size(); i += 3) {
+    bad_ids[i] = i % 2 == 0 ? routed.shape.num_experts : -2 - static_cast<std::int64_t>(i);
+  }
+  const GpuRanks gpus(routed.num_ranks, 1);
+  const DevicePlacement placement(routed.placement);
+  const DeviceArray<std::int64_t> ids(bad_ids);
+  const DeviceArray<std::byte> workspace(
+      cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
+  const DeviceArray<std::uint64_t> failure(1);
+  const DeviceRouting device(routed, 0);
+  count_on_device(gpus, routed, 0, {ids.data(), DataType::kInt64, {tokens.num_tokens, routed.shape.top_k}}, placement, device,
+                  workspace.data(), failure.data(), 4);
+  check_cuda(cudaStreamSynchronize(gpus.stream(0)), "cudaStreamSynchronize");
+  expect_counted(device, tokens);
+  const Failure seen = unpack_failure(failure.contents()[0]);
+  EXPECT_NE(failure.contents()[0], 0);
+  EXPECT_EQ(seen.code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(seen.phase, Phase::kDispatchCounts);
+  EXPECT_EQ(seen.culprit, 0);
+}
+
+}  // namespace
+}  // namespace tokenyard::test
