@@ -47,26 +47,31 @@ class Dribbles {
 
 class RendezvousFuzz : public Fuzz {
  protected:
-  // Sends until the ranks have met.
+  // Sends until the ranks have met. A rendezvous that a crowd is knocking at may turn somebody away.
   void attack(std::uint64_t seed, std::uint16_t port) {
     RandomBits random(seed);
     Dribbles dribbles(random, port);
-    Tally tally;
-    try {
-      while (!has_met_ && converse(random, port, kNumRanks, recording_, tally)) {
+    const Deadline deadline(2 * kAmple);
+    while (!has_met_ && !deadline.passed()) {
+      Tally tally;
+      try {
+        if (!converse(random, port, kNumRanks, recording_, tally)) std::this_thread::sleep_for(1ms);
         dribbles.drip();
-        num_sent_ += tally.num_messages + 1;
-        num_connections_ += tally.num_connections;
-        tally = {};
+        ++tally.num_messages;
+      } catch (const std::exception&) {
+        std::this_thread::sleep_for(1ms);
       }
-    } catch (const std::exception&) {
-      // Nobody listens any more.
+      num_sent_ += tally.num_messages;
+      num_connections_ += tally.num_connections;
     }
   }
 
   void meet(int rank, const TestListener& listener, std::uint64_t num_before) {
     // The last rank comes in the thick of it.
-    while (rank == kNumRanks - 1 && num_sent_ < num_before + kMessagesPerMeeting) std::this_thread::sleep_for(1ms);
+    const Deadline patience(kAmple / 2);
+    while (rank == kNumRanks - 1 && num_sent_ < num_before + kMessagesPerMeeting && !patience.passed()) {
+      std::this_thread::sleep_for(1ms);
+    }
     TcpRendezvous rendezvous = rendezvous_at(listener, rank, kNumRanks);
     rendezvous.secret = kTestSecret;
     const Deadline since(kAmple);
