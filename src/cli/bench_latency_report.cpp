@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cli/bench_configuration.hpp"
 #include "cli/statistics.hpp"
 #include "cli/table.hpp"
 #include "tokenyard/version.hpp"
@@ -60,49 +61,17 @@ Record to_latency_result(const BenchSetup& setup, const std::vector<LatencyMeasu
 
 Record latency_bench_header(const std::vector<BenchSetup>& setups) {
   const BenchSetup& setup = setups.front();
-  const BenchOptions& options = setup.options;
-  return {{"tool", "tokenyard bench"},
-          {"version", version()},
-          {"mode", options.mode},
-          {"ranks", setup.num_ranks},
-          {"launch", setup.rank_description},
-          {"max_tokens", setup.shape.max_tokens},
-          {"hidden", options.hidden},
-          {"experts", options.num_experts},
-          {"top_k", options.top_k},
-          {"dtype", options.dtype},
-          {"quantize", options.quantize},
-          {"dispatch_row_bytes", setup.dispatch_row_bytes},
-          {"combine_row_bytes", setup.combine_row_bytes},
-          {"layout", options.layout},
-          {"alignment", options.alignment},
-          {"expert_capacity", setup.shape.expert_capacity},
-          {"bound", setup.bound},
-          {"caches", setup.cold_caches ? "cold" : "warm"},
-          {"routing", options.routing},
-          {"seed", options.seed},
-          {"iters", setup.num_iterations},
-          {"warmup", setup.num_warmups},
-          {"check", options.check}};
+  return configuration_record(setup, {{"max_tokens", setup.shape.max_tokens}}, {});
 }
 
 std::string latency_bench_heading(const std::vector<BenchSetup>& setups) {
   const BenchSetup& setup = setups.front();
   const BenchOptions& options = setup.options;
   std::string text = fmt::format("tokenyard {} bench: {} mode on {}\n", version(), options.mode, setup.rank_description);
-  text += fmt::format("  shape       at most {} tokens per rank, hidden {} {}, {} experts, top-{}, layout {}{}\n",
-                      with_commas(setup.shape.max_tokens), with_commas(options.hidden), options.dtype, options.num_experts,
-                      options.top_k, options.layout,
-                      setup.shape.layout == Layout::kExpertPadded
-                          ? fmt::format(" with {} rows per expert", with_commas(setup.shape.expert_capacity))
-                          : "");
+  text += shape_line(setup, "at most " + with_commas(setup.shape.max_tokens));
   text += fmt::format("  routing     {}, seed {}\n", options.routing, options.seed);
-  text += fmt::format("  rows        {} bytes in dispatch{}", with_commas(setup.dispatch_row_bytes),
-                      setup.shape.quantization.has_value() ? fmt::format(", which quantises to {}", options.quantize) : "");
-  text += setup.can_combine() ? fmt::format(", {} bytes in combine\n", with_commas(setup.combine_row_bytes))
-                              : "; combine is left out, because such rows cannot be summed\n";
-  text += fmt::format("  cores       {}\n",
-                      setup.bound ? "each rank is bound to one of its own" : "the ranks are not bound to cores");
+  text += rows_line(setup);
+  text += cores_line(setup);
   text += fmt::format("  iterations  {} after {} that warm up; before every operation all ranks line up, with {}{}\n",
                       setup.num_iterations, setup.num_warmups,
                       setup.cold_caches ? "cold caches" : "the caches as the operation before left them",

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "cli/bench_configuration.hpp"
 #include "cli/statistics.hpp"
 #include "cli/table.hpp"
 #include "tokenyard/version.hpp"
@@ -47,53 +48,22 @@ Record to_result(const BenchSetup& setup, const OperationTotals& totals) {
 
 Record bench_header(const BenchSetup& setup) {
   const BenchOptions& options = setup.options;
-  return {{"tool", "tokenyard bench"},
-          {"version", version()},
-          {"mode", options.mode},
-          {"ranks", setup.num_ranks},
-          {"launch", setup.rank_description},
-          {"tokens", setup.num_tokens},
-          {"hidden", options.hidden},
-          {"experts", options.num_experts},
-          {"top_k", options.top_k},
-          {"dtype", options.dtype},
-          {"quantize", options.quantize},
-          {"dispatch_row_bytes", setup.dispatch_row_bytes},
-          {"combine_row_bytes", setup.combine_row_bytes},
-          {"layout", options.layout},
-          {"alignment", options.alignment},
-          {"expert_capacity", setup.shape.expert_capacity},
-          {"capacity", options.recv_capacity},
-          {"overflow", options.overflow},
-          {"output", options.output},
-          {"bound", setup.bound},
-          {"caches", setup.cold_caches ? "cold" : "warm"},
-          {"routing", options.routing},
-          {"seed", options.seed},
-          {"iters", setup.num_iterations},
-          {"warmup", setup.num_warmups},
-          {"check", options.check},
-          {"dispatch_rows", setup.num_wire_rows() + setup.num_local_rows()}};
+  Record header =
+      configuration_record(setup, {{"tokens", setup.num_tokens}},
+                           {{"capacity", options.recv_capacity}, {"overflow", options.overflow}, {"output", options.output}});
+  header.emplace_back("dispatch_rows", setup.num_wire_rows() + setup.num_local_rows());
+  return header;
 }
 
 std::string bench_heading(const BenchSetup& setup) {
   const BenchOptions& options = setup.options;
   std::string text = fmt::format("tokenyard {} bench: {} mode on {}\n", version(), options.mode, setup.rank_description);
-  text += fmt::format("  shape       {} tokens per rank, hidden {} {}, {} experts, top-{}, layout {}{}\n",
-                      with_commas(setup.num_tokens), with_commas(options.hidden), options.dtype, options.num_experts,
-                      options.top_k, options.layout,
-                      setup.shape.layout == Layout::kExpertPadded
-                          ? fmt::format(" with {} rows per expert", with_commas(setup.shape.expert_capacity))
-                          : "");
+  text += shape_line(setup, with_commas(setup.num_tokens));
   text += fmt::format("  routing     {}, seed {}: {} rows cross between ranks and {} stay, one per (token, destination rank)\n",
                       options.routing, options.seed, with_commas(setup.num_wire_rows()), with_commas(setup.num_local_rows()));
-  text += fmt::format("  rows        {} bytes in dispatch{}", with_commas(setup.dispatch_row_bytes),
-                      setup.shape.quantization.has_value() ? fmt::format(", which quantises to {}", options.quantize) : "");
-  text += setup.can_combine() ? fmt::format(", {} bytes in combine\n", with_commas(setup.combine_row_bytes))
-                              : "; combine is left out, because such rows cannot be summed\n";
+  text += rows_line(setup);
   text += fmt::format("  results in  {}\n", setup.caller_outputs ? "the caller's memory" : "the slot (zero copy)");
-  text += fmt::format("  cores       {}\n",
-                      setup.bound ? "each rank is bound to one of its own" : "the ranks are not bound to cores");
+  text += cores_line(setup);
   text += fmt::format("  iterations  {} after {} that warm up, with a barrier and {} caches before every operation{}\n",
                       setup.num_iterations, setup.num_warmups, setup.cold_caches ? "cold" : "warm",
                       options.check ? "; every row is checked" : "");

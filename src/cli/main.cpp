@@ -36,6 +36,17 @@ void add_rank_options(CLI::App& command, RankOptions& options, int default_num_r
       ->capture_default_str();
 }
 
+void add_expert_options(CLI::App& command, int& num_experts, int& top_k) {
+  command.add_option("--experts", num_experts, "number of experts on all ranks together")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxExperts))
+      ->capture_default_str();
+  command.add_option("--top-k", top_k, "experts per token")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, kMaxTopK))
+      ->capture_default_str();
+}
+
 void add_layout_option(CLI::App& command, std::string& layout) {
   command.add_option("--layout", layout, "how received rows stand: one per token, or one per (token, expert), grouped")
       ->check(CLI::IsMember({"compact", "expert-contiguous", "expert-padded"}))
@@ -55,14 +66,7 @@ void add_demo(CLI::App& program, DemoOptions& options) {
       ->type_name("FILE")
       ->required();
   add_rank_options(command, options.ranks, DemoOptions::kDefaultRanks);
-  command.add_option("--experts", options.num_experts, "number of experts on all ranks together")
-      ->type_name("COUNT")
-      ->check(CLI::Range(1, kMaxExperts))
-      ->capture_default_str();
-  command.add_option("--top-k", options.top_k, "experts per token")
-      ->type_name("COUNT")
-      ->check(CLI::Range(1, kMaxTopK))
-      ->capture_default_str();
+  add_expert_options(command, options.num_experts, options.top_k);
   command.add_option("--hidden", options.hidden, "values per token; a row must have a multiple of 16 bytes")
       ->type_name("VALUES")
       ->check(CLI::Range(std::int64_t{1}, kMostHidden))
@@ -116,14 +120,7 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       ->type_name("VALUES")
       ->check(CLI::Range(std::int64_t{1}, kMostHidden))
       ->capture_default_str();
-  command.add_option("--experts", options.num_experts, "number of experts on all ranks together")
-      ->type_name("COUNT")
-      ->check(CLI::Range(1, kMaxExperts))
-      ->capture_default_str();
-  command.add_option("--top-k", options.top_k, "experts per token")
-      ->type_name("COUNT")
-      ->check(CLI::Range(1, kMaxTopK))
-      ->capture_default_str();
+  add_expert_options(command, options.num_experts, options.top_k);
   command.add_option("--dtype", options.dtype, "payload; fp8 has a float32 scale per 128 values and combines in bfloat16")
       ->check(CLI::IsMember({"bfloat16", "float16", "float32", "float64", "fp8", "byte"}))
       ->capture_default_str();
@@ -237,10 +234,10 @@ void add_plan(CLI::App& program, PlanOptions& options) {
 void add_report(CLI::App& program, ReportOptions& options) {
   CLI::App& command = *program.add_subcommand("report", "make a page from traces: who waits for whom, and which rank is late");
   command.footer(
-      "Reads what TOKENYARD_TRACE=FILE has made the ranks of a program write (one file per process, give all of them) and "
-      "makes\n"
-      "one HTML page that needs nothing else: who sent how many rows and bytes to whom, who waited for whom and for how long,\n"
-      "what each rank did when, how long each phase took. Prints one sentence that names the rank that is late, or says that\n"
+      "Reads what TOKENYARD_TRACE=FILE has made the ranks of a program write (one file per process, give all of\n"
+      "them) and makes one HTML page that needs nothing else: who sent how many rows and bytes to whom, who waited for whom\n"
+      "and for how long, what each rank did when, how long each phase took. Prints one sentence that names the rank that is "
+      "late, or says that\n"
       "nobody stands out. Files of killed processes are read as far as they go. Times are in seconds (s), milliseconds (ms)\n"
       "and microseconds (us).\n\n"
       "Example: tokenyard report trace.rank*.json -o page.html");
@@ -254,7 +251,7 @@ void add_report(CLI::App& program, ReportOptions& options) {
 void add_info(CLI::App& program, InfoOptions& options) {
   CLI::App& command = *program.add_subcommand("info", "print version, features, cores, memory and GPUs");
   command.footer(
-      "Prints what this build can do and what this host has. Memory is in KiB, MiB and GiB (powers of 1,024), in JSON in "
+      "Prints what this build can do and what this host has. Memory is in KiB, MiB and GiB (powers of 1,024), in JSON in\n"
       "bytes.\n\n"
       "Example: tokenyard info --json");
   command.add_flag("--json", options.json, "print JSON instead of text");
@@ -263,9 +260,8 @@ void add_info(CLI::App& program, InfoOptions& options) {
 void add_doctor(CLI::App& program, DoctorOptions& options) {
   CLI::App& command = *program.add_subcommand("doctor", "look for what keeps ranks from working here, and name the cure");
   command.footer(
-      "Prints a line with a verdict for each thing that ranks need: ok, WARN (works, but worse than it could), FAIL, or - "
-      "where\n"
-      "nothing of the kind is here; and beneath it, behind =>, the cure. Put this page into every report of a problem.\n"
+      "Prints a line with a verdict for each thing that ranks need: ok, WARN (works, but worse than it could), FAIL, or -\n"
+      "where nothing of the kind is here; and beneath it, behind =>, the cure. Put this page into every report of a problem.\n"
       "Then ranks meet, and test the library: windows, signals, and every row of dispatch and combine on a set of shapes.\n"
       "Started by torchrun, OpenMPI's mpirun or Slurm's srun, on several hosts too, a process is one rank and starts none;\n"
       "rank 0 prints what all have found. Memory is in KiB, MiB and GiB (powers of 1,024), times in microseconds (us).\n"
