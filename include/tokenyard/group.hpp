@@ -20,12 +20,22 @@ enum class Waiting : std::uint8_t {
   kYield,  // give the core away at once
 };
 
+// GroupOptions::device: the one whose number is this process's rank on its host, as the launcher says (LOCAL_RANK of torchrun,
+// OMPI_COMM_WORLD_LOCAL_RANK, SLURM_LOCALID).
+inline constexpr int kLocalDevice = -1;
+
 struct GroupOptions {
   // Of every wait, unless a call gives its own. Finding out who keeps whom waiting may take some seconds more.
   std::chrono::milliseconds timeout{30'000};
   // Ranks with equal numbers that can map each other's memory form a domain; unset, all ranks of a host do.
   std::optional<int> domain{};
   Waiting waiting = Waiting::kAuto;
+
+  // Unset: ranks keep windows in host memory. Set, on all ranks or none: in memory of this GPU, a number among those that the
+  // process sees, or kLocalDevice. Several ranks may share one. Tensors that are given to calls must then be memory that this
+  // GPU can reach, and those that calls return are on it.
+  std::optional<int> device{};
+  int num_sms = 0;  // GPUs: that a call may occupy unless it says otherwise; 0: chosen
 };
 
 // Copies share the group. One thread at a time makes windows and plans, in the same order on all ranks; different plans may
@@ -41,6 +51,7 @@ class Group {
   int num_domains() const noexcept;
   int domain_of(int rank) const noexcept;  // numbered from 0 in the order of their first ranks; -1: no such rank
   std::chrono::milliseconds timeout() const noexcept;
+  std::optional<int> device() const noexcept;  // a number among the GPUs that this process sees
 
   // Collective, blocking. `num_bytes` must be the same on all ranks (kDisagreement otherwise).
   Window window(std::size_t num_bytes) const;

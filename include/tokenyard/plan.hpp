@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "tokenyard/execution.hpp"
 #include "tokenyard/routing.hpp"
 #include "tokenyard/shape.hpp"
 #include "tokenyard/tensor_view.hpp"
@@ -50,6 +51,7 @@ struct DispatchArgs {
   std::function<void(const RecvSizes& sizes, std::span<TensorView> outputs)> allocate{};
 
   std::optional<std::chrono::milliseconds> timeout{};  // of each wait; unset: the group's
+  Execution execution{};                               // on GPUs
 };
 
 // A dispatch's result on this rank. Move-only. While it is live and the rows are in the slot, no rank writes there.
@@ -113,6 +115,7 @@ struct CombineArgs {
   TensorView output{};  // [num_tokens, row], dense rows
   int slot = -1;        // as for dispatch
   std::optional<std::chrono::milliseconds> timeout{};
+  Execution execution{};  // on GPUs
 };
 
 // The first half of a split call has been made: everything that this rank sends is on its way, and nothing of the library runs

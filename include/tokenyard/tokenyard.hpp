@@ -3,6 +3,7 @@
 
 #include "tokenyard/error.hpp"
 #include "tokenyard/exchange.hpp"
+#include "tokenyard/execution.hpp"
 #include "tokenyard/group.hpp"
 #include "tokenyard/log.hpp"
 #include "tokenyard/plan.hpp"

@@ -3,10 +3,19 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "base/file_descriptor.hpp"
 
 namespace tokenyard {
+
+// Where memory lies and who accesses it.
+struct MemoryPlace {
+  int device = -1;           // a GPU that this process sees, or -1: host memory
+  std::vector<int> users{};  // GPUs whose kernels load and store it
+
+  bool on_device() const noexcept { return device >= 0; }
+};
 
 // Page-aligned, zero at first, mapped until the last shared_ptr is gone. Pages are taken from the system when they are first
 // touched, so an untouched worst case costs address space only.

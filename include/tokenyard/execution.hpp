@@ -1,0 +1,35 @@
+// Where and how a call runs on a GPU.
+#pragma once
+
+#include <cstdint>
+
+// The driver's types, so that no header of CUDA is needed: cudaStream_t and CUstream, cudaEvent_t and CUevent.
+struct CUstream_st;
+struct CUevent_st;
+
+namespace tokenyard {
+
+using Stream = CUstream_st*;
+using Event = CUevent_st*;
+
+// What moves rows on a GPU.
+enum class Copies : std::uint8_t {
+  kChosen,  // kBulk where the GPU has it
+  kBulk,    // asynchronous bulk copies, Hopper and later: few SMs fill the link
+  kPlain,   // loads and stores of 16 bytes: any GPU
+};
+const char* to_string(Copies copies) noexcept;
+
+// For groups on GPUs; ranks in host memory take the defaults alone (otherwise Error(kUnsupported)). May differ per rank.
+struct Execution {
+  // Everything of the call runs in this stream of the group's device, in the order of the calls. Null: the default stream.
+  // A slot's next dispatch must stand behind all that reads or writes the slot's rows; if that is in other streams, wait_for
+  // says so.
+  Stream stream = nullptr;
+  Event wait_for = nullptr;  // the call begins when this event is past
+  Event record = nullptr;    // recorded behind the call
+  int num_sms = 0;           // that the call may occupy, 1 to those of the device; 0: the group's
+  Copies copies = Copies::kChosen;
+};
+
+}  // namespace tokenyard

@@ -1,0 +1,14 @@
+#include "tokenyard/execution.hpp"
+
+namespace tokenyard {
+
+const char* to_string(Copies copies) noexcept {
+  switch (copies) {
+    case Copies::kChosen: return "chosen";
+    case Copies::kBulk: return "bulk";
+    case Copies::kPlain: return "plain";
+  }
+  return "unknown copies";
+}
+
+}  // namespace tokenyard
