@@ -46,6 +46,13 @@ void check_layout_rows(const char* name, const ConstTensorView& tensor, DataType
   if (num_elements > 0 && tensor.data == nullptr) fail_argument("{} is a null pointer", name);
 }
 
+// That experts' outputs must have. Where the host does not know how many rows arrived (kDrop on GPUs), as many as there can be.
+std::int64_t rows_of_layout(const Routing::Data& routing, bool compact) {
+  const std::int64_t num_rows = compact ? routing.num_recv_rows : routing.num_expanded_rows;
+  if (num_rows >= 0) return num_rows;
+  return compact ? routing.num_view_rows : routing.num_expanded_view_rows;
+}
+
 void check_token_rows(const char* name, const ConstTensorView& tensor, DataType dtype, std::int64_t num_tokens,
                       std::int64_t num_columns) {
   check_dtype(name, tensor, {dtype});
@@ -151,7 +158,7 @@ void Plan::Impl::check_combines() const {
 void Plan::Impl::check_combine(const CombineArgs& args, const Routing::Data& routing) const {
   check_combines();
   const bool compact = shape_.layout == Layout::kCompact;
-  const std::int64_t num_rows = compact ? routing.num_recv_rows : routing.num_expanded_rows;
+  const std::int64_t num_rows = rows_of_layout(routing, compact);
   const Lane& lane = combine_lane_;
   check_layout_rows("rows", args.rows, lane.dtype, num_rows, lane.num_elements);
   check_token_rows("output", args.output, lane.dtype, routing.num_tokens, lane.num_elements);

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
-#include "engine/plan_impl.hpp"
+#include "engine/host/host_plan.hpp"
 #include "group/compare_shapes.hpp"
 #include "group/gather_call.hpp"
 #include "group/group_impl.hpp"
@@ -91,7 +91,7 @@ Plan Group::plan(const Shape& shape) const {
         "processes of one host and one user that can map each other's memory, without different GroupOptions::domain",
         num_domains());
   }
-  auto plan = std::make_shared<Plan::Impl>(impl_->peers_, shape, impl_->token_, impl_->num_plans_++);
+  auto plan = std::make_shared<HostPlan>(impl_->peers_, shape, PlanPlace{impl_->token_, impl_->num_plans_++});
   std::erase_if(impl_->plans_, [](const auto& known) { return known.expired(); });
   impl_->plans_.push_back(plan);
   return Plan(std::move(plan));

@@ -5,7 +5,7 @@
 
 #include "base/fail.hpp"
 #include "base/hooks.hpp"
-#include "engine/plan_impl.hpp"
+#include "engine/host/host_plan.hpp"
 #include "engine/turn_guard.hpp"
 #include "kernels/host/fold.hpp"
 #include "kernels/host/reduce.hpp"
@@ -13,25 +13,7 @@
 
 namespace tokenyard {
 
-int Plan::Impl::find_in_place_slot(const CombineArgs& args, const Routing::Data& routing) const {
-  const auto* rows = static_cast<const std::byte*>(args.rows.data);
-  const auto lie_in = [rows](const std::shared_ptr<MemoryRegion>& region) {
-    return region != nullptr && rows >= region->data() && rows < region->data() + region->num_bytes();
-  };
-  for (int slot_idx = 0; slot_idx < kNumSlots; ++slot_idx) {
-    const Slot& slot = slots_[slot_idx];
-    const std::shared_ptr<MemoryRegion>& window = slot.windows[peers_->rank()];
-    if (!lie_in(window) && !lie_in(slot.expanded) && !lie_in(slot.borrowed)) continue;
-    if (!slot.live.has_value() || slot.live_routing_id != routing.id) {
-      fail(ErrorCode::kStale, "rows lie in slot {}, whose result is no longer live or belongs to another Routing", slot_idx);
-    }
-    const bool as_contributions = own_stay_in_place(args) && rows == window->data() + slot.layout.lanes[0];
-    return as_contributions ? slot_idx : -1;
-  }
-  return -1;
-}
-
-void Plan::Impl::give_weights(const CombineArgs& args, const Turn& turn, const Routing::Data& routing, int peer) {
+void HostPlan::give_weights(const CombineArgs& args, const Turn& turn, const Routing::Data& routing, int peer) {
   auto* given = reinterpret_cast<float*>(combine_windows_[turn.slot][peer]->data() + combine_layout_.given_weights) +
                 peers_->rank() * shape_.max_tokens * shape_.top_k;
   for (std::int64_t token = 0; token < routing.num_tokens; ++token) {
@@ -41,7 +23,7 @@ void Plan::Impl::give_weights(const CombineArgs& args, const Turn& turn, const R
   }
 }
 
-void Plan::Impl::take_weights(const Turn& turn, const Routing::Data& routing) {
+void HostPlan::take_weights(const Turn& turn, const Routing::Data& routing) {
   const int slot = has_fault(Fault::kGivenWeightsOfOtherSlot) ? 1 - turn.slot : turn.slot;
   const auto* given =
       reinterpret_cast<const float*>(combine_windows_[slot][peers_->rank()]->data() + combine_layout_.given_weights);
@@ -57,7 +39,7 @@ void Plan::Impl::take_weights(const Turn& turn, const Routing::Data& routing) {
   }
 }
 
-CombineCall Plan::Impl::begin(const CombineArgs& args) {
+CombineCall HostPlan::begin(const CombineArgs& args) {
   peers_->check();
   const Routing::Data& routing = usable_routing(args.routing);
   const int slot_idx = choose_slot(args.slot, next_combine_slot_);
@@ -76,7 +58,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   call.turn = signals_->begin(Track::kCombine, slot_idx);
   combine_pending_[slot_idx] = true;
   if (in_place_slot >= 0) ++slots_[in_place_slot].num_readings;
-  trace.turn(static_cast<int>(plan_idx_), slot_idx, call.turn.number, call.turn.generation);
+  trace.turn(static_cast<int>(place_.plan_idx), slot_idx, call.turn.number, call.turn.generation);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
   call.header = {.kind = CallKind::kCombine,
@@ -136,7 +118,7 @@ CombineCall Plan::Impl::begin(const CombineArgs& args) {
   return call;
 }
 
-void Plan::Impl::trace_folded(const CombineArgs& args, const Routing::Data& routing, CallTrace* trace) const {
+void HostPlan::trace_folded(const CombineArgs& args, const Routing::Data& routing, CallTrace* trace) const {
   for (const int peer : signals_->active()) {
     const std::int64_t num_rows = routing.source_offsets[peer + 1] - routing.source_offsets[peer];
     const bool stay = peer == peers_->rank() && own_stay_in_place(args);
@@ -144,12 +126,7 @@ void Plan::Impl::trace_folded(const CombineArgs& args, const Routing::Data& rout
   }
 }
 
-// Contributions to own tokens stay where they are if they need no arithmetic.
-bool Plan::Impl::own_stay_in_place(const CombineArgs& args) const {
-  return shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact && !args.factors && !shape_.combine_as_float8;
-}
-
-void Plan::Impl::complete(CombineCall* call) {
+void HostPlan::complete(CombineCall* call) {
   const Turn& turn = call->turn;
   const CombineArgs& args = call->args;
   const Routing::Data& routing = *call->routing;
@@ -157,7 +134,7 @@ void Plan::Impl::complete(CombineCall* call) {
     fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
   }
   CallTrace trace(peers_->trace_track(), "complete combine");
-  trace.turn(static_cast<int>(plan_idx_), turn.slot, turn.number, turn.generation);
+  trace.turn(static_cast<int>(place_.plan_idx), turn.slot, turn.number, turn.generation);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   trace.step("await contributions");
   await_data(turn, Phase::kCombineRows, call->header, call->timeout);

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/plan_impl.hpp"
+#include "engine/host/host_plan.hpp"
 #include "kernels/host/place.hpp"
 
 namespace tokenyard {
 
-void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline,
-                                 CallTrace* trace) {
+void HostPlan::exchange_counts(const Turn& turn, const CallHeader& header, Routing::Data* routing, const Deadline& deadline,
+                               CallTrace* trace) {
   const int rank = peers_->rank();
   const int num_ranks = dimensions_.num_ranks;
   const auto max_local_experts = static_cast<std::size_t>(dimensions_.max_local_experts);
@@ -56,7 +56,7 @@ void Plan::Impl::exchange_counts(const Turn& turn, const CallHeader& header, Rou
   set_extents(routing, slots_[turn.slot].capacity);
 }
 
-void Plan::Impl::read_rows(const Slot& slot, Routing::Data* routing) const {
+void HostPlan::read_rows(const Slot& slot, Routing::Data* routing) const {
   const std::byte* window = slot.windows[peers_->rank()]->data();
   const auto num_rows = static_cast<std::size_t>(routing->num_recv_rows);
   const auto num_view_rows = static_cast<std::size_t>(routing->num_view_rows);

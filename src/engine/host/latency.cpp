@@ -6,11 +6,11 @@
 #include <cstring>
 
 #include "base/hooks.hpp"
-#include "engine/plan_impl.hpp"
+#include "engine/host/host_plan.hpp"
 
 namespace tokenyard {
 
-void Plan::Impl::assign_places(Routing::Data* routing) const {
+void HostPlan::assign_places(Routing::Data* routing) const {
   const std::int64_t first_place = has_fault(Fault::kSourcesSharePlaces) ? 0 : peers_->rank() * shape_.max_tokens;
   for (std::int64_t token = 0; token < routing->num_tokens; ++token) {
     for (int o = 0; o < routing->fan_out[token]; ++o) {
@@ -21,7 +21,7 @@ void Plan::Impl::assign_places(Routing::Data* routing) const {
   routing->max_recv_rows = dimensions_.worst_recv_rows;
 }
 
-void Plan::Impl::post_arrivals(const Slot& slot, const Routing::Data& routing) {
+void HostPlan::post_arrivals(const Slot& slot, const Routing::Data& routing) {
   if (has_fault(Fault::kArrivalsStayFromBefore) && routing.num_tokens == 0) return;
   const std::size_t num_words = arrival_words(shape_.max_tokens);
   arrivals_.assign(static_cast<std::size_t>(dimensions_.num_ranks) * num_words, 0);
@@ -39,7 +39,7 @@ void Plan::Impl::post_arrivals(const Slot& slot, const Routing::Data& routing) {
   }
 }
 
-void Plan::Impl::read_arrivals(const Slot& slot, Routing::Data* routing) const {
+void HostPlan::read_arrivals(const Slot& slot, Routing::Data* routing) const {
   const std::byte* window = slot.windows[peers_->rank()]->data();
   const std::size_t num_words = arrival_words(shape_.max_tokens);
   const auto* arrivals = reinterpret_cast<const std::uint64_t*>(window + slot.layout.arrivals);

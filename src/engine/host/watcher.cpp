@@ -1,4 +1,4 @@
-#include "engine/watcher.hpp"
+#include "engine/host/watcher.hpp"
 
 #include <algorithm>
 #include <condition_variable>

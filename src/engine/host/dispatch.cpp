@@ -8,7 +8,7 @@
 #include "base/fail.hpp"
 #include "base/hooks.hpp"
 #include "engine/check_args.hpp"
-#include "engine/plan_impl.hpp"
+#include "engine/host/host_plan.hpp"
 #include "engine/turn_guard.hpp"
 #include "kernels/host/count.hpp"
 #include "kernels/host/expand.hpp"
@@ -25,7 +25,7 @@ host::Stores stores_for_rows(std::int64_t num_rows, const Lane& lane) {
 
 }  // namespace
 
-std::shared_ptr<Routing::Data> Plan::Impl::count_tokens(const DispatchArgs& args) {
+std::shared_ptr<Routing::Data> HostPlan::count_tokens(const DispatchArgs& args) {
   std::shared_ptr<Routing::Data> routing = routings_->take();
   const auto num_tokens = static_cast<std::size_t>(args.topk_idx.shape[0]);
   const auto top_k = static_cast<std::size_t>(shape_.top_k);
@@ -59,67 +59,7 @@ std::shared_ptr<Routing::Data> Plan::Impl::count_tokens(const DispatchArgs& args
   return routing;
 }
 
-void Plan::Impl::set_extents(Routing::Data* routing, std::int64_t capacity) const {
-  routing->num_expanded_rows = routing->num_recv_rows;
-  if (shape_.layout == Layout::kExpertContiguous) {
-    routing->num_expanded_rows = 0;
-    for (const std::int64_t num_rows : routing->expert_counts) {
-      routing->num_expanded_rows += aligned_rows(num_rows, shape_.expert_alignment);
-    }
-  } else if (shape_.layout == Layout::kExpertPadded) {
-    routing->num_expanded_rows = routing->num_local_experts * shape_.expert_capacity;
-  }
-  const bool fixed = shape_.overflow == Overflow::kDrop;
-  routing->num_view_rows = fixed ? capacity : routing->num_recv_rows;
-  routing->num_expanded_view_rows = fixed && shape_.layout == Layout::kExpertContiguous
-                                        ? max_expanded_rows(routing->num_local_experts)
-                                        : routing->num_expanded_rows;
-  // Announced pairs include those that will be dropped; what the tensors hold is the tighter bound then.
-  routing->num_expanded_rows = std::min(routing->num_expanded_rows, routing->num_expanded_view_rows);
-}
-
-std::int64_t Plan::Impl::max_expanded_rows(int num_local_experts) const {
-  // Every expert's group may need a gap of up to alignment - 1 rows.
-  return dimensions_.first_recv_capacity * shape_.top_k +
-         static_cast<std::int64_t>(num_local_experts) * (shape_.expert_alignment - 1);
-}
-
-RecvSizes Plan::Impl::sizes_of(const Routing::Data& routing) const {
-  RecvSizes sizes;
-  sizes.num_recv_rows = routing.num_recv_rows;
-  sizes.num_expanded_rows = routing.num_expanded_rows;
-  sizes.num_tensor_rows = shape_.layout == Layout::kCompact ? routing.num_view_rows : routing.num_expanded_view_rows;
-  sizes.num_local_experts = routing.num_local_experts;
-  return sizes;
-}
-
-void Plan::Impl::find_outputs(DispatchCall* call) {
-  Slot& slot = slots_[call->turn.slot];
-  const RecvSizes sizes = sizes_of(*call->routing);
-  std::byte* window = slot.windows[peers_->rank()]->data();
-  const bool in_window = shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact;
-  try {
-    if (call->in_slot && !in_window) ensure_expanded(&slot, sizes.num_tensor_rows);
-    if (call->allocate != nullptr) {
-      call->outputs.resize(shape_.lanes.size());
-      call->allocate(sizes, call->outputs);
-    }
-    for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
-      const Lane& lane = shape_.lanes[lane_idx];
-      if (call->in_slot) {
-        std::byte* data =
-            in_window ? window + slot.layout.lanes[lane_idx] : slot.expanded->data() + slot.expanded_lanes[lane_idx];
-        call->outputs.push_back(tensor_of_rows(shape_, lane, sizes.num_local_experts, sizes.num_tensor_rows, data));
-      } else {
-        check_output(lane_idx, call->outputs[lane_idx], shape_, sizes.num_local_experts, sizes.num_tensor_rows);
-      }
-    }
-  } catch (...) {
-    call->output_error = std::current_exception();
-  }
-}
-
-std::vector<ConstTensorView> Plan::Impl::quantize_lanes(const DispatchArgs& args) {
+std::vector<ConstTensorView> HostPlan::quantize_lanes(const DispatchArgs& args) {
   const ConstTensorView& values = args.lanes[0];
   const std::int64_t num_tokens = values.shape[0];
   if (quantized_ == nullptr) {
@@ -135,7 +75,7 @@ std::vector<ConstTensorView> Plan::Impl::quantize_lanes(const DispatchArgs& args
   return lanes;
 }
 
-void Plan::Impl::push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing) {
+void HostPlan::push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing) {
   std::vector<ConstTensorView> quantized;
   if (shape_.quantization.has_value()) quantized = quantize_lanes(args);
   const std::vector<std::byte*> windows = active_windows(slot.windows);
@@ -155,7 +95,7 @@ void Plan::Impl::push_rows(const DispatchArgs& args, const Slot& slot, const Rou
   host::finish_copies();
 }
 
-void Plan::Impl::trace_pushed(const Routing::Data& routing, CallTrace* trace) {
+void HostPlan::trace_pushed(const Routing::Data& routing, CallTrace* trace) {
   traced_rows_.assign(dimensions_.num_ranks, 0);
   for (std::int64_t token = 0; token < routing.num_tokens; ++token) {
     const std::int64_t first = token * routing.max_fan_out;
@@ -169,7 +109,7 @@ void Plan::Impl::trace_pushed(const Routing::Data& routing, CallTrace* trace) {
 }
 
 // All sizes follow from what was announced: rows that contradict it would be written past the end of tensors.
-void Plan::Impl::check_announced(bool holds) const {
+void HostPlan::check_announced(bool holds) const {
   if (holds) return;
   const int rank = peers_->rank();
   peers_->raise(
@@ -179,7 +119,7 @@ void Plan::Impl::check_announced(bool holds) const {
                   rank));
 }
 
-void Plan::Impl::index_rows(Routing::Data* routing) const {
+void HostPlan::index_rows(Routing::Data* routing) const {
   const auto num_pairs = static_cast<std::size_t>(routing->num_recv_rows * shape_.top_k);
   const auto num_local_experts = static_cast<std::size_t>(routing->num_local_experts);
   check_announced(std::all_of(routing->topk_idx.begin(), routing->topk_idx.end(),
@@ -222,7 +162,7 @@ void Plan::Impl::index_rows(Routing::Data* routing) const {
   }
 }
 
-void Plan::Impl::deliver(const Slot& slot, const Routing::Data& routing, const std::vector<TensorView>& outputs) const {
+void HostPlan::deliver(const Slot& slot, const Routing::Data& routing, const std::vector<TensorView>& outputs) const {
   const std::byte* window = slot.windows[peers_->rank()]->data();
   for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
     const std::byte* received = window + slot.layout.lanes[lane_idx];
@@ -244,7 +184,7 @@ void Plan::Impl::deliver(const Slot& slot, const Routing::Data& routing, const s
   }
 }
 
-DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
+DispatchCall HostPlan::begin(const DispatchArgs& args) {
   // Nothing is sent before all that can be wrong on this rank alone has been checked.
   peers_->check();
   const int slot_idx = choose_slot(args.slot, next_dispatch_slot_);
@@ -264,15 +204,15 @@ DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
   const Turn turn = signals_->begin(Track::kDispatch, slot_idx);
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
   call.turn = turn;
-  trace.turn(static_cast<int>(plan_idx_), turn.slot, turn.number, turn.generation);
+  trace.turn(static_cast<int>(place_.plan_idx), turn.slot, turn.number, turn.generation);
   next_dispatch_slot_ = (slot_idx + 1) % kNumSlots;
   call.header = {.kind = cached ? CallKind::kCachedDispatch : CallKind::kDispatch,
                  .with_weights = static_cast<bool>(args.topk_weights),
                  .routing_id = cached ? call.routing->id : 0,
                  .placement = placement_fingerprint_};
   if (!cached) {
-    call.made->id =
-        (static_cast<std::uint64_t>(turn.generation) << 48) + (static_cast<std::uint64_t>(plan_idx_) << 32) + ++num_routings_;
+    call.made->id = (static_cast<std::uint64_t>(turn.generation) << 48) + (static_cast<std::uint64_t>(place_.plan_idx) << 32) +
+                    ++num_routings_;
     call.made->has_weights = call.header.with_weights;
   }
   slot.live = turn;
@@ -306,12 +246,12 @@ DispatchCall Plan::Impl::begin(const DispatchArgs& args) {
   return call;
 }
 
-Received Plan::Impl::complete(DispatchCall* call) {
+Received HostPlan::complete(DispatchCall* call) {
   const Turn& turn = call->turn;
   Slot& slot = slots_[turn.slot];
   if (!is_live(turn)) fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
   CallTrace trace(peers_->trace_track(), "complete dispatch");
-  trace.turn(static_cast<int>(plan_idx_), turn.slot, turn.number, turn.generation);
+  trace.turn(static_cast<int>(place_.plan_idx), turn.slot, turn.number, turn.generation);
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
   trace.step("await rows");
   await_data(turn, Phase::kDispatchRows, call->header, call->timeout);

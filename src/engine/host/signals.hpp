@@ -12,31 +12,12 @@
 #include <vector>
 
 #include "base/deadline.hpp"
+#include "engine/calls.hpp"
 #include "layout/plan_layout.hpp"
 #include "layout/signal_word.hpp"
 #include "transport/peers.hpp"
 
 namespace tokenyard {
-
-// One turn of one slot.
-struct Turn {
-  Track track;
-  int slot;
-  std::uint64_t number;
-  std::uint16_t generation;
-
-  std::uint64_t word() const { return signal_word(generation, number); }
-};
-
-// What a rank says about a call when it enters a turn.
-struct CallHeader {
-  CallKind kind;
-  int in_place_slot = -1;           // combine: the dispatch slot in which this rank's contributions can be read, or -1
-  bool with_weights = false;        // weights travel with the rows
-  bool with_given_weights = false;  // combine: weights came before the rows
-  std::uint64_t routing_id = 0;
-  std::uint64_t placement = 0;
-};
 
 class Signals {
  public:

@@ -1,4 +1,4 @@
-#include "engine/signals.hpp"
+#include "engine/host/signals.hpp"
 
 #include <algorithm>
 #include <atomic>
