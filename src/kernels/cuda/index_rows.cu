@@ -1,0 +1,169 @@
+// Both kernels are short and wait for memory most of the time: many threads, and as few dependent loads as can be.
+
+#include <algorithm>
+#include <cstddef>
+
+#include "base/cuda_error.hpp"
+#include "kernels/cuda/index_rows.hpp"
+#include "kernels/cuda/ptx.cuh"
+
+namespace tokenyard::cuda {
+namespace {
+
+constexpr int kNumThreads = 1024;
+
+__device__ std::int64_t first_of_thread() { return static_cast<std::int64_t>(blockIdx.x) * kNumThreads + threadIdx.x; }
+__device__ std::int64_t num_threads_of_grid() { return static_cast<std::int64_t>(gridDim.x) * kNumThreads; }
+
+// Copies `num_values` values, each as `change` returns it, and fills the rest.
+template <class Change>
+__device__ void collect(std::int32_t* target, const std::int32_t* source, std::int64_t num_values, std::int64_t num_view_values,
+                        std::int32_t filler, Change&& change) {
+  constexpr int kAtOnce = 4;
+  const auto value_at = [&](std::int64_t i) { return i < num_values ? change(source[i]) : filler; };
+  const bool by_vectors =
+      (reinterpret_cast<std::uintptr_t>(target) | reinterpret_cast<std::uintptr_t>(source)) % sizeof(int4) == 0;
+  const std::int64_t num_vectors = by_vectors ? num_view_values / kAtOnce : 0;
+  for (std::int64_t i = first_of_thread(); i < num_vectors; i += num_threads_of_grid()) {
+    const std::int64_t first = i * kAtOnce;
+    int4 values;
+    if (first + kAtOnce <= num_values) {
+      values = reinterpret_cast<const int4*>(source)[i];
+      values = {change(values.x), change(values.y), change(values.z), change(values.w)};
+    } else {
+      values = {value_at(first), value_at(first + 1), value_at(first + 2), value_at(first + 3)};
+    }
+    reinterpret_cast<int4*>(target)[i] = values;
+  }
+  for (std::int64_t i = num_vectors * kAtOnce + first_of_thread(); i < num_view_values; i += num_threads_of_grid()) {
+    target[i] = value_at(i);
+  }
+}
+
+__device__ std::int64_t announced(const std::int32_t* announced_counts, int num_ranks, int max_local_experts, int expert) {
+  std::int64_t num_rows = 0;
+#pragma unroll 8
+  for (int source = 0; source < num_ranks; ++source) {
+    num_rows += announced_counts[static_cast<std::int64_t>(source) * max_local_experts + expert];
+  }
+  return num_rows;
+}
+
+// The last block to come adds what all blocks have counted.
+__device__ void add_counts(const CollectRowsArgs& args, const std::int32_t* counts) {
+  __shared__ bool is_last;
+  const int thread = static_cast<int>(threadIdx.x);
+  std::int32_t* own = args.workspace + static_cast<std::int64_t>(blockIdx.x) * args.num_local_experts;
+  for (int expert = thread; expert < args.num_local_experts; expert += kNumThreads) own[expert] = counts[expert];
+  __syncthreads();
+  if (thread == 0) {
+    // Releases the block's counts, which the barrier has put before; in the last block it acquires those of the others.
+    ptx::fence_device();
+    is_last = atomicAdd(&args.state->num_blocks_done, 1U) == gridDim.x - 1;
+    ptx::fence_device();
+  }
+  __syncthreads();
+  if (!is_last) return;
+  for (int expert = thread; expert < args.num_local_experts; expert += kNumThreads) {
+    std::int64_t num_rows = 0;
+#pragma unroll 8
+    for (unsigned block = 0; block < gridDim.x; ++block) {
+      num_rows += __ldcg(&args.workspace[static_cast<std::int64_t>(block) * args.num_local_experts + expert]);
+    }
+    args.expert_counts[expert] = num_rows;
+    args.expert_dropped[expert] = announced(args.announced_counts, args.num_ranks, args.max_local_experts, expert) - num_rows;
+  }
+  if (thread == 0) *args.state = LaunchState{};
+}
+
+__global__ void __launch_bounds__(kNumThreads, 1) collect_all(const __grid_constant__ CollectRowsArgs args) {
+  extern __shared__ std::int32_t counts[];  // [L], if experts are counted
+  const std::int64_t num_rows = args.source_offsets[args.num_ranks];
+  const std::int64_t num_pairs = num_rows * args.top_k;
+  const std::int64_t num_view_pairs = args.num_view_rows * args.top_k;
+  const auto unchanged = [](std::int32_t value) { return value; };
+  const auto local_expert = [&](std::int32_t expert) { return expert < args.num_local_experts ? max(expert, -1) : -1; };
+  collect(args.source_token, args.received_source_token, num_rows, args.num_view_rows, -1, unchanged);
+  collect(args.ordinal, args.received_ordinal, num_rows, args.num_view_rows, -1, unchanged);
+  if (args.topk_weights != nullptr) {
+    // By their bits, so that NaNs stay as they are; those of 0.0F are 0.
+    collect(reinterpret_cast<std::int32_t*>(args.topk_weights),
+            reinterpret_cast<const std::int32_t*>(args.received_topk_weights), num_pairs, num_view_pairs, 0, unchanged);
+  }
+  if (args.expert_counts == nullptr) {
+    collect(args.topk_idx, args.received_topk_idx, num_pairs, num_view_pairs, -1, local_expert);
+    return;
+  }
+  for (int expert = static_cast<int>(threadIdx.x); expert < args.num_local_experts; expert += kNumThreads) counts[expert] = 0;
+  __syncthreads();
+  collect(args.topk_idx, args.received_topk_idx, num_pairs, num_view_pairs, -1, [&](std::int32_t received) {
+    const std::int32_t expert = local_expert(received);
+    if (expert >= 0) atomicAdd(&counts[expert], 1);
+    return expert;
+  });
+  __syncthreads();
+  add_counts(args, counts);
+}
+
+// Whether a row of the layout is in no expert's group, or in its gap.
+__device__ bool is_empty(const IndexExpandedArgs& args, std::int64_t expanded_row) {
+  if (expanded_row >= args.expert_offsets[args.num_local_experts]) return true;
+  // The last expert whose group begins at the row or before: groups without rows end where they begin.
+  int expert = 0;
+  int end = args.num_local_experts;
+  while (end - expert > 1) {
+    const int middle = (expert + end) / 2;
+    if (args.expert_offsets[middle] <= expanded_row) {
+      expert = middle;
+    } else {
+      end = middle;
+    }
+  }
+  return expanded_row - args.expert_offsets[expert] >= args.expert_counts[expert];
+}
+
+// Groups have no holes, so every row is either some pair's or empty: no thread writes where another does.
+__global__ void __launch_bounds__(kNumThreads, 1) index_all(const __grid_constant__ IndexExpandedArgs args) {
+  const std::int64_t num_pairs = args.source_offsets[args.num_ranks] * args.top_k;
+  for (std::int64_t pair = first_of_thread(); pair < args.num_view_rows * args.top_k; pair += num_threads_of_grid()) {
+    const std::int64_t place = pair < num_pairs ? args.expanded_row[pair] : -1;
+    if (pair >= num_pairs || place >= args.num_expanded_view_rows) args.expanded_row[pair] = -1;
+    if (place < 0 || place >= args.num_expanded_view_rows) continue;
+    const std::int64_t row = pair / args.top_k;
+    args.gather_idx[place] = static_cast<std::int32_t>(row);
+    args.expanded_source_token[place] = args.source_token[row];
+    if (args.expanded_weights != nullptr) args.expanded_weights[place] = args.topk_weights[pair];
+  }
+  for (std::int64_t row = first_of_thread(); row < args.num_expanded_view_rows; row += num_threads_of_grid()) {
+    if (!is_empty(args, row)) continue;
+    args.gather_idx[row] = -1;
+    args.expanded_source_token[row] = -1;
+    if (args.expanded_weights != nullptr) args.expanded_weights[row] = 0.0F;
+  }
+  for (std::int64_t expert = first_of_thread(); expert < args.num_local_experts; expert += num_threads_of_grid()) {
+    args.expert_dropped[expert] =
+        announced(args.announced_counts, args.num_ranks, args.max_local_experts, static_cast<int>(expert)) -
+        args.expert_counts[expert];
+  }
+}
+
+int num_blocks_for(std::int64_t num_elements, const Launch& launch) {
+  return static_cast<int>(std::clamp<std::int64_t>((num_elements + kNumThreads - 1) / kNumThreads, 1, launch.num_sms));
+}
+
+}  // namespace
+
+void collect_rows(const CollectRowsArgs& args, const Launch& launch) {
+  const std::size_t shared_bytes = args.expert_counts == nullptr ? 0 : args.num_local_experts * sizeof(std::int32_t);
+  const int num_blocks = num_blocks_for(args.num_view_rows * args.top_k, launch);
+  collect_all<<<num_blocks, kNumThreads, shared_bytes, launch.stream>>>(args);
+  check_cuda(cudaGetLastError(), "collect_rows");
+}
+
+void index_expanded(const IndexExpandedArgs& args, const Launch& launch) {
+  const std::int64_t num_elements = std::max(args.num_view_rows * args.top_k, args.num_expanded_view_rows);
+  index_all<<<num_blocks_for(num_elements, launch), kNumThreads, 0, launch.stream>>>(args);
+  check_cuda(cudaGetLastError(), "index_expanded");
+}
+
+}  // namespace tokenyard::cuda
