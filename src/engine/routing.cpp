@@ -1,5 +1,6 @@
 #include "tokenyard/routing.hpp"
 
+#include <initializer_list>
 #include <numeric>
 
 #include "base/fail.hpp"
@@ -8,14 +9,12 @@
 namespace tokenyard {
 namespace {
 
+// A view of one of the Routing's arrays, wherever they lie.
 template <class T>
-ConstTensorView view(const std::vector<T>& values, std::int64_t num_rows) {
-  return tensor(values.data(), {num_rows});
-}
-
-template <class T>
-ConstTensorView view(const std::vector<T>& values, std::int64_t num_rows, std::int64_t num_columns) {
-  return tensor(values.data(), {num_rows, num_columns});
+ConstTensorView view(const Routing::Data& data, const std::vector<T>& values, T* DeviceRouting::* on_device,
+                     std::initializer_list<std::int64_t> extents) {
+  const T* first = data.device.has_value() ? (*data.device).*on_device : values.data();
+  return tensor(first, extents);
 }
 
 bool is_compact(const Routing::Data& data) { return data.key.layout == Layout::kCompact; }
@@ -28,54 +27,89 @@ const Routing::Data& Routing::get() const {
 }
 
 std::int64_t Routing::num_tokens() const { return get().num_tokens; }
-std::int64_t Routing::num_recv_rows() const { return get().num_recv_rows; }
-std::int64_t Routing::num_expanded_rows() const { return get().num_expanded_rows; }
+
+std::int64_t Routing::num_recv_rows() const {
+  const Data& data = get();
+  return data.num_recv_rows >= 0 ? data.num_recv_rows : data.device->fetch_num_recv_rows();
+}
+
+std::int64_t Routing::num_expanded_rows() const {
+  const Data& data = get();
+  return data.num_expanded_rows >= 0 ? data.num_expanded_rows : data.device->fetch_num_expanded_rows();
+}
 
 std::int64_t Routing::num_dropped() const {
   const Data& data = get();
+  if (data.device.has_value()) return data.device->fetch_num_dropped();
   return std::accumulate(data.expert_dropped.begin(), data.expert_dropped.end(), std::int64_t{0});
 }
 
-ConstTensorView Routing::topk_idx() const { return view(get().topk_idx, get().num_view_rows, get().key.top_k); }
-
-ConstTensorView Routing::topk_weights() const {
-  if (!get().has_weights) return {};
-  return view(get().topk_weights, get().num_view_rows, get().key.top_k);
+ConstTensorView Routing::topk_idx() const {
+  const Data& data = get();
+  return view(data, data.topk_idx, &DeviceRouting::topk_idx, {data.num_view_rows, data.key.top_k});
 }
 
-ConstTensorView Routing::source_token() const { return view(get().source_token, get().num_view_rows); }
-ConstTensorView Routing::source_offsets() const { return view(get().source_offsets, get().num_ranks + 1); }
-ConstTensorView Routing::expert_counts() const { return view(get().expert_counts, get().num_local_experts); }
-ConstTensorView Routing::expert_dropped() const { return view(get().expert_dropped, get().num_local_experts); }
+ConstTensorView Routing::topk_weights() const {
+  const Data& data = get();
+  if (!data.has_weights) return {};
+  return view(data, data.topk_weights, &DeviceRouting::topk_weights, {data.num_view_rows, data.key.top_k});
+}
+
+ConstTensorView Routing::source_token() const {
+  const Data& data = get();
+  return view(data, data.source_token, &DeviceRouting::source_token, {data.num_view_rows});
+}
+
+ConstTensorView Routing::source_offsets() const {
+  const Data& data = get();
+  return view(data, data.source_offsets, &DeviceRouting::source_offsets, {data.num_ranks + 1});
+}
+
+ConstTensorView Routing::expert_counts() const {
+  const Data& data = get();
+  return view(data, data.expert_counts, &DeviceRouting::expert_counts, {data.num_local_experts});
+}
+
+ConstTensorView Routing::expert_dropped() const {
+  const Data& data = get();
+  return view(data, data.expert_dropped, &DeviceRouting::expert_dropped, {data.num_local_experts});
+}
 
 ConstTensorView Routing::expert_offsets() const {
-  if (is_compact(get())) return {};
-  return view(get().expert_offsets, get().num_local_experts + 1);
+  const Data& data = get();
+  if (is_compact(data)) return {};
+  return view(data, data.expert_offsets, &DeviceRouting::expert_offsets, {data.num_local_experts + 1});
 }
 
 ConstTensorView Routing::expanded_row() const {
-  if (is_compact(get())) return {};
-  return view(get().expanded_row, get().num_view_rows, get().key.top_k);
+  const Data& data = get();
+  if (is_compact(data)) return {};
+  return view(data, data.expanded_row, &DeviceRouting::expanded_row, {data.num_view_rows, data.key.top_k});
 }
 
 ConstTensorView Routing::gather_idx() const {
-  if (is_compact(get())) return {};
-  return view(get().gather_idx, get().num_expanded_view_rows);
+  const Data& data = get();
+  if (is_compact(data)) return {};
+  return view(data, data.gather_idx, &DeviceRouting::gather_idx, {data.num_expanded_view_rows});
 }
 
 ConstTensorView Routing::expanded_source_token() const {
-  if (is_compact(get())) return {};
-  return view(get().expanded_source_token, get().num_expanded_view_rows);
+  const Data& data = get();
+  if (is_compact(data)) return {};
+  return view(data, data.expanded_source_token, &DeviceRouting::expanded_source_token, {data.num_expanded_view_rows});
 }
 
 ConstTensorView Routing::expert_source_offsets() const {
-  if (is_compact(get())) return {};
-  return view(get().expert_source_offsets, get().num_local_experts, get().num_ranks + 1);
+  const Data& data = get();
+  if (is_compact(data)) return {};
+  return view(data, data.expert_source_offsets, &DeviceRouting::expert_source_offsets,
+              {data.num_local_experts, data.num_ranks + 1});
 }
 
 ConstTensorView Routing::expanded_weights() const {
-  if (is_compact(get()) || !get().has_weights) return {};
-  return view(get().expanded_weights, get().num_expanded_view_rows);
+  const Data& data = get();
+  if (is_compact(data) || !data.has_weights) return {};
+  return view(data, data.expanded_weights, &DeviceRouting::expanded_weights, {data.num_expanded_view_rows});
 }
 
 std::shared_ptr<Routing::Data> RoutingPool::take() {

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
+#include "engine/device_routing.hpp"
 #include "layout/placement.hpp"
 #include "layout/plan_layout.hpp"
 #include "tokenyard/routing.hpp"
@@ -56,6 +58,9 @@ struct Routing::Data {
   std::vector<std::int64_t> expert_counts, expert_offsets, expert_dropped, expert_source_offsets, expanded_row;
   std::vector<std::int32_t> expanded_source_token;
   std::vector<std::int64_t> received_row;  // latency mode: [N], the place of each row
+
+  // Of ranks on GPUs, instead of all vectors above. Numbers of rows are -1 where the host does not know them.
+  std::optional<DeviceRouting> device;
 };
 
 // Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates no memory that grows with the

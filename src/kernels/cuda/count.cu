@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "base/cuda_error.hpp"
-#include "base/failure_word.hpp"
 #include "kernels/cuda/count.hpp"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/signals.cuh"
 
 namespace tokenyard::cuda {
 namespace {
@@ -45,7 +45,7 @@ struct Kernel {
   std::int32_t* local_idx;
   std::int32_t* rank_counts;
   std::int32_t* expert_counts;
-  std::uint64_t* failure;
+  Signals signals;
   Progress* progress;
   std::uint64_t* published;  // [chunks, R]: epoch << 32 | rows
   std::int32_t* sums;        // [R], then [R, L]; zero between launches
@@ -119,9 +119,8 @@ __device__ void find_replicas(const Kernel& kernel, std::int64_t first, int num_
           pick(kernel.placement.replicas + begins[round], num_choices, kernel.rank, first + lanes.in_chunk(round));
     }
   }
-  if (is_bad && kernel.failure != nullptr) {
-    atomicCAS_system(reinterpret_cast<unsigned long long*>(kernel.failure), 0ULL,
-                     pack({ErrorCode::kInvalidArgument, Phase::kDispatchCounts, kernel.rank, kernel.rank}));
+  if (is_bad && kernel.signals.failures != nullptr) {
+    fail(kernel.signals, ErrorCode::kInvalidArgument, Phase::kDispatchCounts, kernel.rank);
   }
 }
 
@@ -286,7 +285,7 @@ void count(const CountArgs& args, const Launch& launch) {
   kernel.local_idx = args.local_idx;
   kernel.rank_counts = args.rank_counts;
   kernel.expert_counts = args.expert_counts;
-  kernel.failure = args.failure;
+  kernel.signals = args.signals;
   kernel.progress = reinterpret_cast<Progress*>(args.workspace);
   kernel.sums = reinterpret_cast<std::int32_t*>(args.workspace + kProgressBytes);
   kernel.published =

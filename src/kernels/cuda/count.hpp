@@ -36,9 +36,9 @@ struct CountArgs {
   std::int32_t* rank_counts = nullptr;    // [R]
   std::int32_t* expert_counts = nullptr;  // [R, L]
 
-  // An id that is neither -1 nor an expert counts as -1. If this is not null, the first such call sets it to kInvalidArgument
-  // of this rank in dispatch/counts (base/failure_word.hpp), and it stays.
-  std::uint64_t* failure = nullptr;
+  // An id that is neither -1 nor an expert counts as -1. If signals are given, it is a failure of this rank, kInvalidArgument
+  // in dispatch/counts, of which all are told; lines are not used.
+  Signals signals{};
 
   std::byte* workspace = nullptr;  // count_workspace_bytes(), zero at first; launches that share it must not overlap
 };

@@ -11,9 +11,23 @@ namespace tokenyard::cuda {
 namespace {
 
 constexpr int kNumThreads = 512;
+constexpr unsigned kAllLanes = 0xffffffff;
+
+// Different for the turns of all slots of all plans of a group, whose salts differ.
+__device__ std::uint64_t routing_number(std::uint64_t turn, std::uint64_t salt) {
+  std::uint64_t number = (turn + salt) * 0x9e3779b97f4a7c15ULL;
+  number ^= number >> 32;
+  return number == 0 ? 1 : number;  // 0 stands for no Routing
+}
 
 __device__ std::int64_t count_at(const PlaceArgs& args, int source, int destination) {
-  return __ldcg(&args.rank_counts[static_cast<std::int64_t>(source) * args.num_ranks + destination]);
+  if (source == args.rank) return args.own_rank_counts[destination];  // other blocks do not wait for this rank's copy
+  return __ldcg(&args.rank_counts[args.rank][static_cast<std::int64_t>(source) * args.num_ranks + destination]);
+}
+
+__device__ std::int64_t expert_count_at(const PlaceArgs& args, int source, int expert) {
+  const std::int32_t* counts = source == args.rank ? args.own_expert_counts : args.expert_counts[args.rank];
+  return __ldcg(&counts[static_cast<std::int64_t>(source) * args.max_local_experts + expert]);
 }
 
 // Rows that ranks 0 to `end` - 1 send to `destination`.
@@ -23,34 +37,79 @@ __device__ std::int64_t rows_of(const PlaceArgs& args, int end, int destination)
   return num_rows;
 }
 
-// What this rank receives; by one warp of block 0.
-__device__ void place_sources(const PlaceArgs& args, int lane) {
-  for (int source = lane; source <= args.num_ranks; source += 32) {
-    args.source_offsets[source] = min(rows_of(args, source, args.rank), args.capacity);
+// A warp per peer: this rank's counts, and behind them `enter`.
+__device__ void enter(const PlaceArgs& args, const CallTurn& call_turn) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int peer = static_cast<int>(threadIdx.x) / 32; peer < args.num_ranks; peer += kNumThreads / 32) {
+    if (args.rank_counts[peer] == nullptr) continue;
+    std::int32_t* rank_counts = args.rank_counts[peer] + static_cast<std::int64_t>(args.rank) * args.num_ranks;
+    for (int rank = lane; rank < args.num_ranks; rank += 32) rank_counts[rank] = args.own_rank_counts[rank];
+    std::int32_t* expert_counts = args.expert_counts[peer] + static_cast<std::int64_t>(args.rank) * args.max_local_experts;
+    const std::int32_t* own = args.own_expert_counts + static_cast<std::int64_t>(peer) * args.max_local_experts;
+    for (int expert = lane; expert < args.max_local_experts; expert += 32) expert_counts[expert] = own[expert];
+    __syncwarp();
+    if (lane == 0) post_enter(args.handshake, peer, call_turn.turn);
   }
-  if (args.totals == nullptr) return;
+}
+
+// The most rows that any rank is sent; by a warp.
+__device__ std::int64_t most_rows(const PlaceArgs& args, int lane) {
   std::int64_t most = 0;
   for (int destination = lane; destination < args.num_ranks; destination += 32) {
     most = max(most, rows_of(args, args.num_ranks, destination));
   }
-  for (int distance = 16; distance > 0; distance /= 2) most = max(most, __shfl_xor_sync(0xffffffff, most, distance));
+  for (int distance = 16; distance > 0; distance /= 2) most = max(most, __shfl_xor_sync(kAllLanes, most, distance));
+  return most;
+}
+
+// Rows of this rank's experts, with the gaps behind their groups; by a warp.
+__device__ std::int64_t expanded_rows(const PlaceArgs& args, int lane) {
+  std::int64_t num_rows = 0;
+  for (int expert = lane; expert < args.num_local_experts; expert += 32) {
+    std::int64_t count = 0;
+    for (int source = 0; source < args.num_ranks; ++source) count += expert_count_at(args, source, expert);
+    num_rows += (count + args.expert_alignment - 1) / args.expert_alignment * args.expert_alignment;
+  }
+  for (int distance = 16; distance > 0; distance /= 2) num_rows += __shfl_xor_sync(kAllLanes, num_rows, distance);
+  return num_rows;
+}
+
+// What this rank receives; by one warp of block 0.
+__device__ void place_sources(const PlaceArgs& args, std::int64_t most, bool fits, std::uint64_t turn, int lane) {
+  for (int source = lane; source <= args.num_ranks; source += 32) {
+    args.source_offsets[source] = min(rows_of(args, source, args.rank), args.capacity);
+  }
+  if (lane == 0 && args.gate != nullptr) *args.gate = fits ? 1 : 0;
+  if (lane == 0 && args.routing_id != nullptr) *args.routing_id = routing_number(turn, args.routing_salt);
+  if (args.totals == nullptr) return;
+  const std::int64_t num_expanded_rows = expanded_rows(args, lane);
   if (lane == 0) {
-    args.totals[0] = rows_of(args, args.num_ranks, args.rank);
-    args.totals[1] = most;
+    args.totals->num_recv_rows = rows_of(args, args.num_ranks, args.rank);
+    args.totals->max_recv_rows = most;
+    args.totals->num_expanded_rows = num_expanded_rows;
+    ptx::store_release_system(&args.totals->ticket, args.ticket);
   }
 }
 
 __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_constant__ PlaceArgs args) {
   extern __shared__ std::int64_t first_row[];  // [R]
+  __shared__ bool fits;
   const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % 32;
   const CallTurn call_turn = load_turn(args.handshake);
-  post_entry(args.handshake, call_turn);
+  const bool enters = args.handshake.entry_post == LineWord::kEnter;
+  if (enters && blockIdx.x == 0 && call_turn.may_work()) enter(args, call_turn);
   const bool is_well = __syncthreads_and(await_entry(args.handshake, call_turn)) != 0;
   if (is_well) {
     for (int rank = thread; rank < args.num_ranks; rank += kNumThreads) first_row[rank] = rows_of(args, args.rank, rank);
+    if (thread >= kNumThreads - 32) {
+      const std::int64_t most = most_rows(args, lane);
+      fits = !args.must_fit || most <= args.capacity;
+      __syncwarp();
+      if (blockIdx.x == 0) place_sources(args, most, fits, call_turn.turn, lane);
+    }
     __syncthreads();
-    if (blockIdx.x == 0 && thread >= kNumThreads - 32) place_sources(args, thread % 32);
-    const std::int64_t num_entries = args.num_tokens * args.max_fan_out;
+    const std::int64_t num_entries = fits ? args.num_tokens * args.max_fan_out : 0;
     for (std::int64_t entry = static_cast<std::int64_t>(blockIdx.x) * kNumThreads + thread; entry < num_entries;
          entry += static_cast<std::int64_t>(gridDim.x) * kNumThreads) {
       if (entry % args.max_fan_out >= args.fan_out[entry / args.max_fan_out]) continue;

@@ -9,9 +9,25 @@
 
 namespace tokenyard::cuda {
 
-// Pointers are to device memory; `totals` may also be to pinned host memory that the device can write.
+// What the host is told about a dispatch, in pinned memory. `ticket` is written last.
+struct PlaceTotals {
+  std::int64_t num_recv_rows;      // that this rank is sent: more than the capacity, if some are dropped
+  std::int64_t max_recv_rows;      // the most that any rank is sent. Every rank finds the same number
+  std::int64_t num_expanded_rows;  // of the experts' groups as announced, each aligned
+  std::uint64_t ticket;
+};
+
+// Pointers are to device memory.
 struct PlaceArgs {
-  const std::int32_t* rank_counts = nullptr;  // [R, R]: row i says how many rows rank i sends to each rank
+  // From `count`: what this rank sends. Goes to the peers' matrices before `enter`, if the handshake posts that.
+  const std::int32_t* own_rank_counts = nullptr;    // [R]
+  const std::int32_t* own_expert_counts = nullptr;  // [R, max_local_experts]
+  int max_local_experts = 0;
+  // [R]: every rank's matrices, which its peers write to; null for ranks that take no part. Rank counts are [R, R]: row i says
+  // how many rows rank i sends to each rank; expert counts [R, max_local_experts]: how many to each expert of the matrix's
+  // owner.
+  std::int32_t* const* rank_counts = nullptr;
+  std::int32_t* const* expert_counts = nullptr;
   int rank = 0;
   int num_ranks = 1;
   std::int64_t capacity = 0;  // rows that a slot holds; rows beyond it are dropped
@@ -24,11 +40,20 @@ struct PlaceArgs {
   std::int64_t* row = nullptr;
 
   std::int64_t* source_offsets = nullptr;  // [R + 1]: rows [i, i + 1) of this rank's slot come from rank i
-  // [2], or null: rows that this rank is sent (more than `capacity`, if some are dropped), and the most that any rank is sent.
-  // Every rank finds the same second number, so all know together whether a slot is too small.
-  std::int64_t* totals = nullptr;
+  // All rows have to fit the capacity. If any rank is sent more, the positions stay as they are, and the gate is closed.
+  bool must_fit = false;
+  std::uint32_t* gate = nullptr;  // 1 if rows may be pushed, otherwise 0; or null
 
-  Handshake handshake{};  // its entry wait comes before rank_counts is read
+  int num_local_experts = 0;
+  int expert_alignment = 1;       // of kExpertContiguous
+  PlaceTotals* totals = nullptr;  // pinned, or null
+  std::uint64_t ticket = 0;
+
+  // A number that all ranks give to this dispatch and to no other of the group; or null. Plans and slots differ in the salt.
+  std::uint64_t* routing_id = nullptr;
+  std::uint64_t routing_salt = 0;
+
+  Handshake handshake{};  // its entry wait comes before the matrices are read
   LaunchState* state = nullptr;
 };
 

@@ -18,7 +18,7 @@ constexpr unsigned kAllLanes = 0xffffffff;
 constexpr int kNumWarps = 24;
 constexpr int kNumWarpsOfThreads = 16;    // of the kernel without bulk copies, which needs more registers
 constexpr int kPieceBytes = 4 * 32 * 16;  // of a row: four vectors per lane
-constexpr int kNumSlots = 2;              // per warp, of kNumAtOnce pieces each
+constexpr int kRingSlots = 2;             // per warp, of kNumAtOnce pieces each
 constexpr int kNumAtOnce = 2;             // contributions that are loaded, and then added, together
 
 // A tensor whose rows are dense.
@@ -37,7 +37,9 @@ struct Kernel {
   const std::int32_t* fan_out;
   const std::int32_t* destination;
   const std::int64_t* row;
-  const std::byte* const* in_place;
+  const std::byte* const* in_place[tokenyard::kNumSlots];
+  int rank;
+  const std::byte* own_rows;
   const std::byte* returned_rows;
   Rows biases[2];
   int num_biases;
@@ -72,6 +74,16 @@ __device__ Route load_route(const Kernel& kernel, std::int64_t token, int lane) 
   return route;
 }
 
+// Where the contributions of `rank` can be read, or null. Only once its `enter` has come.
+__device__ const std::byte* in_place_of(const Kernel& kernel, int rank) {
+  if (rank == kernel.rank) return kernel.own_rows;
+  const PeerLine* const* lines = kernel.handshake.signals.lines;
+  int slot = 0;
+  if (lines != nullptr) slot = lines[rank] == nullptr ? -1 : __ldcg(&lines[kernel.rank][rank].in_place_slot);
+  if (slot < 0 || kernel.in_place[slot] == nullptr) return nullptr;
+  return kernel.in_place[slot][rank];
+}
+
 // `in_place_of_lane`: of the rank of the lane's number; most groups are no larger than a warp.
 __device__ const std::byte* contribution_of(const Kernel& kernel, const Route& route, std::int64_t token,
                                             const std::byte* in_place_of_lane, int lane) {
@@ -80,7 +92,7 @@ __device__ const std::byte* contribution_of(const Kernel& kernel, const Route& r
       __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(in_place_of_lane), is_there ? route.destination % kWarp : 0);
   if (!is_there) return nullptr;
   const auto* in_place = reinterpret_cast<const std::byte*>(address);
-  if (route.destination >= kWarp) in_place = kernel.in_place == nullptr ? nullptr : kernel.in_place[route.destination];
+  if (route.destination >= kWarp) in_place = in_place_of(kernel, route.destination);
   if (in_place != nullptr) return in_place + route.row * kernel.row_bytes;
   return kernel.returned_rows + (token * kernel.max_fan_out + lane) * kernel.row_bytes;
 }
@@ -105,7 +117,11 @@ struct Cursor {
     token = begin / kernel.num_pieces;
     piece = static_cast<int>(begin % kernel.num_pieces);
     next = load_route(kernel, token, lane);
-    if (kernel.in_place != nullptr && lane < kernel.num_ranks) in_place_of_lane = kernel.in_place[lane];
+  }
+
+  // Once, before the first token: when the peers have entered.
+  __device__ void find_rows(const Kernel& kernel, int lane) {
+    if (lane < kernel.num_ranks) in_place_of_lane = in_place_of(kernel, lane);
   }
 
   // Once before the first piece, and then by advance().
@@ -185,7 +201,7 @@ struct RingPlace {
   int idx = 0;
   std::uint32_t parity = 0;
   __device__ void advance() {
-    if (++idx < kNumSlots) return;
+    if (++idx < kRingSlots) return;
     idx = 0;
     parity ^= 1U;
   }
@@ -194,8 +210,8 @@ struct RingPlace {
 template <DataType kType>
 __global__ void __launch_bounds__(kNumWarps* kWarp, 1) reduce_in_bulk(const __grid_constant__ Kernel kernel) {
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ ptx::Barrier barriers_of[kNumWarps][kNumSlots];
-  __shared__ Slot slots_of[kNumWarps][kNumSlots];
+  __shared__ ptx::Barrier barriers_of[kNumWarps][kRingSlots];
+  __shared__ Slot slots_of[kNumWarps][kRingSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   Cursor cursor(kernel, lane);
@@ -203,12 +219,13 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) reduce_in_bulk(const __gr
   post_entry(kernel.handshake, call_turn);
   ptx::Barrier* barriers = barriers_of[warp];
   Slot* slots = slots_of[warp];
-  std::byte* ring = shared + static_cast<std::int64_t>(warp) * kNumSlots * kNumAtOnce * kPieceBytes;
-  if (lane < kNumSlots) ptx::barrier_init(&barriers[lane], 1);
+  std::byte* ring = shared + static_cast<std::int64_t>(warp) * kRingSlots * kNumAtOnce * kPieceBytes;
+  if (lane < kRingSlots) ptx::barrier_init(&barriers[lane], 1);
   ptx::barrier_init_fence();
   __syncwarp();
-  cursor.enter_token(kernel, lane);
   const bool is_well = await_entry(kernel.handshake, call_turn);
+  if (is_well) cursor.find_rows(kernel, lane);
+  cursor.enter_token(kernel, lane);
   ptx::fence_bulk();
   if (!is_well) cursor.num_left = 0;
 
@@ -219,7 +236,7 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) reduce_in_bulk(const __gr
   RingPlace load_place;
   for (RingPlace sum_place;; sum_place.advance()) {
 #pragma unroll 1
-    for (; cursor.num_left > 0 && num_under_way < kNumSlots; ++num_under_way) {
+    for (; cursor.num_left > 0 && num_under_way < kRingSlots; ++num_under_way) {
       const unsigned rest = to_load & (to_load - 1);
       const unsigned after = rest & (rest - 1);
       const bool is_first = lane == __ffs(static_cast<int>(to_load)) - 1;
@@ -279,8 +296,9 @@ __global__ void __launch_bounds__(kNumWarpsOfThreads* kWarp, 1) reduce_by_thread
   Cursor cursor(kernel, lane);
   const CallTurn call_turn = load_turn(kernel.handshake);
   post_entry(kernel.handshake, call_turn);
-  cursor.enter_token(kernel, lane);
   const bool is_well = await_entry(kernel.handshake, call_turn);
+  if (is_well) cursor.find_rows(kernel, lane);
+  cursor.enter_token(kernel, lane);
   WarpSum<kType> sum;
   sum.clear();
   for (; is_well && cursor.num_left > 0; cursor.advance(kernel, lane)) {
@@ -337,7 +355,9 @@ Kernel prepare(const ReduceArgs& args) {
   kernel.fan_out = args.fan_out;
   kernel.destination = args.destination;
   kernel.row = args.row;
-  kernel.in_place = args.in_place;
+  for (int slot = 0; slot < tokenyard::kNumSlots; ++slot) kernel.in_place[slot] = args.in_place[slot];
+  kernel.rank = args.rank;
+  kernel.own_rows = args.own_rows;
   kernel.returned_rows = args.returned_rows;
   for (const ConstTensorView& bias : args.biases) {
     if (bias) kernel.biases[kernel.num_biases++] = rows_of(bias);
@@ -358,7 +378,7 @@ Kernel prepare(const ReduceArgs& args) {
 
 template <DataType kType>
 void launch_reduce(const Kernel& kernel, const Launch& launch) {
-  constexpr int kRingBytes = kNumWarps * kNumSlots * kNumAtOnce * kPieceBytes;
+  constexpr int kRingBytes = kNumWarps * kRingSlots * kNumAtOnce * kPieceBytes;
   constexpr int kStaticBytes = 2048;  // room for what the kernel keeps besides
   const Device device = current_device();
   if (launch.plain_copies || !device.has_bulk_copies || device.max_shared_bytes < kRingBytes + kStaticBytes) {

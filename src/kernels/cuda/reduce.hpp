@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/signals.hpp"
+#include "tokenyard/shape.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::cuda {
@@ -23,9 +24,12 @@ struct ReduceArgs {
   const std::int32_t* destination = nullptr;  // [T, F]
   const std::int64_t* row = nullptr;          // [T, F]: at the destination, -1 where dropped: adds nothing
 
-  // [R]: where a rank's contributions lie by the row at the destination (pulled from there), or null where they were returned
-  // to place (token, ordinal) of `returned_rows`. A null array: all were returned.
-  const std::byte* const* in_place = nullptr;
+  // By slot, [R]: where a rank's contributions can be read by the row at the destination. Which slot, or that they were
+  // returned to place (token, ordinal) of `returned_rows` instead, says the header of the rank's `enter`; without lines it is
+  // slot 0. A null array or entry: they were returned.
+  std::array<const std::byte* const*, tokenyard::kNumSlots> in_place{};
+  int rank = 0;
+  const std::byte* own_rows = nullptr;       // this rank's contributions to its own tokens, or null: they were returned
   const std::byte* returned_rows = nullptr;  // [T, F, row_bytes]
   std::array<ConstTensorView, 2> biases{};   // [T, num_elements], dense rows, or empty
   TensorView output{};                       // the same

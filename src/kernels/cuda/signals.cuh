@@ -26,6 +26,14 @@ __device__ inline bool has_failed(const Signals& signals) {
   return ptx::load_acquire_system(signals.failures[signals.rank]) != 0;
 }
 
+// A failure that the host has found out, or 0. Slow: it lies in host memory.
+static __device__ __noinline__ std::uint64_t failure_of_host(const Signals& signals) {
+  if (signals.host_failures == nullptr) return 0;
+  const std::uint64_t failure = ptx::load_acquire_system(signals.host_failures[signals.rank]);
+  if (failure != 0) ptx::store_release_system(signals.failures[signals.rank], failure);  // later kernels need not look there
+  return failure;
+}
+
 // The first failure stays, here and at the peers. Two ranks that fail at the same moment may each be told of the other's. Out
 // of line, as everything here is kept short: kernels run with cold instruction caches.
 static __device__ __noinline__ void fail(const Signals& signals, ErrorCode code, Phase phase, int culprit) {
@@ -34,9 +42,13 @@ static __device__ __noinline__ void fail(const Signals& signals, ErrorCode code,
   if (atomicCAS_system(own, 0ULL, failure) != 0) return;
 #pragma unroll 1
   for (int peer = 0; peer < signals.num_ranks; ++peer) {
-    std::uint64_t* word = signals.failures[peer];
-    if (word == nullptr || peer == signals.rank || ptx::load_acquire_system(word) != 0) continue;
-    ptx::store_release_system(word, failure);
+    // Not every system has atomic operations on host memory for GPUs.
+    std::uint64_t* words[] = {signals.failures[peer], signals.host_failures == nullptr ? nullptr : signals.host_failures[peer]};
+#pragma unroll 1
+    for (std::uint64_t* word : words) {
+      if (word == nullptr || ptx::load_acquire_system(word) != 0) continue;
+      ptx::store_release_system(word, failure);
+    }
   }
 }
 
@@ -63,7 +75,7 @@ __device__ inline bool await(const Signals& signals, int peer, LineWord word, st
     if (num_polls % kPollsPerLook != 0) continue;
     const std::uint64_t now = ptx::global_nanoseconds();
     if (begin == 0) begin = now;
-    if (has_failed(signals)) return false;
+    if (has_failed(signals) || failure_of_host(signals) != 0) return false;
     if (now - begin > signals.timeout_nanoseconds) {
       fail(signals, ErrorCode::kTimeout, phase, peer);
       return false;
@@ -87,30 +99,75 @@ static __device__ __noinline__ bool await_all(const Signals& signals, LineWord w
 struct CallTurn {
   std::uint64_t turn;
   std::uint64_t failure;
+  bool is_closed;  // the gate is
+
+  __device__ bool may_work() const { return failure == 0 && !is_closed; }
 };
 
 __device__ inline CallTurn load_turn(const Handshake& handshake) {
-  if (!has_signals(handshake.signals)) return {0, 0};
+  if (!has_signals(handshake.signals)) return {0, 0, false};
   const std::uint64_t turn = *handshake.signals.word;
-  return {turn, ptx::load_relaxed_system(handshake.signals.failures[handshake.signals.rank])};
+  const bool is_closed = handshake.gate != nullptr && *handshake.gate == 0;
+  return {turn, ptx::load_relaxed_system(handshake.signals.failures[handshake.signals.rank]), is_closed};
+}
+
+__device__ inline std::uint64_t value_at(const std::uint64_t* word) { return word == nullptr ? 0 : *word; }
+
+// One thread: the header, and `enter`.
+__device__ inline void post_enter(const Handshake& handshake, int peer, std::uint64_t turn) {
+  const Signals& signals = handshake.signals;
+  if (peer == signals.rank || signals.lines[peer] == nullptr) return;
+  PeerLine& line = signals.lines[peer][signals.rank];
+  line.kind = handshake.header.kind;
+  line.in_place_slot = handshake.header.in_place_slot;
+  line.with_weights = handshake.header.with_weights ? 1 : 0;
+  line.routing_id = value_at(handshake.header.routing_id);
+  line.placement = value_at(handshake.header.placement);
+  post(signals, peer, LineWord::kEnter, turn);
+}
+
+// Whether `peer`, whose `enter` has come, makes the same call.
+static __device__ __noinline__ bool check_header(const Handshake& handshake, int peer) {
+  const Signals& signals = handshake.signals;
+  if (peer == signals.rank || signals.lines[peer] == nullptr) return true;
+  const PeerLine& line = signals.lines[signals.rank][peer];
+  const LineHeader& mine = handshake.header;
+  const bool is_same = __ldcg(reinterpret_cast<const std::uint32_t*>(&line.kind)) == static_cast<std::uint32_t>(mine.kind) &&
+                       (__ldcg(&line.with_weights) != 0) == mine.with_weights &&
+                       ptx::load_relaxed_system(&line.routing_id) == value_at(mine.routing_id) &&
+                       ptx::load_relaxed_system(&line.placement) == value_at(mine.placement);
+  if (!is_same) fail(signals, ErrorCode::kDisagreement, handshake.entry_phase, peer);
+  return is_same;
 }
 
 // Warp 0 of block 0 posts. For all threads, at a place that threads reach early.
 __device__ inline void post_entry(const Handshake& handshake, const CallTurn& call_turn) {
   if (!has_signals(handshake.signals) || handshake.entry_post == LineWord::kNone) return;
-  if (blockIdx.x != 0 || threadIdx.x >= 32 || call_turn.failure != 0) return;
+  if (blockIdx.x != 0 || threadIdx.x >= 32 || !call_turn.may_work()) return;
 #pragma unroll 1
   for (int peer = static_cast<int>(threadIdx.x); peer < handshake.signals.num_ranks; peer += 32) {
-    post(handshake.signals, peer, handshake.entry_post, call_turn.turn);
+    if (handshake.entry_post == LineWord::kEnter) {
+      post_enter(handshake, peer, call_turn.turn);
+    } else {
+      post(handshake.signals, peer, handshake.entry_post, call_turn.turn);
+    }
+    if (handshake.posts_data_at_entry) post(handshake.signals, peer, LineWord::kData, call_turn.turn);
   }
 }
 
-// For a warp that is about to access peers' memory. The same answer for all lanes.
+// For a warp that is about to access peers' memory. The same answer for all lanes. Block 0 looks at the headers: the peers'
+// next ones cannot come before this kernel has posted at its end.
 __device__ inline bool await_entry(const Handshake& handshake, const CallTurn& call_turn) {
-  bool is_well = call_turn.failure == 0;
+  bool is_well = call_turn.may_work();
   if (is_well && has_signals(handshake.signals) && handshake.entry_wait != LineWord::kNone) {
     is_well = await_all(handshake.signals, handshake.entry_wait, call_turn.turn, handshake.entry_phase,
                         static_cast<int>(threadIdx.x % 32), 32);
+    if (is_well && handshake.checks_headers && blockIdx.x == 0) {
+#pragma unroll 1
+      for (int peer = static_cast<int>(threadIdx.x % 32); is_well && peer < handshake.signals.num_ranks; peer += 32) {
+        is_well = check_header(handshake, peer);
+      }
+    }
   }
   return __all_sync(0xffffffff, is_well);
 }
@@ -122,7 +179,7 @@ __device__ inline void leave_kernel(const Handshake& handshake, const CallTurn& 
   const bool with_signals = has_signals(signals);
   constexpr std::uint32_t kFailed = 1U << 16;  // blocks are counted below
   __shared__ std::uint32_t others;
-  const bool block_is_well = __syncthreads_and(is_well && call_turn.failure == 0) != 0;
+  const bool block_is_well = __syncthreads_and(is_well && call_turn.may_work()) != 0;
   if (threadIdx.x == 0) {
     // What the block has written becomes visible to the last block before its count, and by that block's fence to the peers
     // before its words: causality does not end at a scope.
@@ -147,7 +204,7 @@ __device__ inline void leave_kernel(const Handshake& handshake, const CallTurn& 
   __syncthreads();
   if (threadIdx.x == 0) {
     *state = LaunchState{};
-    if (with_signals && handshake.ends_turn) *signals.word = call_turn.turn + 1;
+    if (with_signals && handshake.ends_turn && !call_turn.is_closed) *signals.word = call_turn.turn + 1;
   }
 }
 

@@ -1,0 +1,23 @@
+#include "kernels/cuda/meet.hpp"
+
+#include "base/cuda_error.hpp"
+#include "kernels/cuda/signals.cuh"
+
+namespace tokenyard::cuda {
+namespace {
+
+__global__ void meet_peers(const __grid_constant__ MeetArgs args) {
+  const CallTurn call_turn = load_turn(args.handshake);
+  post_entry(args.handshake, call_turn);
+  const bool is_well = await_entry(args.handshake, call_turn);
+  leave_kernel(args.handshake, call_turn, is_well, args.state);
+}
+
+}  // namespace
+
+void meet(const MeetArgs& args, const Launch& launch) {
+  meet_peers<<<1, 32, 0, launch.stream>>>(args);
+  check_cuda(cudaGetLastError(), "meet");
+}
+
+}  // namespace tokenyard::cuda
