@@ -67,6 +67,9 @@ struct TcpRendezvous {
   // Slurm is no rank but starts them itself, so SLURM_PROCID counts only inside a step. Looks at no values.
   static std::string launcher_from_environment();
 
+  // Part of from_environment(): this rank's number among those of its host; 0 without a launcher. Looks at nothing else.
+  static int local_rank_from_environment();
+
   // Part of from_environment(): the value of TOKENYARD_SECRET, or what stands in the file that TOKENYARD_SECRET_FILE names
   // (without the end of its line), a regular file that belongs to this user and that nobody else may read; empty if neither is
   // set. Throws Error(kInvalidArgument) with the cure.

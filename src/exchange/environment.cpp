@@ -17,6 +17,12 @@ std::string TcpRendezvous::launcher_from_environment() {
   return name == nullptr ? "" : name;
 }
 
+int TcpRendezvous::local_rank_from_environment() {
+  if (name_of_launcher() == nullptr) return 0;
+  const Launcher launcher = find_launcher();
+  return static_cast<int>(number_of(launcher.local_rank_variable, 0, kMaxRanks - 1, launcher.advice));
+}
+
 TcpRendezvous TcpRendezvous::from_environment() {
   const Launcher launcher = find_launcher();
   const auto number = [&](const char* variable, int least, int most) {

@@ -1,5 +1,7 @@
 #include "tokenyard/group.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <span>
@@ -26,13 +28,14 @@ Group::Impl::Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& option
   Topology topology = detect_topology(*exchange_, options);
   token_ = topology.group_token;
   domain_of_ = std::move(topology.domain_of);
+  obstacles_ = std::move(topology.obstacles);
   TraceTrack track({.group = topology.group_token,
                     .rank = exchange_->rank(),
                     .num_ranks = exchange_->num_ranks(),
                     .lowest_rank = topology.lowest_rank_of_process,
                     .several_processes = topology.several_processes});
   peers_ = std::make_shared<Peers>(exchange_->num_ranks(), std::move(topology.channel), topology.wait_style, options.timeout,
-                                   std::move(track));
+                                   std::move(track), std::move(topology.place));
 }
 
 // For calls that pass through the Exchange: what goes wrong there is a failure of the group, unless it has one already, which
@@ -59,6 +62,10 @@ Group Group::create(std::shared_ptr<Exchange> exchange, const GroupOptions& opti
 int Group::rank() const noexcept { return impl_->peers_->rank(); }
 int Group::num_ranks() const noexcept { return impl_->peers_->num_ranks(); }
 int Group::domain_of(int rank) const noexcept { return rank >= 0 && rank < num_ranks() ? impl_->domain_of_[rank] : -1; }
+std::optional<int> Group::device() const noexcept {
+  const MemoryPlace& place = impl_->peers_->device_place();
+  return place.on_device() ? std::optional(place.device) : std::nullopt;
+}
 std::chrono::milliseconds Group::timeout() const noexcept { return impl_->options_.timeout; }
 
 int Group::num_domains() const noexcept { return *std::max_element(impl_->domain_of_.begin(), impl_->domain_of_.end()) + 1; }
@@ -88,9 +95,10 @@ Plan Group::plan(const Shape& shape) const {
     fail(
         ErrorCode::kUnsupported,
         "the group spans {} domains, and this version has no network between domains: ranks must be threads of one process, or "
-        "processes of one host and one user that can map each other's memory, without different GroupOptions::domain",
-        num_domains());
+        "processes of one host and one user that can map each other's memory, without different GroupOptions::domain{}{}",
+        num_domains(), impl_->obstacles_.empty() ? "" : "; ", fmt::join(impl_->obstacles_, "; "));
   }
+  if (device().has_value()) fail(ErrorCode::kUnsupported, "plans on GPUs are not there yet: leave GroupOptions::device unset");
   auto plan = std::make_shared<HostPlan>(impl_->peers_, shape, PlanPlace{impl_->token_, impl_->num_plans_++});
   std::erase_if(impl_->plans_, [](const auto& known) { return known.expired(); });
   impl_->plans_.push_back(plan);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "tokenyard/group.hpp"
@@ -22,6 +23,7 @@ class Group::Impl {
   GroupOptions options_;
   std::uint64_t token_ = 0;
   std::vector<int> domain_of_;
+  std::vector<std::string> obstacles_;  // why ranks of this host are in other domains
   std::shared_ptr<Peers> peers_;
   std::uint32_t num_plans_ = 0;
   std::uint32_t num_windows_ = 0;

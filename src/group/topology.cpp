@@ -11,11 +11,13 @@
 #include <cstring>
 #include <fstream>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "base/fail.hpp"
 #include "base/fingerprint.hpp"
 #include "base/log.hpp"
+#include "memory/gpus.hpp"
 #include "memory/unix_socket.hpp"
 #include "tokenyard/version.hpp"
 
@@ -37,7 +39,9 @@ struct Introduction {
   std::uint64_t host;     // equal for ranks that can reach each other's sockets: same boot, same network namespace, same user
   std::uint64_t boot;     // equal for ranks of one machine
   std::array<char, 64> socket_name;
-  cpu_set_t cores;  // that this rank may run on
+  std::int32_t device;  // GroupOptions::device by its number in this rank's process, or -1: host memory
+  GpuId gpu;            // of the device
+  cpu_set_t cores;      // that this rank may run on
 };
 
 std::uint64_t hash_text(const std::string& text) {
@@ -57,8 +61,33 @@ std::uint64_t process_number() {
   return number;
 }
 
-Introduction introduce(const GroupOptions& options, const std::string& socket_name) {
+// The GPU that the options ask for; -1: none.
+int choose_device(const GroupOptions& options) {
+  if (!options.device.has_value()) {
+    if (options.num_sms != 0)
+      fail_argument("num_sms is {}, but the group has no device: set GroupOptions::device", options.num_sms);
+    return -1;
+  }
+  const bool is_local = *options.device == kLocalDevice;
+  const int device = is_local ? TcpRendezvous::local_rank_from_environment() : *options.device;
+  const int limit = num_devices();
+  if (device < 0 || device >= limit) {
+    fail_argument(
+        "GroupOptions::device is {}{} and this process sees {} GPUs: name one of them, or look at CUDA_VISIBLE_DEVICES", device,
+        is_local ? " (the local rank that the launcher gives)" : "", limit);
+  }
+  const int num_sms = describe_gpu(device).num_sms;
+  if (options.num_sms < 0 || options.num_sms > num_sms) {
+    fail_argument("num_sms is {} and GPU {} has {}: give 1 to {}, or 0 for a choice", options.num_sms, device, num_sms,
+                  num_sms);
+  }
+  return device;
+}
+
+Introduction introduce(const GroupOptions& options, int device, const std::string& socket_name) {
   Introduction mine{};
+  mine.device = device;
+  if (device >= 0) mine.gpu = describe_gpu(device).id;
   mine.wire_version = kWireVersion;
   mine.domain = options.domain.value_or(-1);
   mine.group_token = random_word();
@@ -91,6 +120,14 @@ std::vector<T> gather(Exchange& exchange, const T& mine, std::chrono::millisecon
 bool may_share(const Introduction& a, const Introduction& b) {
   if (a.domain != b.domain) return false;
   return a.process == b.process || a.host == b.host;
+}
+
+// Why the GPU of this rank cannot reach that of another; empty if it can. A GPU that this process does not see may still be
+// reached through a descriptor, so that is tried.
+std::string find_obstacle(const Introduction& mine, const Introduction& peer) {
+  if (mine.device < 0) return "";
+  const int owner = peer.process == mine.process ? peer.device : find_device(peer.gpu);
+  return owner < 0 ? "" : peer_access(mine.device, owner).reason;
 }
 
 // Each rank joins the first domain all of whose ranks it can reach.
@@ -173,14 +210,21 @@ std::vector<FileDescriptor> connect_all(Exchange& exchange, const FileDescriptor
 Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
   const int rank = exchange.rank();
   const int num_ranks = exchange.num_ranks();
+  const int device = choose_device(options);
   std::string socket_name;
   const FileDescriptor listener = listen_unix(&socket_name);
-  const std::vector<Introduction> all = gather(exchange, introduce(options, socket_name), options.timeout);
+  const std::vector<Introduction> all = gather(exchange, introduce(options, device, socket_name), options.timeout);
   for (int peer = 0; peer < num_ranks; ++peer) {
     if (all[peer].wire_version != kWireVersion) {
       fail(ErrorCode::kDisagreement, "rank {} speaks version {} of the wire format, this rank version {}: install one release",
            peer, all[peer].wire_version, kWireVersion);
     }
+  }
+  for (int peer = 0; peer < num_ranks; ++peer) {
+    if ((all[peer].device < 0) == (device < 0)) continue;
+    throw Error(Failure{ErrorCode::kDisagreement, Phase::kNone, peer, rank},
+                fmt::format("rank {} {} and rank {} {}: set GroupOptions::device on all ranks or on none", rank,
+                            device < 0 ? "has no device" : "has a GPU", peer, device < 0 ? "has a GPU" : "has no device"));
   }
 
   // If all ranks that may share memory are threads of one process, pointers do; otherwise descriptors pass through sockets.
@@ -192,9 +236,12 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
   if (!all_threads) sockets = connect_all(exchange, listener, all, options.timeout);
 
   std::vector<std::byte> reached(num_ranks, std::byte{0});
+  std::vector<std::string> obstacles(num_ranks);  // by peer
   for (int peer = 0; peer < num_ranks; ++peer) {
-    const bool reaches = may_share(all[rank], all[peer]) && (all_threads || peer == rank || sockets[peer]);
-    reached[peer] = std::byte{reaches};
+    if (!may_share(all[rank], all[peer])) continue;
+    const bool is_connected = all_threads || peer == rank || sockets[peer];
+    obstacles[peer] = is_connected ? find_obstacle(all[rank], all[peer]) : "no socket connects them";
+    reached[peer] = std::byte{obstacles[peer].empty()};
   }
   const auto reached_by = exchange.all_gather(reached, options.timeout);
   std::vector<std::vector<bool>> reaches(num_ranks, std::vector<bool>(num_ranks));
@@ -216,8 +263,19 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
   std::vector<int> members;
   for (int peer = 0; peer < num_ranks; ++peer) {
     if (topology.domain_of[peer] == topology.domain_of[rank]) members.push_back(peer);
-    const bool lost = may_share(all[rank], all[peer]) && topology.domain_of[peer] != topology.domain_of[rank];
-    if (lost) log(LogLevel::kWarning, fmt::format("rank {} cannot map the memory of rank {} of its host", rank, peer));
+    if (!may_share(all[rank], all[peer]) || topology.domain_of[peer] == topology.domain_of[rank]) continue;
+    if (reaches[rank][peer]) continue;  // some other rank of its domain is out of reach
+    topology.obstacles.push_back(fmt::format("rank {} cannot map the memory of rank {} of its host: {}", rank, peer,
+                                             obstacles[peer].empty() ? "that rank says so" : obstacles[peer]));
+    log(LogLevel::kWarning, topology.obstacles.back());
+  }
+  if (device >= 0) {
+    topology.place.device = device;
+    std::set<int> users;
+    for (const int peer : members) {
+      if (all[peer].process == all[rank].process) users.insert(all[peer].device);
+    }
+    topology.place.users.assign(users.begin(), users.end());
   }
   log(LogLevel::kDebug,
       fmt::format("rank {} of {}: domain of {} ranks, {}, {}", rank, num_ranks, members.size(),

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/backoff.hpp"
@@ -19,9 +20,11 @@ struct Topology {
   bool several_processes = false;
   WaitStyle wait_style = WaitStyle::kYield;
   std::unique_ptr<HandleChannel> channel;  // to the ranks of this rank's domain
+  MemoryPlace place{};                     // this rank's GPU and those of its domain's ranks in this process, or host memory
+  std::vector<std::string> obstacles{};    // why ranks of this host are in other domains, a sentence each
 };
 
-// Collective, blocking. Throws Error(kDisagreement) where wire versions differ.
+// Collective, blocking. Throws Error(kDisagreement) where wire versions differ, or some ranks have a GPU and others have none.
 Topology detect_topology(Exchange& exchange, const GroupOptions& options);
 
 }  // namespace tokenyard

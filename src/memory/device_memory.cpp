@@ -4,34 +4,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/cuda_error.hpp"
 #include "base/fail.hpp"
 #include "memory/cuda_driver.hpp"
+#include "memory/current_device.hpp"
+#include "memory/gpus.hpp"
 
 namespace tokenyard {
 namespace {
-
-// Makes a device the calling thread's current one for a while.
-class CurrentDevice {
- public:
-  explicit CurrentDevice(int device) {
-    check_cuda(cudaGetDevice(&previous_), "cudaGetDevice");
-    check_cuda(cudaSetDevice(device), "cudaSetDevice");
-  }
-  ~CurrentDevice() { cudaSetDevice(previous_); }
-  CurrentDevice(const CurrentDevice&) = delete;
-  CurrentDevice& operator=(const CurrentDevice&) = delete;
-
- private:
-  int previous_ = 0;
-};
-
-void check_device(int device) {
-  const int limit = num_devices();
-  if (device < 0 || device >= limit) {
-    fail_argument("device {} does not exist: this process sees {} (CUDA_VISIBLE_DEVICES may hide more)", device, limit);
-  }
-}
 
 bool has_attribute(int device, CUdevice_attribute attribute) {
   int value = 0;
@@ -71,33 +50,6 @@ void zero(std::byte* data, std::size_t num_bytes) {
 }
 
 }  // namespace
-
-int num_devices() {
-  int num_devices = 0;
-  check_cuda(cudaGetDeviceCount(&num_devices), "cudaGetDeviceCount");
-  return num_devices;
-}
-
-PeerAccess peer_access(int device, int owner) {
-  check_device(device);
-  check_device(owner);
-  if (device == owner) return {.is_possible = true, .has_atomics = true};
-  const auto attribute = [&](cudaDeviceP2PAttr name) {
-    int value = 0;
-    check_cuda(cudaDeviceGetP2PAttribute(&value, name, device, owner), "cudaDeviceGetP2PAttribute");
-    return value != 0;
-  };
-  PeerAccess access;
-  access.is_possible = attribute(cudaDevP2PAttrAccessSupported);
-  access.has_atomics = attribute(cudaDevP2PAttrNativeAtomicSupported);
-  if (!access.is_possible) {
-    access.reason = fmt::format(
-        "GPU {} cannot reach the memory of GPU {}: nvidia-smi topo -p2p r shows why (no NVLink, PCIe peer traffic turned off "
-        "by the platform or an IOMMU, or GPUs of different kinds)",
-        device, owner);
-  }
-  return access;
-}
 
 std::shared_ptr<DeviceMemory> DeviceMemory::allocate(std::size_t num_bytes, int device, std::span<const int> users) {
   check_device(device);

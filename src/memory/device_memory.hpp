@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <memory>
 #include <span>
-#include <string>
 #include <variant>
 
 #include "base/file_descriptor.hpp"
@@ -14,17 +13,6 @@ namespace tokenyard {
 // What another process needs to map the memory: a file descriptor between processes of one host. Handles that reach other
 // hosts will be further alternatives.
 using DeviceMemoryHandle = std::variant<FileDescriptor>;
-
-// Whether kernels of one GPU can load and store another's memory.
-struct PeerAccess {
-  bool is_possible = false;
-  bool has_atomics = false;  // atomic operations of the two GPUs on one word exclude each other
-  std::string reason{};      // why it is not possible
-};
-
-// Throws Error(kUnsupported) where there is no driver, Error(kInvalidArgument) for a device that does not exist.
-int num_devices();
-PeerAccess peer_access(int device, int owner);
 
 // Zero at first, aligned to 2 MiB or more, mapped until the last shared_ptr is gone; the memory itself lives as long as any
 // mapping of it in any process. Letting go synchronises with nothing: the caller waits for the kernels that use it.

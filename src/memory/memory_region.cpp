@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/fail.hpp"
+#include "memory/device_region.hpp"
 
 namespace tokenyard {
 namespace {
@@ -58,6 +60,24 @@ std::shared_ptr<MemoryRegion> MemoryRegion::map(FileDescriptor fd, std::size_t n
   return std::shared_ptr<MemoryRegion>(new MemoryRegion(FileDescriptor(), data, num_bytes));  // the mapping outlives the fd
 }
 
-MemoryRegion::~MemoryRegion() { munmap(data_, mapped_bytes(num_bytes_)); }
+std::shared_ptr<MemoryRegion> MemoryRegion::owned(std::shared_ptr<void> owner, std::byte* data, std::size_t num_bytes,
+                                                  MemoryPlace place, FileDescriptor fd) {
+  std::shared_ptr<MemoryRegion> region(new MemoryRegion(std::move(fd), data, num_bytes));
+  region->owner_ = std::move(owner);
+  region->place_ = std::move(place);
+  return region;
+}
+
+std::byte* MemoryRegion::device_data() {
+  if (place_.on_device()) return data_;
+  const std::lock_guard lock(registration_mutex_);
+  if (registration_ == nullptr) registration_ = register_host_memory(data_, mapped_bytes(num_bytes_));
+  return registration_.get();
+}
+
+MemoryRegion::~MemoryRegion() {
+  registration_.reset();
+  if (owner_ == nullptr) munmap(data_, mapped_bytes(num_bytes_));
+}
 
 }  // namespace tokenyard

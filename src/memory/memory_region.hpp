@@ -1,8 +1,10 @@
-// Bytes that ranks can share: pages of this process for ranks that are threads, a sealed memfd for ranks that are processes.
+// Bytes that ranks can share: pages of this process for ranks that are threads, a sealed memfd for ranks that are processes, or
+// memory of a GPU (device_region.hpp).
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "base/file_descriptor.hpp"
@@ -29,13 +31,23 @@ class MemoryRegion {
   // Maps a peer's memfd. Throws Error(kDisagreement) if it is not sealed or has another size.
   static std::shared_ptr<MemoryRegion> map(FileDescriptor fd, std::size_t num_bytes);
 
+  // Memory that lives elsewhere as long as `owner` does.
+  static std::shared_ptr<MemoryRegion> owned(std::shared_ptr<void> owner, std::byte* data, std::size_t num_bytes,
+                                             MemoryPlace place, FileDescriptor fd);
+
   ~MemoryRegion();
   MemoryRegion(const MemoryRegion&) = delete;
   MemoryRegion& operator=(const MemoryRegion&) = delete;
 
-  std::byte* data() const noexcept { return data_; }
+  std::byte* data() const noexcept { return data_; }  // the host reads and writes it unless it lies on a device
   std::size_t num_bytes() const noexcept { return num_bytes_; }
   int fd() const noexcept { return fd_.get(); }  // -1 unless this process made it shareable
+  const MemoryPlace& place() const noexcept { return place_; }
+  int device() const noexcept { return place_.device; }  // -1: host memory
+
+  // Where kernels find it. Host memory is made known to all GPUs of this process when it is first asked for, by whichever
+  // thread; Error(kUnsupported) without CUDA in the build.
+  std::byte* device_data();
 
  private:
   MemoryRegion(FileDescriptor fd, std::byte* data, std::size_t num_bytes)
@@ -44,6 +56,10 @@ class MemoryRegion {
   FileDescriptor fd_;
   std::byte* data_;
   std::size_t num_bytes_;
+  MemoryPlace place_{};
+  std::shared_ptr<void> owner_{};  // none: the region's own mapping
+  std::mutex registration_mutex_{};
+  std::shared_ptr<std::byte> registration_{};
 };
 
 }  // namespace tokenyard

@@ -25,14 +25,16 @@ class HandleChannel {
   int rank() const noexcept { return rank_; }
   const std::vector<int>& members() const noexcept { return members_; }
 
-  // Memory of the kind that this channel can pass on.
-  virtual std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes) = 0;
+  // Memory of the kind that this channel can pass on, on the host or on a device.
+  virtual std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes, const MemoryPlace& place = {}) = 0;
 
   // Offers `region` to all other members under `tag`. Does not wait for them.
   virtual void publish(std::uint64_t tag, const std::shared_ptr<MemoryRegion>& region, const Deadline& deadline) = 0;
 
-  // Takes what `peer` published under `tag`, `num_bytes` long. Returns nullptr if it has not come yet: poll again.
-  virtual std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes) = 0;
+  // Takes what `peer` published under `tag`, `num_bytes` long. Returns nullptr if it has not come yet: poll again. `place` says
+  // whether that is host or device memory, and which GPUs of this process are to reach it.
+  virtual std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes,
+                                                    const MemoryPlace& place = {}) = 0;
 
   // Whether the peer's process or thread has dropped its end. Never blocks.
   virtual bool is_gone(int peer) const = 0;

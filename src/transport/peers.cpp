@@ -19,14 +19,20 @@ constexpr std::chrono::milliseconds kLongestChange{20};
 }  // namespace
 
 Peers::Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle style, std::chrono::milliseconds timeout,
-             TraceTrack track)
+             TraceTrack track, MemoryPlace device_place)
     : num_ranks_(num_ranks),
       channel_(std::move(channel)),
       style_(style),
       timeout_(timeout),
       track_(std::move(track)),
+      device_place_(std::move(device_place)),
       pages_(num_ranks) {
   pages_ = share(kControlPageTag, kControlPageBytes, Deadline(timeout));
+  if (!device_place_.on_device()) return;
+  for (const auto& page : pages_) {
+    auto* const on_device = page == nullptr ? nullptr : reinterpret_cast<ControlPage*>(page->device_data());
+    device_failure_words_.push_back(on_device == nullptr ? nullptr : &on_device->failure);
+  }
 }
 
 Peers::~Peers() { word(rank(), &ControlPage::left).store(1, std::memory_order_release); }
@@ -35,15 +41,16 @@ std::atomic_ref<std::uint64_t> Peers::word(int rank, std::uint64_t ControlPage::
   return std::atomic_ref<std::uint64_t>(reinterpret_cast<ControlPage*>(pages_[rank]->data())->*member);
 }
 
-std::vector<std::shared_ptr<MemoryRegion>> Peers::share(std::uint64_t tag, std::size_t num_bytes, const Deadline& deadline) {
+std::vector<std::shared_ptr<MemoryRegion>> Peers::share(std::uint64_t tag, std::size_t num_bytes, const Deadline& deadline,
+                                                        const MemoryPlace& place) {
   std::vector<std::shared_ptr<MemoryRegion>> regions(num_ranks_);
-  regions[rank()] = channel_->allocate(num_bytes);
+  regions[rank()] = channel_->allocate(num_bytes, place);
   channel_->publish(tag, regions[rank()], deadline);
   for (const int peer : members()) {
     if (peer == rank()) continue;
     // Asked again after it was true, it must not look for a second region.
     const auto arrived = [&] {
-      if (regions[peer] == nullptr) regions[peer] = channel_->try_collect(peer, tag, num_bytes);
+      if (regions[peer] == nullptr) regions[peer] = channel_->try_collect(peer, tag, num_bytes, place);
       return regions[peer] != nullptr;
     };
     const auto describe = [&] { return fmt::format("expected {} bytes of its memory", num_bytes); };

@@ -24,9 +24,10 @@ namespace tokenyard {
 
 class Peers {
  public:
-  // Collective within the domain: maps the members' control pages. `track`: where this rank's waits are recorded.
+  // Collective within the domain: maps the members' control pages. `track`: where this rank's waits are recorded. Where
+  // `device_place` is on a device, the pages, which lie in host memory, are also mapped for its users.
   Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle style, std::chrono::milliseconds timeout,
-        TraceTrack track = {});
+        TraceTrack track = {}, MemoryPlace device_place = {});
   ~Peers();
   Peers(const Peers&) = delete;
   Peers& operator=(const Peers&) = delete;
@@ -38,10 +39,13 @@ class Peers {
   std::chrono::milliseconds timeout() const noexcept { return timeout_; }
   WaitStyle wait_style() const noexcept { return style_; }
   const TraceTrack& trace_track() const noexcept { return track_; }
+  // Where the windows of this rank lie: its GPU, or host memory.
+  const MemoryPlace& device_place() const noexcept { return device_place_; }
 
   // Collective within the domain: every member contributes an equally large zeroed region; returns them by rank (nullptr for
-  // ranks of other domains). Equal tags belong together.
-  std::vector<std::shared_ptr<MemoryRegion>> share(std::uint64_t tag, std::size_t num_bytes, const Deadline& deadline);
+  // ranks of other domains). Equal tags belong together. On all members host memory or memory of a device.
+  std::vector<std::shared_ptr<MemoryRegion>> share(std::uint64_t tag, std::size_t num_bytes, const Deadline& deadline,
+                                                   const MemoryPlace& place = {});
 
   // Blocks until ready() is true. Throws the group's failure, and makes one if the peer is gone or the deadline passes.
   template <class Ready, class Describe>
@@ -90,6 +94,9 @@ class Peers {
   // For waits that do not know whom they wait for: makes a failure of the death of any member. Takes a system call for each.
   void check_members(Phase phase);
   std::optional<Failure> failure() const noexcept;
+  // By rank, where kernels find its ControlPage::failure; null for ranks of other domains. Empty unless device_place() is on a
+  // device.
+  const std::vector<std::uint64_t*>& device_failure_words() const noexcept { return device_failure_words_; }
 
   // For recovery, between two barriers of all ranks: forgets the failure. Words of an older generation are never mistaken for
   // data of a newer one.
@@ -138,7 +145,9 @@ class Peers {
   WaitStyle style_;
   std::chrono::milliseconds timeout_;
   TraceTrack track_;
+  MemoryPlace device_place_;
   std::vector<std::shared_ptr<MemoryRegion>> pages_;  // by rank
+  std::vector<std::uint64_t*> device_failure_words_;
   std::atomic<std::uint16_t> generation_{1};
   mutable std::atomic<int> num_announcements_{0};
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "memory/device_region.hpp"
 #include "memory/unix_socket.hpp"
 #include "transport/handle_channel.hpp"
 
@@ -16,7 +17,9 @@ class SocketChannel final : public HandleChannel {
   SocketChannel(int rank, std::vector<int> members, std::vector<FileDescriptor> sockets)
       : HandleChannel(rank, std::move(members)), sockets_(std::move(sockets)) {}
 
-  std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes) override { return MemoryRegion::shareable(num_bytes); }
+  std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes, const MemoryPlace& place) override {
+    return place.on_device() ? make_shareable_device_region(num_bytes, place) : MemoryRegion::shareable(num_bytes);
+  }
 
   void publish(std::uint64_t tag, const std::shared_ptr<MemoryRegion>& region, const Deadline& deadline) override {
     const HandleMessage message{tag, region->num_bytes()};
@@ -36,19 +39,22 @@ class SocketChannel final : public HandleChannel {
     }
   }
 
-  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes) override {
+  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes,
+                                            const MemoryPlace& place) override {
     empty_socket(peer);
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     auto& mailbox = mailboxes_[peer];
     const auto entry = mailbox.find(tag);
     if (entry == mailbox.end()) return nullptr;
     Parcel parcel = std::move(entry->second);
     mailbox.erase(entry);
+    lock.unlock();
     if (parcel.num_bytes != num_bytes) {
       fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, parcel.num_bytes,
            num_bytes);
     }
-    return MemoryRegion::map(std::move(parcel.fd), num_bytes);
+    return place.on_device() ? map_device_region(std::move(parcel.fd), num_bytes, place)
+                             : MemoryRegion::map(std::move(parcel.fd), num_bytes);
   }
 
   bool is_gone(int peer) const override { return is_closed(sockets_[peer].get()); }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "memory/device_region.hpp"
 #include "transport/handle_channel.hpp"
 
 namespace tokenyard {
@@ -41,7 +42,9 @@ class ThreadChannel final : public HandleChannel {
     hub_->gone.insert(rank());
   }
 
-  std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes) override { return MemoryRegion::anonymous(num_bytes); }
+  std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes, const MemoryPlace& place) override {
+    return place.on_device() ? make_device_region(num_bytes, place) : MemoryRegion::anonymous(num_bytes);
+  }
 
   void publish(std::uint64_t tag, const std::shared_ptr<MemoryRegion>& region, const Deadline&) override {
     const int num_takers = static_cast<int>(members().size()) - 1;
@@ -50,7 +53,8 @@ class ThreadChannel final : public HandleChannel {
     hub_->offers[{rank(), tag}] = {region, num_takers};
   }
 
-  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes) override {
+  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes,
+                                            const MemoryPlace& place) override {
     const std::lock_guard lock(hub_->mutex);
     const auto entry = hub_->offers.find({peer, tag});
     if (entry == hub_->offers.end()) return nullptr;
@@ -59,6 +63,10 @@ class ThreadChannel final : public HandleChannel {
     if (region->num_bytes() != num_bytes) {
       fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, region->num_bytes(),
            num_bytes);
+    }
+    if (region->place().on_device() != place.on_device()) {
+      fail(ErrorCode::kDisagreement, "rank {} passed {} memory where {} memory was expected", peer,
+           place.on_device() ? "host" : "device", place.on_device() ? "device" : "host");
     }
     return region;
   }

@@ -277,6 +277,19 @@ TEST_F(Environment, names_the_launcher_and_looks_at_no_values) {
   EXPECT_EQ(launcher_of(with(kSlurm, {{"SLURM_STEP_NODELIST", ""}})), "") << "a batch script is no rank";
 }
 
+TEST_F(Environment, tells_the_local_rank_alone_and_zero_without_a_launcher) {
+  const auto local_rank_of = [](const Settings& settings) {
+    apply(settings);
+    return TcpRendezvous::local_rank_from_environment();
+  };
+  EXPECT_EQ(local_rank_of({}), 0);
+  EXPECT_EQ(local_rank_of(kGood), 1);
+  EXPECT_EQ(local_rank_of(with(kGood, {{"MASTER_ADDR", ""}, {"MASTER_PORT", ""}})), 1) << "rank 0's address is not needed";
+  EXPECT_EQ(local_rank_of(kOpenMpi), 2);
+  EXPECT_EQ(local_rank_of(kSlurm), 1);
+  EXPECT_THROW(local_rank_of(with(kGood, {{"LOCAL_RANK", "first"}})), Error);
+}
+
 TEST_F(Environment, launchers_that_contradict_each_other_are_an_error) {
   // Left behind in the shell that mpirun was called from, handed on to every rank.
   EXPECT_THAT(complaint_about(with(with(kOpenMpi, kGood), {{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"LOCAL_RANK", "0"}})),

@@ -121,6 +121,29 @@ TEST(group, options_are_checked_with_value_and_limit) {
   });
 }
 
+TEST(group, a_number_of_sms_without_a_gpu_is_refused) {
+  GroupOptions options = patient();
+  options.num_sms = 8;
+  expect_error([&] { Group::create(make_thread_exchange(1)[0], options); }, ErrorCode::kInvalidArgument,
+               "num_sms is 8, but the group has no device");
+}
+
+TEST(group, without_a_device_ranks_are_in_host_memory) {
+  EXPECT_EQ(Group::create(make_thread_exchange(1)[0], patient()).device(), std::nullopt);
+}
+
+TEST(group, a_gpu_where_there_is_none_is_unsupported_and_the_text_says_what_is_missing) {
+  GroupOptions options = patient();
+  options.device = 0;
+  try {
+    EXPECT_EQ(Group::create(make_thread_exchange(1)[0], options).device(), 0);  // a host with one
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported) << error.what();
+    EXPECT_THAT(error.what(), testing::AnyOf(testing::HasSubstr("has no CUDA"), testing::HasSubstr("no GPU is visible"),
+                                             testing::HasSubstr("install a newer driver")));
+  }
+}
+
 TEST(group, endless_timeouts_are_fine) {
   run_thread_ranks(2, [](std::shared_ptr<Exchange> exchange) {
     const int rank = exchange->rank();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "memory/gpus.hpp"
 #include "tests/base/expect_error.hpp"
 #include "tests/kernels/cuda/device_array.hpp"
 #include "tests/support/process_state.hpp"

@@ -295,12 +295,15 @@ class WatchedChannel final : public HandleChannel {
  public:
   WatchedChannel(std::unique_ptr<HandleChannel> inner, std::function<void()> before_look)
       : HandleChannel(inner->rank(), inner->members()), inner_(std::move(inner)), before_look_(std::move(before_look)) {}
-  std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes) override { return inner_->allocate(num_bytes); }
+  std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes, const MemoryPlace& place) override {
+    return inner_->allocate(num_bytes, place);
+  }
   void publish(std::uint64_t tag, const std::shared_ptr<MemoryRegion>& region, const Deadline& deadline) override {
     inner_->publish(tag, region, deadline);
   }
-  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes) override {
-    return inner_->try_collect(peer, tag, num_bytes);
+  std::shared_ptr<MemoryRegion> try_collect(int peer, std::uint64_t tag, std::size_t num_bytes,
+                                            const MemoryPlace& place) override {
+    return inner_->try_collect(peer, tag, num_bytes, place);
   }
   bool is_gone(int peer) const override {
     before_look_();

@@ -1,0 +1,41 @@
+#include "memory/device_region.hpp"
+
+#include <utility>
+
+#include "base/cuda_error.hpp"
+#include "memory/device_memory.hpp"
+
+namespace tokenyard {
+namespace {
+
+std::shared_ptr<MemoryRegion> region_of(std::shared_ptr<DeviceMemory> memory, const MemoryPlace& place, FileDescriptor fd) {
+  std::byte* const data = memory->data();
+  const std::size_t num_bytes = memory->num_bytes();
+  return MemoryRegion::owned(std::move(memory), data, num_bytes, place, std::move(fd));
+}
+
+}  // namespace
+
+std::shared_ptr<MemoryRegion> make_device_region(std::size_t num_bytes, const MemoryPlace& place) {
+  return region_of(DeviceMemory::allocate(num_bytes, place.device, place.users), place, FileDescriptor());
+}
+
+std::shared_ptr<MemoryRegion> make_shareable_device_region(std::size_t num_bytes, const MemoryPlace& place) {
+  auto memory = DeviceMemory::allocate(num_bytes, place.device, place.users);
+  FileDescriptor fd = std::get<FileDescriptor>(memory->export_handle());
+  return region_of(std::move(memory), place, std::move(fd));
+}
+
+std::shared_ptr<MemoryRegion> map_device_region(FileDescriptor fd, std::size_t num_bytes, const MemoryPlace& place) {
+  return region_of(DeviceMemory::import(std::move(fd), num_bytes, place.users), place, FileDescriptor());
+}
+
+std::shared_ptr<std::byte> register_host_memory(std::byte* pages, std::size_t num_bytes) {
+  check_cuda(cudaHostRegister(pages, num_bytes, cudaHostRegisterPortable | cudaHostRegisterMapped), "cudaHostRegister");
+  const std::shared_ptr<std::byte> registration(pages, [](std::byte* registered) { cudaHostUnregister(registered); });
+  void* address = nullptr;
+  check_cuda(cudaHostGetDevicePointer(&address, pages, 0), "cudaHostGetDevicePointer");
+  return {registration, static_cast<std::byte*>(address)};
+}
+
+}  // namespace tokenyard
