@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 namespace tokenyard {
 
@@ -32,6 +33,8 @@ struct DeviceRouting {
   float* expanded_weights = nullptr;              // [V']
 
   std::uint64_t* id = nullptr;  // equal on all ranks, different for every dispatch of the group
+
+  std::shared_ptr<void> memory{};  // that all of these lie in, as engine/cuda keeps it
 
   // Numbers that the host may not know. They wait until the GPU has finished the dispatch, but at most for the group's
   // timeout.

@@ -32,10 +32,11 @@ Plan::Impl::Impl(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& pla
 
 void Plan::Impl::open_windows() {
   const Deadline deadline(peers_->timeout());
-  control_ = peers_->share(window_tag(WindowKind::kControl, 0, 0), control_layout_.num_bytes, deadline);
+  control_ = peers_->share(window_tag(WindowKind::kControl, 0, 0), control_layout_.num_bytes, deadline, memory_);
   for (int slot = 0; slot < kNumSlots; ++slot) {
     open_slot(slot, dimensions_.first_recv_capacity, peers_->timeout());
-    combine_windows_[slot] = peers_->share(window_tag(WindowKind::kCombine, slot, 0), combine_layout_.num_bytes, deadline);
+    combine_windows_[slot] =
+        peers_->share(window_tag(WindowKind::kCombine, slot, 0), combine_layout_.num_bytes, deadline, memory_);
   }
 }
 
@@ -48,8 +49,8 @@ std::uint64_t Plan::Impl::window_tag(WindowKind kind, int slot, std::uint32_t nu
 void Plan::Impl::open_slot(int slot_idx, std::int64_t capacity, std::chrono::milliseconds timeout) {
   Slot& slot = slots_[slot_idx];
   const DispatchLayout layout = dispatch_layout(shape_, dimensions_, capacity);
-  slot.windows =
-      peers_->share(window_tag(WindowKind::kDispatch, slot_idx, slot.num_growths++), layout.num_bytes, Deadline(timeout));
+  slot.windows = peers_->share(window_tag(WindowKind::kDispatch, slot_idx, slot.num_growths++), layout.num_bytes,
+                               Deadline(timeout), memory_);
   slot.layout = layout;
   slot.capacity = capacity;
   slot.in_doubt = false;
@@ -70,13 +71,15 @@ void Plan::Impl::ensure_capacity(int slot_idx, std::int64_t num_rows, std::chron
   open_slot(slot_idx, fits ? capacity : std::min(dimensions_.worst_recv_rows, num_rows + num_rows / 4), timeout);
 }
 
-void Plan::Impl::ensure_expanded(Slot* slot, std::int64_t num_rows) {
+void Plan::Impl::ensure_expanded(int slot_idx, std::int64_t num_rows) {
+  Slot* slot = &slots_[slot_idx];
   std::size_t num_bytes = 0;
   for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
     slot->expanded_lanes[lane_idx] = num_bytes;
     num_bytes += expanded_lane_bytes(shape_.lanes[lane_idx], num_rows);
   }
   if (slot->expanded != nullptr && num_bytes <= slot->expanded->num_bytes()) return;
+  if (slot->expanded != nullptr) settle_slot(slot_idx);
   slot->expanded.reset();
   const bool may_grow = shape_.overflow == Overflow::kGrow && shape_.layout != Layout::kExpertPadded;
   slot->expanded = own_memory(may_grow ? num_bytes + num_bytes / 4 : num_bytes);
@@ -91,6 +94,7 @@ TensorView Plan::Impl::combine_buffer(const Turn& turn, const RecvSizes& sizes) 
   } else {
     const std::size_t num_bytes = expanded_lane_bytes(combine_lane_, sizes.num_tensor_rows);
     if (slot.borrowed == nullptr || slot.borrowed->num_bytes() < num_bytes) {
+      if (slot.borrowed != nullptr) settle_slot(turn.slot);
       slot.borrowed = own_memory(num_bytes + (shape_.overflow == Overflow::kGrow ? num_bytes / 4 : 0));
     }
     data = slot.borrowed->data();
@@ -191,7 +195,7 @@ void Plan::Impl::find_outputs(DispatchCall* call) {
   std::byte* window = slot.windows[peers_->rank()]->data();
   const bool in_window = shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact;
   try {
-    if (call->in_slot && !in_window) ensure_expanded(&slot, sizes.num_tensor_rows);
+    if (call->in_slot && !in_window) ensure_expanded(call->turn.slot, sizes.num_tensor_rows);
     if (call->allocate != nullptr) {
       call->outputs.resize(shape_.lanes.size());
       call->allocate(sizes, call->outputs);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "engine/cuda/make_cuda_plan.hpp"
 #include "engine/host/host_plan.hpp"
 #include "group/compare_shapes.hpp"
 #include "group/gather_call.hpp"
@@ -29,6 +30,7 @@ Group::Impl::Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& option
   token_ = topology.group_token;
   domain_of_ = std::move(topology.domain_of);
   obstacles_ = std::move(topology.obstacles);
+  num_ranks_on_gpu_ = topology.num_ranks_on_gpu;
   TraceTrack track({.group = topology.group_token,
                     .rank = exchange_->rank(),
                     .num_ranks = exchange_->num_ranks(),
@@ -98,8 +100,14 @@ Plan Group::plan(const Shape& shape) const {
         "processes of one host and one user that can map each other's memory, without different GroupOptions::domain{}{}",
         num_domains(), impl_->obstacles_.empty() ? "" : "; ", fmt::join(impl_->obstacles_, "; "));
   }
-  if (device().has_value()) fail(ErrorCode::kUnsupported, "plans on GPUs are not there yet: leave GroupOptions::device unset");
-  auto plan = std::make_shared<HostPlan>(impl_->peers_, shape, PlanPlace{impl_->token_, impl_->num_plans_++});
+  const PlanPlace place{impl_->token_, impl_->num_plans_++};
+  std::shared_ptr<Plan::Impl> plan;
+  if (device().has_value()) {
+    plan = make_cuda_plan(impl_->peers_, shape, place,
+                          {.num_sms = impl_->options_.num_sms, .num_ranks_on_gpu = impl_->num_ranks_on_gpu_});
+  } else {
+    plan = std::make_shared<HostPlan>(impl_->peers_, shape, place);
+  }
   std::erase_if(impl_->plans_, [](const auto& known) { return known.expired(); });
   impl_->plans_.push_back(plan);
   return Plan(std::move(plan));
@@ -115,6 +123,10 @@ void Group::barrier() const {
 std::optional<Failure> Group::status() const noexcept { return impl_->peers_->failure(); }
 
 void Group::recover() const {
+  // A GPU's kernels may still write to the words that reset() rewrites.
+  for (const auto& known : impl_->plans_) {
+    if (const auto plan = known.lock()) plan->quiesce();
+  }
   const auto meet = [this] { gather_call(*impl_->exchange_, GroupCall::kRecover, {}, impl_->options_.timeout); };
   for (const Deadline deadline(impl_->options_.timeout);;) {
     try {

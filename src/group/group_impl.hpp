@@ -24,6 +24,7 @@ class Group::Impl {
   std::uint64_t token_ = 0;
   std::vector<int> domain_of_;
   std::vector<std::string> obstacles_;  // why ranks of this host are in other domains
+  int num_ranks_on_gpu_ = 0;            // this rank's GPU
   std::shared_ptr<Peers> peers_;
   std::uint32_t num_plans_ = 0;
   std::uint32_t num_windows_ = 0;

@@ -274,6 +274,7 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     std::set<int> users;
     for (const int peer : members) {
       if (all[peer].process == all[rank].process) users.insert(all[peer].device);
+      if (all[peer].gpu == all[rank].gpu) ++topology.num_ranks_on_gpu;
     }
     topology.place.users.assign(users.begin(), users.end());
   }

@@ -21,6 +21,7 @@ struct Topology {
   WaitStyle wait_style = WaitStyle::kYield;
   std::unique_ptr<HandleChannel> channel;  // to the ranks of this rank's domain
   MemoryPlace place{};                     // this rank's GPU and those of its domain's ranks in this process, or host memory
+  int num_ranks_on_gpu = 0;                // of the group, on this rank's GPU
   std::vector<std::string> obstacles{};    // why ranks of this host are in other domains, a sentence each
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/count.hpp"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/signals.cuh"
 
@@ -256,6 +257,8 @@ std::size_t sums_bytes(int num_ranks, int max_local_experts) {
   const auto num_sums = static_cast<std::size_t>(num_ranks) * (1 + static_cast<std::size_t>(max_local_experts));
   return (num_sums * sizeof(std::int32_t) + 255) / 256 * 256;
 }
+
+const RegisteredKernels kKernels{address_of(count_tokens)};
 
 }  // namespace
 

@@ -14,7 +14,8 @@ Device current_device() {
   };
   return {.has_bulk_copies = attribute(cudaDevAttrComputeCapabilityMajor) >= 9,
           .num_sms = attribute(cudaDevAttrMultiProcessorCount),
-          .max_shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+          .max_shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+          .reaches_pageable_memory = attribute(cudaDevAttrPageableMemoryAccess) != 0};
 }
 
 }  // namespace tokenyard::cuda

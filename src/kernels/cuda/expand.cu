@@ -3,6 +3,7 @@
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/expand.hpp"
+#include "kernels/cuda/load.hpp"
 
 namespace tokenyard::cuda {
 namespace {
@@ -112,6 +113,8 @@ Expanded expanded_of(const TensorView& tensor) {
   expanded.element_bytes = static_cast<int>(element_bytes);
   return expanded;
 }
+
+const RegisteredKernels kKernels{address_of(expand_rows), address_of(zero_rows)};
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/fold.hpp"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/signals.cuh"
 #include "kernels/cuda/sum.cuh"
 
@@ -156,6 +157,10 @@ void launch_fold(const Kernel& kernel, const Launch& launch) {
   fold_by_threads<kType><<<launch.num_sms, kNumThreads, 0, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "fold");
 }
+
+const RegisteredKernels kKernels{
+    address_of(fold_by_threads<DataType::kFloat16>), address_of(fold_by_threads<DataType::kBFloat16>),
+    address_of(fold_by_threads<DataType::kFloat32>), address_of(fold_by_threads<DataType::kFloat64>)};
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/group_by_expert.hpp"
+#include "kernels/cuda/load.hpp"
 
 namespace tokenyard::cuda {
 namespace {
@@ -127,6 +128,8 @@ __global__ void __launch_bounds__(kNumThreads) place_pairs(const __grid_constant
     __syncthreads();
   }
 }
+
+const RegisteredKernels kKernels{address_of(count_pairs), address_of(place_pairs)};
 
 }  // namespace
 

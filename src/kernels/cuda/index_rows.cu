@@ -5,6 +5,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/index_rows.hpp"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/ptx.cuh"
 
 namespace tokenyard::cuda {
@@ -150,6 +151,8 @@ __global__ void __launch_bounds__(kNumThreads, 1) index_all(const __grid_constan
 int num_blocks_for(std::int64_t num_elements, const Launch& launch) {
   return static_cast<int>(std::clamp<std::int64_t>((num_elements + kNumThreads - 1) / kNumThreads, 1, launch.num_sms));
 }
+
+const RegisteredKernels kKernels{address_of(collect_all), address_of(index_all)};
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 #include "kernels/cuda/meet.hpp"
 
 #include "base/cuda_error.hpp"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/signals.cuh"
 
 namespace tokenyard::cuda {
@@ -12,6 +13,8 @@ __global__ void meet_peers(const __grid_constant__ MeetArgs args) {
   const bool is_well = await_entry(args.handshake, call_turn);
   leave_kernel(args.handshake, call_turn, is_well, args.state);
 }
+
+const RegisteredKernels kKernels{address_of(meet_peers)};
 
 }  // namespace
 

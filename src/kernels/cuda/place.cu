@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/cuda_error.hpp"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/place.hpp"
 #include "kernels/cuda/signals.cuh"
 
@@ -117,8 +118,14 @@ __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_cons
       args.row[entry] = row < args.capacity ? row : -1;
     }
   }
+  // After a failure nothing has come, as far as later kernels can see.
+  for (int source = thread; !is_well && blockIdx.x == 0 && source <= args.num_ranks; source += kNumThreads) {
+    args.source_offsets[source] = 0;
+  }
   leave_kernel(args.handshake, call_turn, is_well, args.state);
 }
+
+const RegisteredKernels kKernels{address_of(place_tokens)};
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/push.hpp"
 #include "kernels/cuda/signals.cuh"
 
@@ -470,6 +471,8 @@ Kernel prepare(const PushArgs& args) {
   kernel.state = args.state;
   return kernel;
 }
+
+const RegisteredKernels kKernels{address_of(push_in_bulk), address_of(push_by_threads)};
 
 }  // namespace
 

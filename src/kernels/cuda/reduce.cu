@@ -6,6 +6,7 @@
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/signals.cuh"
 #include "kernels/cuda/sum.cuh"
@@ -390,6 +391,12 @@ void launch_reduce(const Kernel& kernel, const Launch& launch) {
   }
   check_cuda(cudaGetLastError(), "reduce");
 }
+
+const RegisteredKernels kKernels{
+    address_of(reduce_in_bulk<DataType::kFloat16>),    address_of(reduce_in_bulk<DataType::kBFloat16>),
+    address_of(reduce_in_bulk<DataType::kFloat32>),    address_of(reduce_in_bulk<DataType::kFloat64>),
+    address_of(reduce_by_threads<DataType::kFloat16>), address_of(reduce_by_threads<DataType::kBFloat16>),
+    address_of(reduce_by_threads<DataType::kFloat32>), address_of(reduce_by_threads<DataType::kFloat64>)};
 
 }  // namespace
 

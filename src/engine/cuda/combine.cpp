@@ -1,0 +1,180 @@
+// Combine on GPUs: fold and reduce, or reduce alone where the contributions can be read in the slots.
+
+#include <utility>
+
+#include "base/fail.hpp"
+#include "engine/cuda/cuda_plan.hpp"
+#include "engine/turn_guard.hpp"
+#include "kernels/cuda/fold.hpp"
+#include "kernels/cuda/meet.hpp"
+#include "kernels/cuda/reduce.hpp"
+#include "memory/current_device.hpp"
+
+namespace tokenyard {
+namespace {
+
+// Whether this rank sends anything to the tokens' homes.
+bool sends(const CombineCall& call) { return call.header.in_place_slot < 0 || call.args.carried_weights; }
+
+}  // namespace
+
+void CudaPlan::check_tensors(const CombineArgs& args) const {
+  check_reachable("rows", args.rows);
+  check_reachable("factors", args.factors);
+  check_reachable("carried_weights", args.carried_weights);
+  check_reachable("returned_weights", args.returned_weights);
+  check_reachable("a bias", args.biases[0]);
+  check_reachable("a bias", args.biases[1]);
+  check_reachable("output", args.output);
+}
+
+void CudaPlan::fold(const CombineCall& call, const cuda::Launch& launch) {
+  const int slot = call.turn.slot;
+  const SlotScratch& scratch = scratch_[slot];
+  const CombineArgs& args = call.args;
+  const DeviceRouting& device = *call.routing->device;
+  cuda::Handshake handshake;
+  handshake.signals = signals_of(Track::kCombine, slot, call.timeout);
+  handshake.header = {.kind = CallKind::kCombine,
+                      .in_place_slot = call.header.in_place_slot,
+                      .with_weights = call.header.with_weights,
+                      .routing_id = device.id};
+  handshake.entry_post = cuda::LineWord::kEnter;
+  handshake.entry_wait = cuda::LineWord::kEnter;
+  handshake.checks_headers = true;
+  handshake.entry_phase = Phase::kCombineFree;
+  handshake.exit_post = cuda::LineWord::kData;
+  const float* factors = static_cast<const float*>(args.factors.data);
+  if (args.use_routing_weights) factors = device.expanded_weights;
+  cuda::fold({.dtype = combine_lane_.dtype,
+              .row_bytes = combine_lane_.row_bytes(),
+              .num_ranks = dimensions_.num_ranks,
+              .source_offsets = device.source_offsets,
+              .source_token = device.source_token,
+              .ordinal = device.recv_ordinal,
+              .max_fan_out = dimensions_.max_fan_out,
+              .top_k = shape_.top_k,
+              .expanded_row = shape_.layout == Layout::kCompact ? nullptr : device.expanded_row,
+              .rows = call.header.in_place_slot >= 0 ? nullptr : static_cast<const std::byte*>(args.rows.data),
+              .factors = factors,
+              .skip_source = own_stay_in_place(args) ? peers_->rank() : -1,
+              .carried_weights = static_cast<const float*>(args.carried_weights.data),
+              .topk_idx = device.topk_idx,
+              .layout = &combine_layout_,
+              .windows = scratch.combine_windows,
+              .handshake = handshake,
+              .state = scratch.state[static_cast<int>(Track::kCombine)]},
+             launch);
+}
+
+CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves) {
+  peers_->check();
+  const CurrentDevice current(memory_.device);
+  const Routing::Data& routing = usable_routing(args.routing);
+  const int slot_idx = choose_slot(args.slot, next_combine_slot_);
+  if (combine_pending_[slot_idx]) {
+    fail_argument("slot {} still has a combine that was begun: complete it first (at most {} are under way at once)", slot_idx,
+                  kNumSlots);
+  }
+  check_combine(args, routing);
+  check_tensors(args);
+  const cuda::Launch launch = launch_of(args.execution);
+  stream_ = args.execution.stream;
+  CombineCall call{};
+  call.routing = args.routing->data();
+  call.args = args;
+  call.timeout = timeout_of(args.timeout);
+  call.header.in_place_slot = find_in_place_slot(args, routing);
+  call.header.with_weights = static_cast<bool>(args.carried_weights);
+  call.turn = next_turn(Track::kCombine, slot_idx);
+  combine_pending_[slot_idx] = true;
+  TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  next_combine_slot_ = (slot_idx + 1) % kNumSlots;
+  begin_in_stream(args.execution, call.turn, routing);
+  if (sends(call)) fold(call, launch);
+  if (!sends(call) && halves == Halves::kApart) {
+    cuda::Handshake handshake;
+    handshake.signals = signals_of(Track::kCombine, slot_idx, call.timeout);
+    handshake.header = {
+        .kind = CallKind::kCombine, .in_place_slot = call.header.in_place_slot, .routing_id = routing.device->id};
+    handshake.entry_post = cuda::LineWord::kEnter;
+    handshake.posts_data_at_entry = true;
+    cuda::meet({.handshake = handshake, .state = scratch_[slot_idx].state[static_cast<int>(Track::kCombine)]}, launch);
+  }
+  guard.over();
+  return call;
+}
+
+void CudaPlan::complete(CombineCall* call, Halves halves) {
+  if (call->turn.generation != peers_->generation()) {
+    fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
+  }
+  const CurrentDevice current(memory_.device);
+  const int slot = call->turn.slot;
+  const SlotScratch& scratch = scratch_[slot];
+  const CombineArgs& args = call->args;
+  const DeviceRouting& device = *call->routing->device;
+  TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  const cuda::Launch launch = launch_of(args.execution);
+  stream_ = args.execution.stream;
+  if (halves == Halves::kApart) begin_in_stream({.stream = stream_}, call->turn, *call->routing);
+  const bool begins = halves == Halves::kTogether && !sends(*call);
+  cuda::Handshake handshake;
+  handshake.signals = signals_of(Track::kCombine, slot, call->timeout);
+  handshake.header = {.kind = CallKind::kCombine,
+                      .in_place_slot = call->header.in_place_slot,
+                      .with_weights = call->header.with_weights,
+                      .routing_id = device.id};
+  if (begins) {
+    handshake.entry_post = cuda::LineWord::kEnter;
+    handshake.posts_data_at_entry = true;
+  }
+  handshake.checks_headers = !sends(*call);
+  handshake.entry_wait = cuda::LineWord::kData;
+  handshake.entry_phase = Phase::kCombineRows;
+  // Nobody may change his rows, or say anything about his next call, before all have read what is there now.
+  handshake.exit_post = cuda::LineWord::kDone;
+  handshake.exit_wait = cuda::LineWord::kDone;
+  handshake.exit_phase = Phase::kCombineRead;
+  handshake.ends_turn = true;
+  const std::byte* own_window = combine_windows_[slot][peers_->rank()]->data();
+  cuda::reduce({.dtype = combine_lane_.dtype,
+                .row_bytes = combine_lane_.row_bytes(),
+                .num_tokens = call->routing->num_tokens,
+                .max_fan_out = dimensions_.max_fan_out,
+                .num_ranks = dimensions_.num_ranks,
+                .fan_out = device.fan_out,
+                .destination = device.destination,
+                .row = device.row,
+                .in_place = {scratch_[0].rows, scratch_[1].rows},
+                .rank = peers_->rank(),
+                .own_rows = own_stay_in_place(args) ? static_cast<const std::byte*>(args.rows.data) : nullptr,
+                .returned_rows = own_window + combine_layout_.rows,
+                .biases = args.biases,
+                .output = args.output,
+                .top_k = shape_.top_k,
+                .ordinal = device.ordinal,
+                .returned_weights = reinterpret_cast<const float*>(own_window + combine_layout_.weights),
+                .weights = args.returned_weights,
+                .handshake = handshake,
+                .state = scratch.state[static_cast<int>(Track::kCombine)]},
+               launch);
+  end_in_stream(args.execution, call->turn, *call->routing);
+  combine_pending_[slot] = false;
+  guard.over();
+}
+
+void CudaPlan::combine(const CombineArgs& args) {
+  CombineCall call = begin(args, Halves::kTogether);
+  complete(&call, Halves::kTogether);
+}
+
+CombineCall CudaPlan::begin(const CombineArgs& args) {
+  CombineCall call = begin(args, Halves::kApart);
+  end_in_stream({.stream = args.execution.stream}, call.turn, *call.routing);
+  return call;
+}
+
+void CudaPlan::complete(CombineCall* call) { complete(call, Halves::kApart); }
+
+}  // namespace tokenyard

@@ -1,0 +1,319 @@
+#include "engine/cuda/cuda_plan.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/backoff.hpp"
+#include "base/cuda_error.hpp"
+#include "base/fail.hpp"
+#include "engine/cuda/carve.hpp"
+#include "engine/cuda/remains.hpp"
+#include "kernels/cuda/load.hpp"
+#include "memory/current_device.hpp"
+#include "memory/device_region.hpp"
+
+namespace tokenyard {
+namespace {
+
+// Fewer do not fill the link, more disturb each other on it.
+constexpr int kChosenSms = 16;
+// The kernels of so many plans can wait at once and still all fit on the GPU.
+constexpr int kPlansAtOnce = 2;
+// Routings that can be live without memory being taken after the plan was made.
+constexpr int kReservedRoutings = 4;
+// The GPU's own deadlines, which know more, come first.
+constexpr std::chrono::milliseconds kGrace{2'000};
+
+int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
+  if (options.num_sms > 0) return options.num_sms;
+  return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
+}
+
+}  // namespace
+
+std::shared_ptr<Plan::Impl> make_cuda_plan(std::shared_ptr<Peers> peers, const Shape& shape, const PlanPlace& place,
+                                           const CudaPlanOptions& options) {
+  const CurrentDevice current(peers->device_place().device);
+  return std::make_shared<CudaPlan>(std::move(peers), shape, place, options);
+}
+
+CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& place, const CudaPlanOptions& options)
+    : Plan::Impl(peers, std::move(shape), place, peers->device_place()),
+      device_(cuda::current_device()),
+      num_sms_(choose_num_sms(options, device_)) {
+  if (shape_.mode != Mode::kThroughput) {
+    fail(ErrorCode::kUnsupported,
+         "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
+  }
+  if (shape_.quantization.has_value() || shape_.combine_as_float8) {
+    fail(ErrorCode::kUnsupported,
+         "GPU ranks neither quantise nor return FP8 yet: leave quantization and combine_as_float8 unset");
+  }
+  keep_until(nullptr, {});  // what earlier plans have left
+  cuda::load_kernels();
+  check_cuda(cudaStreamCreateWithFlags(&side_stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  check_cuda(cudaEventCreateWithFlags(&settled_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  check_cuda(cudaHostAlloc(reinterpret_cast<void**>(&totals_), kNumSlots * sizeof(cuda::PlaceTotals),
+                           cudaHostAllocPortable | cudaHostAllocMapped),
+             "cudaHostAlloc");
+  std::fill_n(totals_, kNumSlots, cuda::PlaceTotals{});
+  scratch_memory_ = make_device_region(carve_scratch(nullptr), memory_);
+  carve_scratch(scratch_memory_->data());
+  routings_ = std::make_shared<RoutingMemoryPool>([this](std::size_t num_bytes) { return own_memory(num_bytes); });
+  routings_->reserve(kReservedRoutings, routing_bounds(dimensions_.first_recv_capacity));
+  open_windows();
+
+  const std::vector<std::uint64_t*>& words = peers_->device_failure_words();
+  upload(host_failures_, words);
+  std::vector<std::uint64_t*> failures(dimensions_.num_ranks, nullptr);
+  failures[peers_->rank()] = failure_;
+  upload(failures_, failures);
+  for (int slot = 0; slot < kNumSlots; ++slot) {
+    const auto pointers = [&](const auto& regions, std::size_t offset, auto* kind) {
+      std::vector<decltype(kind)> all;
+      for (const auto& region : regions) {
+        all.push_back(region == nullptr ? nullptr : reinterpret_cast<decltype(kind)>(region->data() + offset));
+      }
+      return all;
+    };
+    SlotScratch& scratch = scratch_[slot];
+    for (int track = 0; track < kNumTracks; ++track) {
+      upload(scratch.lines[track], pointers(control_, control_layout_.lines[track][slot], static_cast<PeerLine*>(nullptr)));
+    }
+    upload(scratch.rank_count_matrices,
+           pointers(control_, control_layout_.rank_counts[slot], static_cast<std::int32_t*>(nullptr)));
+    upload(scratch.expert_count_matrices,
+           pointers(control_, control_layout_.expert_counts[slot], static_cast<std::int32_t*>(nullptr)));
+    upload(scratch.combine_windows, pointers(combine_windows_[slot], 0, static_cast<std::byte*>(nullptr)));
+  }
+  upload_placement();
+  reset();
+}
+
+CudaPlan::~CudaPlan() {
+  std::vector<std::shared_ptr<void>> memory{orders_, scratch_memory_, routings_};
+  memory.insert(memory.end(), control_.begin(), control_.end());
+  for (int slot = 0; slot < kNumSlots; ++slot) {
+    memory.insert(memory.end(), slots_[slot].windows.begin(), slots_[slot].windows.end());
+    memory.insert(memory.end(), combine_windows_[slot].begin(), combine_windows_[slot].end());
+    memory.insert(memory.end(), {slots_[slot].expanded, slots_[slot].borrowed, quantized_[slot]});
+  }
+  memory.emplace_back(totals_, [](void* totals) { cudaFreeHost(totals); });
+  const auto is_over = [orders = orders_.get()] {
+    return std::all_of(orders->begin(), orders->end(), [](const auto& slots) {
+      return std::all_of(slots.begin(), slots.end(), [](const StreamOrder& order) { return order.is_over(); });
+    });
+  };
+  keep_until(is_over, std::move(memory));
+  cudaEventDestroy(settled_);
+  cudaStreamDestroy(side_stream_);
+}
+
+std::size_t CudaPlan::carve_scratch(std::byte* memory) {
+  Carve carve(memory);
+  const int num_ranks = dimensions_.num_ranks;
+  const std::int64_t num_experts = dimensions_.max_local_experts;
+  for (SlotScratch& scratch : scratch_) {
+    for (int track = 0; track < kNumTracks; ++track) {
+      scratch.state[track] = carve.take<cuda::LaunchState>(1);
+      scratch.word[track] = carve.take<std::uint64_t>(1);
+      scratch.lines[track] = carve.take<PeerLine*>(num_ranks);
+    }
+    scratch.rank_counts = carve.take<std::int32_t>(num_ranks);
+    scratch.expert_counts = carve.take<std::int32_t>(num_ranks * num_experts);
+    scratch.rank_count_matrices = carve.take<std::int32_t*>(num_ranks);
+    scratch.expert_count_matrices = carve.take<std::int32_t*>(num_ranks);
+    scratch.windows = carve.take<std::byte*>(num_ranks);
+    scratch.rows = carve.take<const std::byte*>(num_ranks);
+    scratch.combine_windows = carve.take<std::byte*>(num_ranks);
+    scratch.gate = carve.take<std::uint32_t>(1);
+    const std::size_t count_bytes =
+        cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
+    scratch.count_workspace = carve.take<std::byte>(static_cast<std::int64_t>(count_bytes));
+    scratch.expert_workspace = carve.take<std::int32_t>(device_.num_sms * num_experts);
+  }
+  host_failures_ = carve.take<std::uint64_t*>(num_ranks);
+  failures_ = carve.take<std::uint64_t*>(num_ranks);
+  failure_ = carve.take<std::uint64_t>(1);
+  replicas_ = carve.take<Replica>(num_ranks * num_experts);
+  first_replica_ = carve.take<std::int32_t>(shape_.num_experts + 1);
+  placement_word_ = carve.take<std::uint64_t>(1);
+  return carve.num_bytes();
+}
+
+// Through a stream of its own, which kernels that wait do not hold up.
+template <class T>
+void CudaPlan::upload(T* target, const std::vector<T>& values) const {
+  check_cuda(cudaMemcpyAsync(target, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, side_stream_),
+             "cudaMemcpyAsync");
+  check_cuda(cudaStreamSynchronize(side_stream_), "cudaStreamSynchronize");
+}
+
+void CudaPlan::upload_placement() {
+  std::vector<Replica> replicas;
+  std::vector<std::int32_t> first_replica{0};
+  for (int expert = 0; expert < shape_.num_experts; ++expert) {
+    for (const Replica& replica : placement_.replicas(expert)) replicas.push_back(replica);
+    first_replica.push_back(static_cast<std::int32_t>(replicas.size()));
+  }
+  upload(replicas_, replicas);
+  upload(first_replica_, first_replica);
+  upload(placement_word_, std::vector<std::uint64_t>{placement_fingerprint_});
+}
+
+void CudaPlan::slot_opened(int slot_idx) {
+  std::vector<std::byte*> windows;
+  std::vector<const std::byte*> rows;
+  for (const auto& window : slots_[slot_idx].windows) {
+    windows.push_back(window == nullptr ? nullptr : window->data());
+    rows.push_back(window == nullptr ? nullptr : window->data() + slots_[slot_idx].layout.lanes[0]);
+  }
+  upload(scratch_[slot_idx].windows, windows);
+  upload(scratch_[slot_idx].rows, rows);
+}
+
+std::shared_ptr<MemoryRegion> CudaPlan::own_memory(std::size_t num_bytes) const {
+  if (is_capturing(stream_)) {
+    fail(ErrorCode::kUnsupported,
+         "this call needs {} bytes that the plan has not taken yet, which cannot be done while a stream is captured: make the "
+         "same call once before capturing it",
+         num_bytes);
+  }
+  return make_device_region(num_bytes, memory_);
+}
+
+void CudaPlan::await_gpu(Phase phase, std::chrono::milliseconds timeout, const std::function<bool()>& is_over) {
+  const Deadline deadline(timeout + kGrace);
+  Backoff backoff(peers_->wait_style());
+  while (!is_over()) {
+    if (!backoff.pause()) continue;
+    peers_->check_members(phase);
+    if (!deadline.passed() || is_over()) continue;
+    const int rank = peers_->rank();
+    peers_->raise({ErrorCode::kTimeout, phase, rank, rank},
+                  fmt::format("rank {}: its GPU has not come through {} of plan {} within {} ms: earlier work in the call's "
+                              "stream takes too long, or kernels of several groups keep each other from running",
+                              rank, to_string(phase), place_.plan_idx, deadline.timeout().count()));
+  }
+}
+
+void CudaPlan::settle(Stream stream, std::chrono::milliseconds timeout) {
+  check_cuda(cudaEventRecord(settled_, stream), "cudaEventRecord");
+  await_gpu(Phase::kNone, timeout, [this] {
+    const cudaError_t result = cudaEventQuery(settled_);
+    if (result == cudaErrorNotReady) return false;
+    check_cuda(result, "cudaEventQuery");
+    return true;
+  });
+}
+
+void CudaPlan::settle_slot(int) { settle(stream_, peers_->timeout()); }
+
+cuda::Launch CudaPlan::launch_of(const Execution& execution) const {
+  if (execution.num_sms < 0 || execution.num_sms > device_.num_sms) {
+    fail_argument("num_sms is {} and GPU {} has {}: give 1 to {}, or 0 for the group's choice", execution.num_sms,
+                  memory_.device, device_.num_sms, device_.num_sms);
+  }
+  if (execution.copies == Copies::kBulk && !device_.has_bulk_copies) {
+    fail(ErrorCode::kUnsupported, "GPU {} has no asynchronous bulk copies, which came with Hopper: leave copies at kChosen",
+         memory_.device);
+  }
+  if (shape_.overflow == Overflow::kGrow && is_capturing(execution.stream)) {
+    fail(ErrorCode::kUnsupported,
+         "calls of this plan cannot be captured in a graph, because its slots grow: make the plan with Overflow::kDrop and a "
+         "capacity");
+  }
+  return {.stream = execution.stream,
+          .num_sms = execution.num_sms > 0 ? execution.num_sms : num_sms_,
+          .plain_copies = execution.copies == Copies::kPlain};
+}
+
+// A pointer to memory that the GPU cannot reach would end the process's use of CUDA.
+void CudaPlan::check_reachable(const char* name, const ConstTensorView& tensor) const {
+  if (tensor.data == nullptr || tensor.num_elements() == 0) return;
+  cudaPointerAttributes attributes{};
+  check_cuda(cudaPointerGetAttributes(&attributes, tensor.data), "cudaPointerGetAttributes");
+  if (attributes.type == cudaMemoryTypeUnregistered && !device_.reaches_pageable_memory) {
+    fail_argument("{} lies in host memory that GPU {} cannot reach: give memory of the GPU, or pinned memory", name,
+                  memory_.device);
+  }
+}
+
+void CudaPlan::begin_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing) {
+  if (execution.wait_for != nullptr) {
+    check_cuda(cudaStreamWaitEvent(execution.stream, execution.wait_for, 0), "cudaStreamWaitEvent");
+  }
+  (*orders_)[static_cast<int>(turn.track)][turn.slot].enter(execution.stream);
+  static_cast<RoutingMemory*>(routing.device->memory.get())->order.enter(execution.stream);
+}
+
+void CudaPlan::end_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing) {
+  (*orders_)[static_cast<int>(turn.track)][turn.slot].leave(execution.stream);
+  static_cast<RoutingMemory*>(routing.device->memory.get())->order.leave(execution.stream);
+  if (execution.record != nullptr) check_cuda(cudaEventRecord(execution.record, execution.stream), "cudaEventRecord");
+}
+
+cuda::Signals CudaPlan::signals_of(Track track, int slot, std::chrono::milliseconds timeout) const {
+  return {.rank = peers_->rank(),
+          .num_ranks = dimensions_.num_ranks,
+          .lines = scratch_[slot].lines[static_cast<int>(track)],
+          .failures = failures_,
+          .host_failures = host_failures_,
+          .word = scratch_[slot].word[static_cast<int>(track)],
+          .timeout_nanoseconds = static_cast<std::uint64_t>(std::chrono::nanoseconds(timeout).count())};
+}
+
+Turn CudaPlan::next_turn(Track track, int slot) {
+  return {track, slot, ++turns_[static_cast<int>(track)][slot], peers_->generation()};
+}
+
+bool CudaPlan::is_done(const Turn&) const {
+  fail(ErrorCode::kUnsupported,
+       "whether a call on a GPU is done says its stream: record an event (Execution::record) and ask for that");
+}
+bool CudaPlan::wait_done(const Turn& turn, std::chrono::milliseconds) const { return is_done(turn); }
+void CudaPlan::call_when_done(const Turn& turn, std::chrono::milliseconds, std::function<void()>) { is_done(turn); }
+
+void CudaPlan::mask_rank(int) {
+  fail(ErrorCode::kUnsupported, "ranks can be masked in latency mode only: in throughput mode they write into shared rows");
+}
+
+void CudaPlan::place(const PlacementTable& table) {
+  const CurrentDevice current(memory_.device);
+  Plan::Impl::place(table);
+  quiesce();
+  upload_placement();
+}
+
+// The slot's next dispatch says so to the peers, in its stream.
+void CudaPlan::release(const Turn& turn) noexcept {
+  if (is_live(turn)) slots_[turn.slot].live.reset();
+}
+
+void CudaPlan::quiesce() {
+  const Deadline deadline(peers_->timeout() + kGrace);
+  Backoff backoff(peers_->wait_style());
+  for (const auto& slots : *orders_) {
+    for (const StreamOrder& order : slots) {
+      while (!order.is_over()) {
+        if (!backoff.pause() || !deadline.passed()) continue;
+        fail(ErrorCode::kTimeout, "rank {}: calls of plan {} are still under way on the GPU after {} ms", peers_->rank(),
+             place_.plan_idx, deadline.timeout().count());
+      }
+    }
+  }
+}
+
+void CudaPlan::reset() {
+  const CurrentDevice current(memory_.device);
+  Plan::Impl::reset();
+  upload(failure_, std::vector<std::uint64_t>{0});
+  for (SlotScratch& scratch : scratch_) {
+    for (int track = 0; track < kNumTracks; ++track) {
+      upload(scratch.word[track], std::vector<std::uint64_t>{signal_word(peers_->generation(), 1)});
+      upload(scratch.state[track], std::vector<cuda::LaunchState>(1));
+    }
+  }
+}
+
+}  // namespace tokenyard

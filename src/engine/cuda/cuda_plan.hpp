@@ -1,0 +1,138 @@
+// A plan whose ranks are GPUs. Calls are sequences of launches in the caller's stream; the host waits only where it must know
+// how many rows come (Overflow::kGrow).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/backoff.hpp"
+#include "engine/cuda/make_cuda_plan.hpp"
+#include "engine/cuda/routing_memory.hpp"
+#include "engine/cuda/stream_order.hpp"
+#include "engine/plan_impl.hpp"
+#include "kernels/cuda/count.hpp"
+#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/place.hpp"
+#include "kernels/cuda/signals.hpp"
+
+namespace tokenyard {
+
+class CudaPlan final : public Plan::Impl {
+ public:
+  CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& place, const CudaPlanOptions& options);
+  ~CudaPlan() override;
+
+  Received dispatch(const DispatchArgs& args) override;
+  void combine(const CombineArgs& args) override;
+  DispatchCall begin(const DispatchArgs& args) override;
+  Received complete(DispatchCall* call) override;
+  CombineCall begin(const CombineArgs& args) override;
+  void complete(CombineCall* call) override;
+
+  bool is_done(const Turn& turn) const override;
+  bool wait_done(const Turn& turn, std::chrono::milliseconds timeout) const override;
+  void call_when_done(const Turn& turn, std::chrono::milliseconds timeout, std::function<void()> callback) override;
+
+  void mask_rank(int rank) override;
+  std::vector<int> masked_ranks() const override { return {}; }
+  std::vector<PeerCounters> counters() const override { return std::vector<PeerCounters>(dimensions_.num_ranks); }
+
+  void place(const PlacementTable& table) override;
+  void release(const Turn& turn) noexcept override;
+  void quiesce() override;
+  void reset() override;
+
+ private:
+  // What kernels of one slot share, on the device.
+  struct SlotScratch {
+    std::array<cuda::LaunchState*, kNumTracks> state{};
+    std::array<std::uint64_t*, kNumTracks> word{};   // of the turn
+    std::array<PeerLine**, kNumTracks> lines{};      // [R]
+    std::int32_t* rank_counts = nullptr;             // [R]: what this rank sends
+    std::int32_t* expert_counts = nullptr;           // [R, L]
+    std::int32_t** rank_count_matrices = nullptr;    // [R]
+    std::int32_t** expert_count_matrices = nullptr;  // [R]
+    std::byte** windows = nullptr;                   // [R]
+    const std::byte** rows = nullptr;                // [R]: lane 0 in the windows
+    std::byte** combine_windows = nullptr;           // [R]
+    std::uint32_t* gate = nullptr;
+    std::byte* count_workspace = nullptr;
+    std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
+  };
+
+  // Whether the second half of a call follows in the same call, so that one kernel may end the one and begin the other.
+  enum class Halves : std::uint8_t { kTogether, kApart };
+
+  void slot_opened(int slot_idx) override;
+  void settle_slot(int slot_idx) override;
+  std::shared_ptr<MemoryRegion> own_memory(std::size_t num_bytes) const override;
+  std::size_t carve_scratch(std::byte* memory);
+  void upload_placement();
+  template <class T>
+  void upload(T* target, const std::vector<T>& values) const;
+
+  // Throws Error(kInvalidArgument) for options that cannot be, and Error(kUnsupported) for what cannot be captured.
+  cuda::Launch launch_of(const Execution& execution) const;
+  void check_reachable(const char* name, const ConstTensorView& tensor) const;
+  void check_tensors(const DispatchArgs& args) const;
+  void check_tensors(const CombineArgs& args) const;
+  // Around all launches of a call. `routing` is the one that it works with.
+  void begin_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing);
+  void end_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing);
+  // Until all that was asked of `stream` is over.
+  void settle(Stream stream, std::chrono::milliseconds timeout);
+  // Until `is_over` says so: throws what ends the group's waits, and Error(kTimeout).
+  void await_gpu(Phase phase, std::chrono::milliseconds timeout, const std::function<bool()>& is_over);
+
+  cuda::Signals signals_of(Track track, int slot, std::chrono::milliseconds timeout) const;
+  Turn next_turn(Track track, int slot);
+
+  // Steps of a dispatch.
+  RoutingBounds routing_bounds(std::int64_t num_rows) const;
+  std::shared_ptr<Routing::Data> make_routing(std::int64_t num_rows);
+  void count(const DispatchArgs& args, const Turn& turn, const Routing::Data& routing, const cuda::Launch& launch,
+             std::chrono::milliseconds timeout);
+  enum class Entry : std::uint8_t { kMeet, kAgain };
+  void place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch, Entry entry,
+                  std::int64_t capacity);
+  cuda::PlaceTotals await_totals(const DispatchCall& call);
+  void push(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves);
+  void size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, std::int64_t capacity) const;
+  DispatchCall begin(const DispatchArgs& args, Halves halves);
+  Received complete(DispatchCall* call, Halves halves);
+  void index_rows(const DispatchCall& call, const cuda::Launch& launch);
+  void deliver(const DispatchCall& call, const cuda::Launch& launch);
+
+  // Steps of a combine.
+  CombineCall begin(const CombineArgs& args, Halves halves);
+  void complete(CombineCall* call, Halves halves);
+  void fold(const CombineCall& call, const cuda::Launch& launch);
+
+  cuda::Device device_;
+  int num_sms_;  // of a call that does not say
+  std::shared_ptr<RoutingMemoryPool> routings_;
+  std::shared_ptr<MemoryRegion> scratch_memory_;
+  std::array<SlotScratch, kNumSlots> scratch_{};
+  std::uint64_t** host_failures_ = nullptr;  // [R]
+  std::uint64_t** failures_ = nullptr;       // [R]: this rank's own alone, the next; the others are told through their hosts
+  std::uint64_t* failure_ = nullptr;
+  Replica* replicas_ = nullptr;
+  std::int32_t* first_replica_ = nullptr;
+  std::uint64_t* placement_word_ = nullptr;  // its fingerprint
+  using Orders = std::array<std::array<StreamOrder, kNumSlots>, kNumTracks>;
+  std::shared_ptr<Orders> orders_ = std::make_shared<Orders>();
+  std::array<std::array<std::uint64_t, kNumSlots>, kNumTracks> turns_{};  // calls made, as the host counts
+  std::array<std::shared_ptr<MemoryRegion>, kNumSlots> quantized_;
+  cuda::PlaceTotals* totals_ = nullptr;  // [kNumSlots], pinned
+  std::uint64_t num_tickets_ = 0;
+  Stream stream_ = nullptr;       // of the last call
+  Stream side_stream_ = nullptr;  // for copies that nothing waits for
+  Event settled_ = nullptr;
+};
+
+}  // namespace tokenyard

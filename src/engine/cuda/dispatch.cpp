@@ -1,0 +1,431 @@
+// Dispatch on GPUs: count, place, push, and what the layout asks for, as launches in the caller's stream.
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "base/cuda_error.hpp"
+#include "base/fail.hpp"
+#include "engine/cuda/cuda_plan.hpp"
+#include "engine/turn_guard.hpp"
+#include "kernels/cuda/expand.hpp"
+#include "kernels/cuda/group_by_expert.hpp"
+#include "kernels/cuda/index_rows.hpp"
+#include "kernels/cuda/meet.hpp"
+#include "kernels/cuda/push.hpp"
+#include "memory/current_device.hpp"
+
+namespace tokenyard {
+namespace {
+
+RoutingMemory& memory_of(const Routing::Data& routing) { return *static_cast<RoutingMemory*>(routing.device->memory.get()); }
+
+// The value that ends up at `source` when all calls that use the Routing are over.
+template <class T>
+T fetch(const RoutingMemory& memory, std::chrono::milliseconds timeout, int device, const T* source) {
+  const CurrentDevice current(device);
+  const Deadline deadline(timeout);
+  Backoff backoff(WaitStyle::kYield);
+  while (!memory.order.is_over()) {
+    if (backoff.pause() && deadline.passed()) {
+      fail(ErrorCode::kTimeout, "the GPU has not finished the dispatch within {} ms", timeout.count());
+    }
+  }
+  T value{};
+  check_cuda(cudaMemcpy(&value, source, sizeof(value), cudaMemcpyDeviceToHost), "cudaMemcpy");
+  return value;
+}
+
+}  // namespace
+
+RoutingBounds CudaPlan::routing_bounds(std::int64_t num_rows) const {
+  RoutingBounds bounds;
+  bounds.max_tokens = dimensions_.max_tokens;
+  bounds.max_fan_out = dimensions_.max_fan_out;
+  bounds.top_k = shape_.top_k;
+  bounds.num_ranks = dimensions_.num_ranks;
+  bounds.max_local_experts = dimensions_.max_local_experts;
+  bounds.num_rows = num_rows;
+  bounds.is_expanded = shape_.layout != Layout::kCompact;
+  if (shape_.layout == Layout::kExpertPadded) {
+    bounds.num_expanded_rows = dimensions_.max_local_experts * shape_.expert_capacity;
+  } else if (bounds.is_expanded) {
+    bounds.num_expanded_rows =
+        num_rows * shape_.top_k + static_cast<std::int64_t>(dimensions_.max_local_experts) * (shape_.expert_alignment - 1);
+  }
+  return bounds;
+}
+
+std::shared_ptr<Routing::Data> CudaPlan::make_routing(std::int64_t num_rows) {
+  auto routing = std::make_shared<Routing::Data>();
+  routing->key = routing_key();
+  routing->generation = peers_->generation();
+  routing->placement = placement_fingerprint_;
+  routing->num_ranks = dimensions_.num_ranks;
+  routing->max_fan_out = dimensions_.max_fan_out;
+  routing->num_local_experts = num_local_experts();
+  const std::shared_ptr<RoutingMemory> memory = routings_->take(routing_bounds(num_rows));
+  DeviceRouting& device = routing->device.emplace(memory->arrays);
+  device.memory = memory;
+  const auto fetched = [memory = memory.get(), timeout = peers_->timeout(), device = memory_.device](const auto* source) {
+    return [=] { return fetch(*memory, timeout, device, source); };
+  };
+  device.fetch_num_recv_rows = fetched(device.source_offsets + dimensions_.num_ranks);
+  device.fetch_num_expanded_rows = device.fetch_num_recv_rows;
+  if (shape_.layout == Layout::kExpertContiguous) {
+    device.fetch_num_expanded_rows = fetched(device.expert_offsets + routing->num_local_experts);
+  }
+  device.fetch_num_dropped = [fetched, first = device.expert_dropped, num_experts = routing->num_local_experts] {
+    std::int64_t num_dropped = 0;
+    for (int expert = 0; expert < num_experts; ++expert) num_dropped += fetched(first + expert)();
+    return num_dropped;
+  };
+  return routing;
+}
+
+void CudaPlan::check_tensors(const DispatchArgs& args) const {
+  for (const ConstTensorView& lane : args.lanes) check_reachable("a lane", lane);
+  check_reachable("topk_idx", args.topk_idx);
+  check_reachable("topk_weights", args.topk_weights);
+  for (const TensorView& output : args.outputs) check_reachable("an output", output);
+}
+
+void CudaPlan::count(const DispatchArgs& args, const Turn& turn, const Routing::Data& routing, const cuda::Launch& launch,
+                     std::chrono::milliseconds timeout) {
+  const SlotScratch& scratch = scratch_[turn.slot];
+  const DeviceRouting& device = *routing.device;
+  cuda::count({.topk_idx = args.topk_idx,
+               .placement = {.num_experts = shape_.num_experts, .replicas = replicas_, .first_replica = first_replica_},
+               .rank = peers_->rank(),
+               .num_ranks = dimensions_.num_ranks,
+               .max_fan_out = dimensions_.max_fan_out,
+               .max_local_experts = dimensions_.max_local_experts,
+               .fan_out = device.fan_out,
+               .destination = device.destination,
+               .row = device.row,
+               .ordinal = device.ordinal,
+               .local_idx = device.local_idx,
+               .rank_counts = scratch.rank_counts,
+               .expert_counts = scratch.expert_counts,
+               .signals = signals_of(turn.track, turn.slot, timeout),
+               .workspace = scratch.count_workspace},
+              launch);
+}
+
+void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch, Entry entry,
+                          std::int64_t capacity) {
+  const int slot = call.turn.slot;
+  const SlotScratch& scratch = scratch_[slot];
+  const DeviceRouting& device = *routing.device;
+  cuda::Handshake handshake;
+  handshake.signals = signals_of(Track::kDispatch, slot, call.timeout);
+  if (entry == Entry::kMeet) {
+    handshake.header = {.kind = CallKind::kDispatch, .with_weights = call.header.with_weights, .placement = placement_word_};
+    handshake.entry_post = cuda::LineWord::kEnter;
+    handshake.entry_wait = cuda::LineWord::kEnter;
+    handshake.checks_headers = true;
+    handshake.entry_phase = Phase::kDispatchCounts;
+  }
+  const bool grows = shape_.overflow == Overflow::kGrow;
+  cuda::place({.own_rank_counts = scratch.rank_counts,
+               .own_expert_counts = scratch.expert_counts,
+               .max_local_experts = dimensions_.max_local_experts,
+               .rank_counts = scratch.rank_count_matrices,
+               .expert_counts = scratch.expert_count_matrices,
+               .rank = peers_->rank(),
+               .num_ranks = dimensions_.num_ranks,
+               .capacity = capacity,
+               .num_tokens = routing.num_tokens,
+               .max_fan_out = dimensions_.max_fan_out,
+               .fan_out = device.fan_out,
+               .destination = device.destination,
+               .row = device.row,
+               .source_offsets = device.source_offsets,
+               .must_fit = grows,
+               .gate = scratch.gate,
+               .num_local_experts = routing.num_local_experts,
+               .expert_alignment = shape_.layout == Layout::kExpertContiguous ? shape_.expert_alignment : 1,
+               .totals = grows ? &totals_[slot] : nullptr,
+               .ticket = num_tickets_,
+               .routing_id = device.id,
+               .routing_salt = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
+               .handshake = handshake,
+               .state = scratch.state[static_cast<int>(Track::kDispatch)]},
+              launch);
+}
+
+cuda::PlaceTotals CudaPlan::await_totals(const DispatchCall& call) {
+  const cuda::PlaceTotals& totals = totals_[call.turn.slot];
+  await_gpu(Phase::kDispatchCounts, call.timeout,
+            [&] { return __atomic_load_n(&totals.ticket, __ATOMIC_ACQUIRE) == num_tickets_; });
+  return totals;
+}
+
+void CudaPlan::size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, std::int64_t capacity) const {
+  const bool padded = shape_.layout == Layout::kExpertPadded;
+  const bool contiguous = shape_.layout == Layout::kExpertContiguous;
+  routing->num_recv_rows = totals == nullptr ? -1 : totals->num_recv_rows;
+  routing->max_recv_rows = totals == nullptr ? capacity : totals->max_recv_rows;
+  routing->num_view_rows = totals == nullptr ? capacity : totals->num_recv_rows;
+  routing->num_expanded_rows = routing->num_recv_rows;
+  if (padded) routing->num_expanded_rows = routing->num_local_experts * shape_.expert_capacity;
+  if (contiguous && totals != nullptr) routing->num_expanded_rows = totals->num_expanded_rows;
+  routing->num_expanded_view_rows = routing->num_expanded_rows;
+  if (totals == nullptr && !padded) {
+    routing->num_expanded_view_rows = contiguous ? max_expanded_rows(routing->num_local_experts) : capacity;
+  }
+}
+
+void CudaPlan::push(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
+  const int slot = call.turn.slot;
+  const SlotScratch& scratch = scratch_[slot];
+  const DeviceRouting& device = *call.routing->device;
+  const bool cached = call.made == nullptr;
+  cuda::Handshake handshake;
+  handshake.signals = signals_of(Track::kDispatch, slot, call.timeout);
+  if (cached) {
+    handshake.header = {.kind = CallKind::kCachedDispatch, .routing_id = device.id, .placement = placement_word_};
+    handshake.entry_post = cuda::LineWord::kEnter;
+    handshake.entry_wait = cuda::LineWord::kEnter;
+    handshake.checks_headers = true;
+    handshake.entry_phase = Phase::kDispatchFree;
+  } else {
+    handshake.gate = scratch.gate;
+  }
+  handshake.exit_post = cuda::LineWord::kData;
+  handshake.exit_phase = Phase::kDispatchRows;
+  if (halves == Halves::kTogether) {
+    handshake.exit_wait = cuda::LineWord::kData;
+    handshake.ends_turn = true;
+  }
+  cuda::push({.lanes = args.lanes,
+              .layout = &slots_[slot].layout,
+              .windows = scratch.windows,
+              .rank = peers_->rank(),
+              .num_ranks = dimensions_.num_ranks,
+              .num_tokens = call.routing->num_tokens,
+              .max_fan_out = dimensions_.max_fan_out,
+              .fan_out = device.fan_out,
+              .destination = device.destination,
+              .row = device.row,
+              .top_k = shape_.top_k,
+              .ordinal = cached ? nullptr : device.ordinal,
+              .local_idx = device.local_idx,
+              .topk_weights = args.topk_weights,
+              .handshake = handshake,
+              .state = scratch.state[static_cast<int>(Track::kDispatch)]},
+             launch);
+}
+
+void CudaPlan::index_rows(const DispatchCall& call, const cuda::Launch& launch) {
+  const int slot_idx = call.turn.slot;
+  const SlotScratch& scratch = scratch_[slot_idx];
+  const Slot& slot = slots_[slot_idx];
+  const Routing::Data& routing = *call.routing;
+  const DeviceRouting& device = *routing.device;
+  const std::byte* window = slot.windows[peers_->rank()]->data();
+  const bool compact = shape_.layout == Layout::kCompact;
+  const auto* announced =
+      reinterpret_cast<const std::int32_t*>(control_[peers_->rank()]->data() + control_layout_.expert_counts[slot_idx]);
+  float* weights = routing.has_weights ? device.topk_weights : nullptr;
+  cuda::collect_rows({.top_k = shape_.top_k,
+                      .num_local_experts = routing.num_local_experts,
+                      .num_ranks = dimensions_.num_ranks,
+                      .source_offsets = device.source_offsets,
+                      .received_topk_idx = reinterpret_cast<const std::int32_t*>(window + slot.layout.topk_idx),
+                      .received_topk_weights =
+                          routing.has_weights ? reinterpret_cast<const float*>(window + slot.layout.topk_weights) : nullptr,
+                      .received_source_token = reinterpret_cast<const std::int32_t*>(window + slot.layout.source_token),
+                      .received_ordinal = reinterpret_cast<const std::int32_t*>(window + slot.layout.ordinal),
+                      .num_view_rows = routing.num_view_rows,
+                      .topk_idx = device.topk_idx,
+                      .topk_weights = weights,
+                      .source_token = device.source_token,
+                      .ordinal = device.recv_ordinal,
+                      .announced_counts = compact ? announced : nullptr,
+                      .max_local_experts = dimensions_.max_local_experts,
+                      .expert_counts = compact ? device.expert_counts : nullptr,
+                      .expert_dropped = compact ? device.expert_dropped : nullptr,
+                      .workspace = compact ? scratch.expert_workspace : nullptr,
+                      .state = compact ? scratch.state[static_cast<int>(Track::kDispatch)] : nullptr},
+                     launch);
+  if (compact) return;
+  cuda::group_by_expert({.layout = shape_.layout,
+                         .alignment = shape_.expert_alignment,
+                         .capacity = shape_.expert_capacity,
+                         .num_local_experts = routing.num_local_experts,
+                         .top_k = shape_.top_k,
+                         .topk_idx = device.topk_idx,
+                         .num_ranks = dimensions_.num_ranks,
+                         .source_offsets = device.source_offsets,
+                         .expert_counts = device.expert_counts,
+                         .expert_offsets = device.expert_offsets,
+                         .expanded_row = device.expanded_row,
+                         .expert_source_offsets = device.expert_source_offsets,
+                         .workspace = scratch.expert_workspace},
+                        launch);
+  cuda::index_expanded({.top_k = shape_.top_k,
+                        .num_local_experts = routing.num_local_experts,
+                        .num_ranks = dimensions_.num_ranks,
+                        .source_offsets = device.source_offsets,
+                        .source_token = device.source_token,
+                        .topk_weights = weights,
+                        .expert_counts = device.expert_counts,
+                        .expert_offsets = device.expert_offsets,
+                        .announced_counts = announced,
+                        .max_local_experts = dimensions_.max_local_experts,
+                        .expert_dropped = device.expert_dropped,
+                        .num_view_rows = routing.num_view_rows,
+                        .expanded_row = device.expanded_row,
+                        .num_expanded_view_rows = routing.num_expanded_view_rows,
+                        .gather_idx = device.gather_idx,
+                        .expanded_source_token = device.expanded_source_token,
+                        .expanded_weights = routing.has_weights ? device.expanded_weights : nullptr},
+                       launch);
+}
+
+void CudaPlan::deliver(const DispatchCall& call, const cuda::Launch& launch) {
+  const Slot& slot = slots_[call.turn.slot];
+  const DeviceRouting& device = *call.routing->device;
+  const std::byte* window = slot.windows[peers_->rank()]->data();
+  for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
+    const std::byte* received = window + slot.layout.lanes[lane_idx];
+    if (call.outputs[lane_idx].data == received) continue;
+    cuda::expand({.num_rows = device.source_offsets + dimensions_.num_ranks,
+                  .top_k = shape_.top_k,
+                  .expanded_row = shape_.layout == Layout::kCompact ? nullptr : device.expanded_row,
+                  .row_bytes = shape_.lanes[lane_idx].row_bytes(),
+                  .received = received,
+                  .expanded = call.outputs[lane_idx]},
+                 launch);
+    if (shape_.layout == Layout::kExpertContiguous && shape_.expert_alignment > 1) {
+      cuda::zero_gaps({.num_local_experts = call.routing->num_local_experts,
+                       .expert_counts = device.expert_counts,
+                       .expert_offsets = device.expert_offsets,
+                       .expanded = call.outputs[lane_idx]},
+                      launch);
+    }
+  }
+}
+
+DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
+  peers_->check();
+  const CurrentDevice current(memory_.device);
+  const int slot_idx = choose_slot(args.slot, next_dispatch_slot_);
+  check_dispatch(args, slot_idx);
+  check_tensors(args);
+  const cuda::Launch launch = launch_of(args.execution);
+  stream_ = args.execution.stream;
+  const bool cached = args.routing != nullptr;
+  const bool grows = shape_.overflow == Overflow::kGrow;
+  Slot& slot = slots_[slot_idx];
+
+  DispatchCall call{};
+  call.execution = args.execution;
+  call.timeout = timeout_of(args.timeout);
+  call.in_slot = args.outputs.empty() && args.allocate == nullptr;
+  call.allocate = args.allocate;
+  call.outputs.assign(args.outputs.begin(), args.outputs.end());
+  if (!cached) {
+    call.made = make_routing(slot.capacity);
+    call.made->num_tokens = args.topk_idx.shape[0];
+    call.made->has_weights = static_cast<bool>(args.topk_weights);
+    call.made->id = (static_cast<std::uint64_t>(peers_->generation()) << 48) +
+                    (static_cast<std::uint64_t>(place_.plan_idx) << 32) + ++num_routings_;
+  }
+  call.routing = cached ? args.routing->data() : call.made;
+  call.header.with_weights = static_cast<bool>(args.topk_weights);
+  call.turn = next_turn(Track::kDispatch, slot_idx);
+  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  next_dispatch_slot_ = (slot_idx + 1) % kNumSlots;
+  slot.live = call.turn;
+  slot.live_routing_id = call.routing->id;
+
+  begin_in_stream(args.execution, call.turn, *call.routing);
+  if (cached) {
+    if (must_be_opened(slot, call.routing->max_recv_rows)) {
+      settle(stream_, call.timeout);
+      ensure_capacity(slot_idx, call.routing->max_recv_rows, call.timeout);
+    }
+    find_outputs(&call);
+    push(args, call, launch, halves);
+    guard.over();
+    return call;
+  }
+  ++num_tickets_;
+  count(args, call.turn, *call.made, launch, call.timeout);
+  const bool is_open = !slot.in_doubt;
+  place_rows(call, *call.made, launch, Entry::kMeet, is_open ? slot.capacity : -1);
+  if (is_open) push(args, call, launch, halves);  // which the gate keeps from working, should the slot turn out too small
+  if (grows) {
+    const cuda::PlaceTotals totals = await_totals(call);
+    if (must_be_opened(slot, totals.max_recv_rows)) {
+      settle(stream_, call.timeout);
+      ensure_capacity(slot_idx, totals.max_recv_rows, call.timeout);
+      // The Routing needs more memory as well.
+      const std::uint64_t id = call.made->id;
+      const std::shared_ptr<Routing::Data> small = std::move(call.made);
+      call.made = make_routing(slot.capacity);
+      call.made->num_tokens = small->num_tokens;
+      call.made->has_weights = small->has_weights;
+      call.made->id = id;
+      call.routing = call.made;
+      memory_of(*call.made).order.enter(stream_);
+      ++num_tickets_;
+      count(args, call.turn, *call.made, launch, call.timeout);
+      place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
+      push(args, call, launch, halves);
+    }
+    size_routing(call.made.get(), &totals, slot.capacity);
+  } else {
+    size_routing(call.made.get(), nullptr, slot.capacity);
+  }
+  find_outputs(&call);
+  guard.over();
+  return call;
+}
+
+Received CudaPlan::complete(DispatchCall* call, Halves halves) {
+  const CurrentDevice current(memory_.device);
+  const int slot_idx = call->turn.slot;
+  Slot& slot = slots_[slot_idx];
+  if (!is_live(call->turn)) fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
+  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  const cuda::Launch launch = launch_of(call->execution);
+  stream_ = call->execution.stream;
+  if (halves == Halves::kApart) {
+    begin_in_stream({.stream = stream_}, call->turn, *call->routing);
+    cuda::Handshake handshake;
+    handshake.signals = signals_of(Track::kDispatch, slot_idx, call->timeout);
+    handshake.entry_wait = cuda::LineWord::kData;
+    handshake.entry_phase = Phase::kDispatchRows;
+    handshake.ends_turn = true;
+    cuda::meet({.handshake = handshake, .state = scratch_[slot_idx].state[static_cast<int>(Track::kDispatch)]}, launch);
+  }
+  if (call->made != nullptr) index_rows(*call, launch);
+  if (call->output_error == nullptr) deliver(*call, launch);
+  end_in_stream(call->execution, call->turn, *call->routing);
+
+  const bool stays = call->in_slot && call->output_error == nullptr;
+  if (!stays) slot.live.reset();
+  guard.over();
+  if (call->output_error != nullptr) std::rethrow_exception(call->output_error);
+  const RecvSizes sizes = sizes_of(*call->routing);
+  return Received(std::make_unique<Received::Impl>(shared_from_this(), call->turn, stays, sizes, Routing(call->routing),
+                                                   std::move(call->outputs)));
+}
+
+Received CudaPlan::dispatch(const DispatchArgs& args) {
+  DispatchCall call = begin(args, Halves::kTogether);
+  return complete(&call, Halves::kTogether);
+}
+
+DispatchCall CudaPlan::begin(const DispatchArgs& args) {
+  DispatchCall call = begin(args, Halves::kApart);
+  end_in_stream({.stream = args.execution.stream}, call.turn, *call.routing);
+  return call;
+}
+
+Received CudaPlan::complete(DispatchCall* call) { return complete(call, Halves::kApart); }
+
+}  // namespace tokenyard

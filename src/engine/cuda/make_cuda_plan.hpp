@@ -1,0 +1,19 @@
+// Where a group gets plans on GPUs from; throws Error(kUnsupported) in a build without CUDA.
+#pragma once
+
+#include <memory>
+
+#include "engine/plan_impl.hpp"
+
+namespace tokenyard {
+
+struct CudaPlanOptions {
+  int num_sms = 0;           // that a call may occupy; 0: chosen
+  int num_ranks_on_gpu = 1;  // of the group on this rank's GPU: kernels of all of them must fit there at the same time
+};
+
+// Collective within the domain, which must be the whole group; windows lie at peers->device_place().
+std::shared_ptr<Plan::Impl> make_cuda_plan(std::shared_ptr<Peers> peers, const Shape& shape, const PlanPlace& place,
+                                           const CudaPlanOptions& options);
+
+}  // namespace tokenyard

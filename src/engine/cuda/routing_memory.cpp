@@ -1,0 +1,87 @@
+#include "engine/cuda/routing_memory.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/cuda/carve.hpp"
+#include "engine/cuda/remains.hpp"
+
+namespace tokenyard {
+namespace {
+
+std::size_t carve(std::byte* memory, const RoutingBounds& bounds, DeviceRouting* arrays) {
+  Carve carve(memory);
+  const std::int64_t top_k = bounds.top_k;
+  const std::int64_t num_experts = bounds.max_local_experts;
+  arrays->fan_out = carve.take<std::int32_t>(bounds.max_tokens);
+  arrays->destination = carve.take<std::int32_t>(bounds.max_tokens * bounds.max_fan_out);
+  arrays->row = carve.take<std::int64_t>(bounds.max_tokens * bounds.max_fan_out);
+  arrays->ordinal = carve.take<std::int32_t>(bounds.max_tokens * top_k);
+  arrays->local_idx = carve.take<std::int32_t>(bounds.max_tokens * top_k);
+  arrays->source_offsets = carve.take<std::int64_t>(bounds.num_ranks + 1);
+  arrays->source_token = carve.take<std::int32_t>(bounds.num_rows);
+  arrays->recv_ordinal = carve.take<std::int32_t>(bounds.num_rows);
+  arrays->topk_idx = carve.take<std::int32_t>(bounds.num_rows * top_k);
+  arrays->topk_weights = carve.take<float>(bounds.num_rows * top_k);
+  arrays->expert_counts = carve.take<std::int64_t>(num_experts);
+  arrays->expert_dropped = carve.take<std::int64_t>(num_experts);
+  arrays->id = carve.take<std::uint64_t>(1);
+  if (bounds.is_expanded) {
+    arrays->expert_offsets = carve.take<std::int64_t>(num_experts + 1);
+    arrays->expert_source_offsets = carve.take<std::int64_t>(num_experts * (bounds.num_ranks + 1));
+    arrays->expanded_row = carve.take<std::int64_t>(bounds.num_rows * top_k);
+    arrays->gather_idx = carve.take<std::int32_t>(bounds.num_expanded_rows);
+    arrays->expanded_source_token = carve.take<std::int32_t>(bounds.num_expanded_rows);
+    arrays->expanded_weights = carve.take<float>(bounds.num_expanded_rows);
+  }
+  return carve.num_bytes();
+}
+
+}  // namespace
+
+bool RoutingBounds::hold(const RoutingBounds& other) const {
+  return num_rows >= other.num_rows && num_expanded_rows >= other.num_expanded_rows;
+}
+
+RoutingMemoryPool::~RoutingMemoryPool() {
+  for (std::unique_ptr<RoutingMemory>& memory : unused_) {
+    const std::shared_ptr<RoutingMemory> kept = std::move(memory);
+    keep_until([order = &kept->order] { return order->is_over(); }, {kept});
+  }
+}
+
+std::unique_ptr<RoutingMemory> RoutingMemoryPool::make(const RoutingBounds& bounds) const {
+  auto memory = std::make_unique<RoutingMemory>();
+  memory->bounds = bounds;
+  memory->region = allocate_(carve(nullptr, bounds, &memory->arrays));
+  carve(memory->region->data(), bounds, &memory->arrays);
+  return memory;
+}
+
+void RoutingMemoryPool::reserve(int num_routings, const RoutingBounds& bounds) {
+  for (int i = 0; i < num_routings; ++i) {
+    auto memory = make(bounds);
+    const std::lock_guard lock(mutex_);
+    unused_.push_back(std::move(memory));
+  }
+}
+
+std::shared_ptr<RoutingMemory> RoutingMemoryPool::take(const RoutingBounds& bounds) {
+  std::unique_ptr<RoutingMemory> memory;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(unused_.begin(), unused_.end(), [&](const auto& one) { return one->bounds.hold(bounds); });
+    if (found != unused_.end()) {
+      memory = std::move(*found);
+      unused_.erase(found);
+    }
+  }
+  if (memory == nullptr) memory = make(bounds);
+  const auto give_back = [pool = shared_from_this()](RoutingMemory* dropped) {
+    const std::lock_guard lock(pool->mutex_);
+    pool->unused_.emplace_back(dropped);
+  };
+  return {memory.release(), give_back};
+}
+
+}  // namespace tokenyard

@@ -1,0 +1,24 @@
+// Loading kernels ahead of their first launch: done by a launch behind a kernel that waits for another rank, it would wait for
+// that one, and so forever where the other rank's launch must come first.
+#pragma once
+
+#include <initializer_list>
+
+namespace tokenyard::cuda {
+
+// A static object of every file that has kernels.
+class RegisteredKernels {
+ public:
+  RegisteredKernels(std::initializer_list<const void*> kernels);
+};
+
+// Loads all of them for the current device.
+void load_kernels();
+
+// The address that the runtime knows a kernel by.
+template <class... Args>
+const void* address_of(void (*kernel)(Args...)) {
+  return reinterpret_cast<const void*>(kernel);
+}
+
+}  // namespace tokenyard::cuda
