@@ -6,6 +6,7 @@
 #include "base/hooks.hpp"
 #include "tests/property/run_case.hpp"
 #include "tests/support/gpu_residence.hpp"
+#include "tests/support/gpus_apart.hpp"
 #include "tests/support/run_ranks.hpp"
 
 namespace tokenyard::test {
@@ -16,9 +17,8 @@ constexpr int kNumShapesOnGpus = 60;
 
 // TOKENYARD_TEST_SHAPES asks for another number, TOKENYARD_TEST_CASE=number for one case alone.
 TEST(cuda_random_shapes, process_ranks_agree_with_the_reference) {
-  // Children of a process that has used CUDA cannot use it.
-  const int num_gpus = count_gpus_in_child();
-  if (num_gpus == 0) GTEST_SKIP() << "needs a GPU, and none is visible here";
+  SKIP_WITHOUT_GPUS_APART(1);
+  const int num_gpus = count_gpus_apart();
   const std::uint64_t seed = seed_of(seed_of_tests(), 79);
   const auto only = static_cast<int>(number_in_environment("TOKENYARD_TEST_CASE", -1));
   const auto num_shapes = static_cast<int>(number_in_environment("TOKENYARD_TEST_SHAPES", kNumShapesOnGpus));

@@ -1,8 +1,5 @@
 #include "tests/support/gpu_rank.hpp"
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -80,14 +77,6 @@ const std::vector<std::unique_ptr<GpuRank>>& gpu_ranks(int num_ranks) {
     ranks.push_back(std::make_unique<GpuRank>(static_cast<int>(ranks.size())));
   }
   return ranks;
-}
-
-int count_gpus_in_child() {
-  const pid_t child = fork();
-  if (child == 0) _exit(std::min(count_gpus(), 100));
-  int status = 0;
-  if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status)) return 0;
-  return WEXITSTATUS(status);
 }
 
 }  // namespace tokenyard::test

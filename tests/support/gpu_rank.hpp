@@ -63,7 +63,4 @@ class GpuRank {
 // The first `num_ranks` ranks of this process. Made once, before any of them makes a call; they last as long as the process.
 const std::vector<std::unique_ptr<GpuRank>>& gpu_ranks(int num_ranks);
 
-// The number of GPUs, without a trace of CUDA in this process, which can then be forked.
-int count_gpus_in_child();
-
 }  // namespace tokenyard::test
