@@ -2,7 +2,38 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 namespace tokenyard::test {
+namespace {
+
+// A dense tensor of a test's own memory, where the calls of a residence can reach it.
+template <class Void>
+class MovedTensor {
+ public:
+  MovedTensor(Residence* residence, const BasicTensorView<Void>& tensor)
+      : original_(tensor), num_bytes_(tensor.num_elements() * size_of(tensor.dtype)), memory_(residence->allocate(num_bytes_)) {
+    std::memcpy(memory_->bytes(), tensor.data, num_bytes_);
+  }
+
+  BasicTensorView<Void> for_call() {
+    BasicTensorView<Void> view = original_;
+    view.data = memory_->bytes();
+    return memory_->for_call(view);
+  }
+
+  void move_back() {
+    memory_->take_back();
+    std::memcpy(original_.data, memory_->bytes(), num_bytes_);
+  }
+
+ private:
+  BasicTensorView<Void> original_;
+  std::size_t num_bytes_;
+  std::unique_ptr<TensorMemory> memory_;
+};
+
+}  // namespace
 
 Shape small_shape(int num_ranks, Layout layout) {
   Shape shape;
@@ -52,10 +83,18 @@ DispatchArgs SmallInput::dispatch(const Routing& routing) const {
 }
 
 void expect_rows(const Received& received, int num_ranks, int round) {
+  HostResidence residence;
+  expect_rows(received, num_ranks, round, &residence);
+}
+
+void expect_rows(const Received& received, int num_ranks, int round, Residence* residence) {
   const Routing& routing = received.routing();
-  const auto* offsets = static_cast<const std::int64_t*>(routing.source_offsets().data);
-  const auto* tokens = static_cast<const std::int32_t*>(routing.source_token().data);
-  const TensorView lane = received.lane(0);
+  const auto source_offsets = residence->fetch(routing.source_offsets());
+  const auto source_token = residence->fetch(routing.source_token());
+  const auto rows = residence->fetch(received.lane(0));
+  const auto* offsets = static_cast<const std::int64_t*>(source_offsets.view.data);
+  const auto* tokens = static_cast<const std::int32_t*>(source_token.view.data);
+  const TensorView& lane = rows.view;
   ASSERT_EQ(lane.shape[0], routing.num_recv_rows());
   ASSERT_EQ(offsets[num_ranks], routing.num_recv_rows());
   for (int source = 0; source < num_ranks; ++source) {
@@ -93,11 +132,33 @@ void SmallOutput::expect_sum_without(const SmallInput& input, int num_ranks, con
 }
 
 void expect_round_trip(const Plan& plan, int rank, int num_ranks, int round) {
+  HostResidence residence;
+  expect_round_trip(plan, rank, num_ranks, round, &residence);
+}
+
+void expect_round_trip(const Plan& plan, int rank, int num_ranks, int round, Residence* residence) {
   const SmallInput input(rank, num_ranks, round);
-  const Received received = plan.dispatch(input.dispatch());
-  expect_rows(received, num_ranks, round);
+  DispatchArgs dispatch = input.dispatch();
+  MovedTensor rows(residence, dispatch.lanes[0]);
+  MovedTensor ids(residence, dispatch.topk_idx);
+  const ConstTensorView lane = rows.for_call();
+  dispatch.lanes = {&lane, 1};
+  dispatch.topk_idx = ids.for_call();
+  dispatch.execution = residence->next_execution(false);
+  const Received received = plan.dispatch(dispatch);
+  residence->call_is_made();
+  residence->finish();
+  expect_rows(received, num_ranks, round, residence);
+
   SmallOutput output(input);
-  plan.combine(output.combine(received.routing(), received.lane(0)));
+  CombineArgs combine = output.combine(received.routing(), received.lane(0));
+  MovedTensor sums(residence, combine.output);
+  combine.output = sums.for_call();
+  combine.execution = residence->next_execution(false);
+  plan.combine(combine);
+  residence->call_is_made();
+  residence->finish();
+  sums.move_back();
   output.expect_sum(input, num_ranks);
 }
 

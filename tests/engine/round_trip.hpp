@@ -8,6 +8,7 @@
 #include <set>
 #include <vector>
 
+#include "tests/support/residence.hpp"
 #include "tokenyard/plan.hpp"
 
 namespace tokenyard::test {
@@ -41,6 +42,7 @@ float value_of(int rank, int round, std::int64_t token, std::int64_t column);
 
 // What a result of the compact layout holds: the rows that the ranks sent in this round.
 void expect_rows(const Received& received, int num_ranks, int round);
+void expect_rows(const Received& received, int num_ranks, int round, Residence* residence);
 
 // The combine of unchanged rows, and its expected output.
 struct SmallOutput {
@@ -56,5 +58,6 @@ struct SmallOutput {
 
 // One dispatch and one combine (compact layout), checked. Collective.
 void expect_round_trip(const Plan& plan, int rank, int num_ranks, int round);
+void expect_round_trip(const Plan& plan, int rank, int num_ranks, int round, Residence* residence);
 
 }  // namespace tokenyard::test

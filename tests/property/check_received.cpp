@@ -86,14 +86,16 @@ bool check_extents(const char* name, const ConstTensorView& view, const std::vec
 
 // A view of T against the numbers expected in its beginning, and `filler` in the rest.
 template <class T, class Expected>
-void check_values(const char* name, const ConstTensorView& view, const std::vector<std::int64_t>& wanted_extents,
-                  const std::vector<Expected>& expected, T filler, const std::string& when, Findings* findings) {
+void check_values(const char* name, Residence* residence, const ConstTensorView& view,
+                  const std::vector<std::int64_t>& wanted_extents, const std::vector<Expected>& expected, T filler,
+                  const std::string& when, Findings* findings) {
   if (view.dtype != data_type_of<T>()) {
     findings->add("{}: {} is of type {}", when, name, to_string(view.dtype));
     return;
   }
   if (!check_extents(name, view, wanted_extents, when, findings)) return;
-  const auto* values = static_cast<const T*>(view.data);
+  const OnHost<const void> on_host = residence->fetch(view);
+  const auto* values = static_cast<const T*>(on_host.view.data);
   const auto num_values = static_cast<std::size_t>(view.num_elements());
   for (std::size_t i = 0; i < num_values; ++i) {
     const T wanted = i < expected.size() ? static_cast<T>(expected[i]) : filler;
@@ -110,20 +112,22 @@ void check_lanes(const ResultOfStep& result, const std::string& when, Findings* 
   for (std::size_t lane_idx = 0; lane_idx < shape.lanes.size(); ++lane_idx) {
     const Lane& lane = shape.lanes[lane_idx];
     const int lane_number = static_cast<int>(lane_idx);
-    const TensorView tensor = result.received.lane(lane_number);
+    const TensorView returned = result.received.lane(lane_number);
     std::vector<std::int64_t> wanted{result.sizes.num_tensor_rows, lane.num_elements};
     if (shape.layout == Layout::kExpertPadded)
       wanted = {result.expected->num_experts, shape.expert_capacity, lane.num_elements};
     // A caller's own tensor keeps its extents, which may be larger.
-    if (!result.memory.empty() && shape.layout != Layout::kExpertPadded) wanted[0] = std::max(wanted[0], tensor.shape[0]);
-    if (tensor.dtype != lane.dtype) findings->add("{}: lane {} is of type {}", when, lane_idx, to_string(tensor.dtype));
-    if (extents(tensor) != wanted || !has_right_strides(lane, tensor)) {
-      findings->add("{}: lane {} has the shape {} and strides {}, expected {}{}", when, lane_idx, text(extents(tensor)),
-                    text({tensor.strides.begin(), tensor.strides.begin() + tensor.num_dims}), text(wanted),
+    if (!result.memory.empty() && shape.layout != Layout::kExpertPadded) wanted[0] = std::max(wanted[0], returned.shape[0]);
+    if (returned.dtype != lane.dtype) findings->add("{}: lane {} is of type {}", when, lane_idx, to_string(returned.dtype));
+    if (extents(returned) != wanted || !has_right_strides(lane, returned)) {
+      findings->add("{}: lane {} has the shape {} and strides {}, expected {}{}", when, lane_idx, text(extents(returned)),
+                    text({returned.strides.begin(), returned.strides.begin() + returned.num_dims}), text(wanted),
                     lane.column_major ? " by columns" : "");
       continue;
     }
 
+    const OnHost<void> on_host = result.residence->fetch(returned);
+    const TensorView& tensor = on_host.view;
     const std::size_t row_bytes = lane.row_bytes();
     const std::size_t element_bytes = size_of(lane.dtype);
     std::vector<std::byte> row(row_bytes);
@@ -177,7 +181,8 @@ void check_routing(const ResultOfStep& result, std::int64_t num_sent, const Plan
   std::vector<std::int64_t> source_tokens;
   for (const reference::ReceivedRow& row : expected.rows) source_tokens.push_back(row.token);
   const auto check = [&](const char* name, const ConstTensorView& view, const std::vector<std::int64_t>& wanted,
-                         const auto& values, auto filler) { check_values(name, view, wanted, values, filler, when, findings); };
+                         const auto& values,
+                         auto filler) { check_values(name, result.residence, view, wanted, values, filler, when, findings); };
   const auto check_empty = [&](const char* name, const ConstTensorView& view) {
     if (view) findings->add("{}: {} is not empty", when, name);
   };

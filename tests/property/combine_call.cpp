@@ -1,4 +1,5 @@
 // RankRun::combine: the call, and its comparison with the reference.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -57,7 +58,7 @@ void RankRun::combine(const Step& step) {
     explicit Given(RandomBits choices) : random(choices) {}
     RandomBits random;
     std::optional<GuardedRows> rows;
-    std::vector<float> factors, carried;
+    std::optional<GuardedRows> factors, carried;
     std::optional<StridedMatrix> weights;
     std::vector<int> biases;
     std::vector<StridedMatrix> bias_matrices;
@@ -80,73 +81,88 @@ void RankRun::combine(const Step& step) {
 
   // Experts' outputs: over the received rows, in the borrowed buffer, or elsewhere.
   const bool in_slot = result.received.live() && result.step->plan == step.plan && random.one_in(2);
-  std::byte* output_rows = nullptr;
+  const auto fill_output_rows = [&](std::byte* output_rows) {
+    for (const std::int64_t row : rows) fill_output_row(step, lane, rank_, row, output_rows + row * lane.row_bytes());
+  };
   if (in_slot) {
     const bool over_rows = shape.lanes[0] == lane && random.one_in(2);
     const TensorView buffer = over_rows ? result.received.lane(0) : result.received.combine_buffer();
     args.rows = buffer;
-    output_rows = static_cast<std::byte*>(buffer.data);
+    const OnHost<void> on_host = residence_->blank(buffer);
+    fill_output_rows(static_cast<std::byte*>(on_host.view.data));
+    residence_->store(on_host, buffer);
     result.is_overwritten |= over_rows || (compact && shape.mode == Mode::kThroughput);
   } else {
-    given->rows.emplace(num_rows, lane.row_bytes(), static_cast<std::size_t>(random.from(0, 3)) * size_of(lane.dtype));
-    output_rows = given->rows->data();
+    given->rows.emplace(residence_, num_rows, lane.row_bytes(),
+                        static_cast<std::size_t>(random.from(0, 3)) * size_of(lane.dtype));
+    std::byte* output_rows = given->rows->data();
     // NaNs where nobody should look.
     if (num_rows * lane.row_bytes() <= std::size_t{1} << 18) std::memset(output_rows, 0xff, num_rows * lane.row_bytes());
-    args.rows = per_row(shape, result.expected->num_experts, num_rows, lane.dtype, lane.num_elements, output_rows);
+    fill_output_rows(output_rows);
+    args.rows = given->rows->for_call(
+        per_row(shape, result.expected->num_experts, num_rows, lane.dtype, lane.num_elements, output_rows));
   }
-  for (const std::int64_t row : rows) fill_output_row(step, lane, rank_, row, output_rows + row * lane.row_bytes());
 
-  const float nan = std::numeric_limits<float>::quiet_NaN();
+  // `num_numbers` floats, NaNs at first.
+  const auto emplace_numbers = [&](std::optional<GuardedRows>* memory, std::int64_t num_numbers) {
+    memory->emplace(residence_, num_numbers, sizeof(float), 0);
+    auto* numbers = reinterpret_cast<float*>((*memory)->data());
+    std::fill_n(numbers, num_numbers, std::numeric_limits<float>::quiet_NaN());
+    return numbers;
+  };
   const Factors kind_of_factors = factors_of(case_, step, rank_);
   args.use_routing_weights = kind_of_factors == Factors::kOfRouting;
   if (kind_of_factors == Factors::kGiven) {
-    given->factors.assign(num_rows, nan);
-    for (const std::int64_t row : rows) given->factors[row] = factor_at(step, rank_, row);
-    args.factors = per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, given->factors.data());
+    float* factors = emplace_numbers(&given->factors, num_rows);
+    for (const std::int64_t row : rows) factors[row] = factor_at(step, rank_, row);
+    args.factors =
+        given->factors->for_call(per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, factors));
   }
   if (kind_of_factors == Factors::kFromHome) {
-    given->weights.emplace(&random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
+    given->weights.emplace(residence_, &random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
     std::vector<float> weights(shape.top_k);
     for (std::int64_t token = 0; token < num_tokens; ++token) {
       for (int k = 0; k < shape.top_k; ++k) weights[k] = given_weight_at(step, rank_, token, k);
       given->weights->set_row(token, reinterpret_cast<const std::byte*>(weights.data()));
     }
-    args.topk_weights = given->weights->view();
+    args.topk_weights = given->weights->for_call();
   }
 
   if (step.carries_weights) {
     const std::int64_t per_place = compact ? shape.top_k : 1;
-    given->carried.assign(num_rows * per_place, nan);
+    float* carried = emplace_numbers(&given->carried, num_rows * per_place);
     for (const std::int64_t row : rows) {
       for (std::int64_t place = row * per_place; place < (row + 1) * per_place; ++place) {
-        given->carried[place] = carried_weight_at(step, rank_, place);
+        carried[place] = carried_weight_at(step, rank_, place);
       }
     }
-    const float* carried = given->carried.data();
-    args.carried_weights = compact ? tensor(carried, {num_rows, shape.top_k})
-                                   : per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, carried);
-    given->returned.emplace(&random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
-    args.returned_weights = given->returned->view();
+    args.carried_weights = given->carried->for_call(
+        compact ? ConstTensorView(carried, DataType::kFloat32, {num_rows, shape.top_k})
+                : per_row(shape, result.expected->num_experts, num_rows, DataType::kFloat32, 0, carried));
+    given->returned.emplace(residence_, &random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
+    args.returned_weights = given->returned->for_call();
   }
 
   std::vector<std::byte> row(lane.row_bytes());
   for (int bias = 0; bias < 2; ++bias) {
     if (random.one_in(2)) continue;
     given->biases.push_back(bias);
-    given->bias_matrices.emplace_back(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
+    given->bias_matrices.emplace_back(residence_, &random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens,
+                                      lane.num_elements);
     for (std::int64_t token = 0; token < num_tokens; ++token) {
       fill_bias_row(step, lane, rank_, bias, token, row.data());
       given->bias_matrices.back().set_row(token, row.data());
     }
-    args.biases[bias] = given->bias_matrices.back().view();
+    args.biases[bias] = given->bias_matrices.back().for_call();
   }
 
-  given->output.emplace(&random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
-  args.output = given->output->view();
+  given->output.emplace(residence_, &random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
+  args.output = given->output->for_call();
+  args.execution = residence_->next_execution(step.pending >= 0 && !only_checks_late(step));
   const Plan& plan = plans_[step.plan];
   make_call(
-      step, &random, [&] { plan.combine(given->args); },
-      [&] { return std::make_shared<PendingCombine>(plan.begin_combine(given->args)); },
+      step, &random, [&plan, given] { plan.combine(given->args); },
+      [&plan, given] { return std::make_shared<PendingCombine>(plan.begin_combine(given->args)); },
       [](Pending* pending) { static_cast<PendingCombine*>(pending)->complete(); },
       [this, &step, in_slot, given] {
         check_combined(step, given->biases, in_slot, &*given->output, given->returned ? &*given->returned : nullptr);
@@ -181,6 +197,8 @@ void RankRun::check_combined(const Step& step, const std::vector<int>& biases, b
     }
   };
 
+  output->take_back();
+  if (returned != nullptr) returned->take_back();
   const std::string when = fmt::format("rank {}, {}{}", rank_, describe(step), in_slot ? " (rows in the slot)" : "");
   std::vector<std::byte> row(lane.row_bytes());
   std::vector<std::byte> actual(lane.row_bytes());

@@ -16,12 +16,6 @@ constexpr std::int64_t kNumExchanges = 100'000;
 #endif
 constexpr int kCallsPerCase = 250;
 
-std::int64_t num_exchanges_of(const Case& random_case) {
-  return std::count_if(random_case.steps.begin(), random_case.steps.end(), [](const Step& step) {
-    return step.call == Call::kDispatch || step.call == Call::kCachedDispatch || step.call == Call::kCombine;
-  });
-}
-
 // TOKENYARD_TEST_EXCHANGES asks for another number.
 TEST(Delays, leave_every_row_right) {
   const std::int64_t num_wanted = number_in_environment("TOKENYARD_TEST_EXCHANGES", kNumExchanges);

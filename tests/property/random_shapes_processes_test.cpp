@@ -25,10 +25,11 @@ TEST_P(RandomShapes, process_ranks_agree_with_the_reference) {
     options.timeout = std::chrono::seconds(60);
     options.waiting = Waiting::kYield;
     const Group group = Group::create(std::move(exchange), options);
+    HostResidence residence;
     for (int index = 0; index < num_cases; ++index) {
       const Case random_case = make_random_case(seed, index, {.num_ranks = num_ranks});
       set_delay_seed(random_case.shake ? random_case.seed | 1 : 0);
-      const std::string wrong = run_in_group(random_case, group);
+      const std::string wrong = run_in_group(random_case, group, &residence);
       ASSERT_TRUE(wrong.empty()) << "TOKENYARD_TEST_SEED=" << seed_of_tests() << ", case " << index << ":\n" << wrong;
     }
   };

@@ -22,8 +22,8 @@ struct DispatchInputs {
 
 template <class T>
 StridedMatrix matrix_of(const std::vector<std::int64_t>& values, std::int64_t num_rows, std::int64_t num_columns,
-                        RandomBits* random) {
-  StridedMatrix matrix(random, StridedMatrix::Rows::kAny, data_type_of<T>(), num_rows, num_columns);
+                        Residence* residence, RandomBits* random) {
+  StridedMatrix matrix(residence, random, StridedMatrix::Rows::kAny, data_type_of<T>(), num_rows, num_columns);
   std::vector<T> row(num_columns);
   for (std::int64_t row_idx = 0; row_idx < num_rows; ++row_idx) {
     for (std::int64_t i = 0; i < num_columns; ++i) row[i] = static_cast<T>(values[row_idx * num_columns + i]);
@@ -32,14 +32,15 @@ StridedMatrix matrix_of(const std::vector<std::int64_t>& values, std::int64_t nu
   return matrix;
 }
 
-DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet& tokens, int rank, RandomBits* random) {
+DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet& tokens, int rank, Residence* residence,
+                           RandomBits* random) {
   DispatchInputs inputs;
   const std::int64_t num_tokens = tokens.num_tokens[rank];
   const std::vector<Lane> lanes = given_lanes(shape);
   for (std::size_t lane_idx = 0; lane_idx < lanes.size(); ++lane_idx) {
     const Lane& lane = lanes[lane_idx];
     const auto rows = lane_idx == 0 ? StridedMatrix::Rows::kDense : StridedMatrix::Rows::kAny;
-    StridedMatrix matrix(random, rows, lane.dtype, num_tokens, lane.num_elements);
+    StridedMatrix matrix(residence, random, rows, lane.dtype, num_tokens, lane.num_elements);
     std::vector<std::byte> row(lane.row_bytes());
     for (std::int64_t token = 0; token < num_tokens; ++token) {
       fill_given_row(step, shape, static_cast<int>(lane_idx), rank, token, row.data());
@@ -47,13 +48,13 @@ DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet&
     }
     inputs.lanes.push_back(std::move(matrix));
   }
-  for (StridedMatrix& lane : inputs.lanes) inputs.lane_views.emplace_back(lane.view());
+  for (StridedMatrix& lane : inputs.lanes) inputs.lane_views.emplace_back(lane.for_call());
   if (step.call == Call::kCachedDispatch) return inputs;
 
-  inputs.ids = random->one_in(2) ? matrix_of<std::int32_t>(tokens.ids[rank], num_tokens, shape.top_k, random)
-                                 : matrix_of<std::int64_t>(tokens.ids[rank], num_tokens, shape.top_k, random);
+  inputs.ids = random->one_in(2) ? matrix_of<std::int32_t>(tokens.ids[rank], num_tokens, shape.top_k, residence, random)
+                                 : matrix_of<std::int64_t>(tokens.ids[rank], num_tokens, shape.top_k, residence, random);
   if (tokens.weights.empty()) return inputs;
-  inputs.weights.emplace(random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
+  inputs.weights.emplace(residence, random, StridedMatrix::Rows::kAny, DataType::kFloat32, num_tokens, shape.top_k);
   for (std::int64_t token = 0; token < num_tokens; ++token) {
     inputs.weights->set_row(token, reinterpret_cast<const std::byte*>(tokens.weights[rank].data() + token * shape.top_k));
   }
@@ -62,8 +63,9 @@ DispatchInputs make_inputs(const Step& step, const Shape& shape, const TokenSet&
 
 }  // namespace
 
-RankRun::RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Findings* findings)
-    : case_(random_case), expectations_(expectations), findings_(findings), rank_(group.rank()) {
+RankRun::RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Residence* residence,
+                 Findings* findings)
+    : case_(random_case), expectations_(expectations), residence_(residence), findings_(findings), rank_(group.rank()) {
   for (const Shape& shape : case_.shapes) {
     plans_.push_back(group.plan(shape));
     expected_counters_.emplace_back(static_cast<std::size_t>(case_.num_ranks));
@@ -151,7 +153,7 @@ void RankRun::allocate_outputs(const RecvSizes& sizes, ResultOfStep* result, std
     const bool padded = shape.layout == Layout::kExpertPadded;
     const std::int64_t num_rows = sizes.num_tensor_rows + (padded ? 0 : random->pick({0, 0, 1, 9}));
     const auto lead_bytes = static_cast<std::size_t>(random->from(0, 3)) * size_of(lane.dtype);
-    result->memory.push_back(std::make_unique<GuardedRows>(num_rows, lane.row_bytes(), lead_bytes));
+    result->memory.push_back(std::make_unique<GuardedRows>(residence_, num_rows, lane.row_bytes(), lead_bytes));
     std::byte* data = result->memory.back()->data();
     TensorView& output = outputs[lane_idx];
     if (padded) {
@@ -163,7 +165,8 @@ void RankRun::allocate_outputs(const RecvSizes& sizes, ResultOfStep* result, std
       output.strides[output.num_dims - 1] = output.shape[output.num_dims - 2];
       output.strides[output.num_dims - 2] = 1;
     }
-    poison_lane(*result, static_cast<int>(lane_idx), outputs[lane_idx]);
+    poison_lane(*result, static_cast<int>(lane_idx), output);
+    output = result->memory.back()->for_call(output);
   }
 }
 
@@ -172,13 +175,16 @@ void RankRun::check_announced_sizes(const RecvSizes& sizes, const ResultOfStep& 
   const std::int64_t num_expanded =
       result.shape->layout == Layout::kCompact ? num_rows : result.expected->expert_offsets.back();
   const std::int64_t tensor_rows = expected_tensor_rows(*result.step);
+  const bool may_drop = result.shape->overflow == Overflow::kDrop;
+  const bool is_unknown = may_drop && residence_->is_stream_ordered();
   // Which rows are dropped is not known before they arrive: a bound must do.
-  const bool is_bound = result.shape->overflow == Overflow::kDrop && result.shape->layout == Layout::kExpertContiguous;
-  const bool expanded_fits = is_bound
+  const bool is_bound = may_drop && result.shape->layout == Layout::kExpertContiguous;
+  const bool expanded_fits = is_unknown ? sizes.num_expanded_rows == -1
+                             : is_bound
                                  ? sizes.num_expanded_rows >= num_expanded && sizes.num_expanded_rows <= sizes.num_tensor_rows
                                  : sizes.num_expanded_rows == num_expanded;
-  if (sizes.num_recv_rows == num_rows && expanded_fits && sizes.num_local_experts == result.expected->num_experts &&
-      sizes.num_tensor_rows == tensor_rows) {
+  if (sizes.num_recv_rows == (is_unknown ? -1 : num_rows) && expanded_fits &&
+      sizes.num_local_experts == result.expected->num_experts && sizes.num_tensor_rows == tensor_rows) {
     return;
   }
   // Nothing else about this result can be looked at then.
@@ -195,21 +201,51 @@ void RankRun::make_call(const Step& step, RandomBits* random, std::function<void
     for (PeerCounters& counters : expected_counters_[step.plan]) ++counters.num_calls;
     check_result();
   };
-  if (step.pending < 0 && !random->one_in(4)) {
+  const bool is_whole = step.pending < 0 && !random->one_in(4);
+  if (is_whole || only_checks_late(step)) {
     whole();
-    return check();
+    residence_->call_is_made();
+    // The call, which may be still under way, refers to what `whole` holds.
+    const auto finish = [this, whole, check] {
+      residence_->finish();
+      check();
+    };
+    if (step.pending < 0) return finish();
+    open_calls_[step.pending] = {nullptr, finish};
+    return;
   }
   std::shared_ptr<Pending> pending = begin();
   const bool looks = random->one_in(2);
   const auto patience = std::chrono::milliseconds(random->from(0, 2));
   const auto finish = [this, &step, looks, patience, pending, complete = std::move(complete), check] {
+    if (residence_->is_stream_ordered()) {
+      if (looks) check_cannot_be_asked(step, *pending);
+      complete(pending.get());
+      residence_->call_is_made();
+      residence_->finish();
+      return check();
+    }
     if (looks && pending->wait(patience) && !pending->done()) findings_->add("{}: waited for, but not done", when(rank_, step));
     complete(pending.get());
+    residence_->call_is_made();
     if (!pending->done()) findings_->add("{}: completed, but not done", when(rank_, step));
     check();
   };
   if (step.pending < 0) return finish();
   open_calls_[step.pending] = {pending, finish};
+}
+
+bool RankRun::only_checks_late(const Step& step) const {
+  return residence_->is_stream_ordered() && step.pending >= 0 && seed_of(step.seed, step.pending) % 2 == 0;
+}
+
+void RankRun::check_cannot_be_asked(const Step& step, const Pending& pending) {
+  try {
+    pending.done();
+    findings_->add("{}: a call on a GPU said whether it is done", when(rank_, step));
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kUnsupported) throw;
+  }
 }
 
 void RankRun::dispatch(const Step& step) {
@@ -226,12 +262,13 @@ void RankRun::dispatch(const Step& step) {
   const TokenSet& tokens = case_.token_sets[step.token_set];
   const Shape& shape = case_.shapes[step.plan];
   RandomBits& random = given->random;
-  given->inputs = make_inputs(step, shape, tokens, rank_, &random);
+  given->inputs = make_inputs(step, shape, tokens, rank_, residence_, &random);
 
   ResultOfStep& result = results_[step.result];
   result.step = &step;
   result.shape = &shape;
   result.expected = &routed(step).at[rank_];
+  result.residence = residence_;
   result.has_weights = !tokens.weights.empty();
 
   DispatchArgs& args = given->args;
@@ -239,8 +276,8 @@ void RankRun::dispatch(const Step& step) {
   if (step.call == Call::kCachedDispatch) {
     args.routing = &results_.at(step.routing_of).routing;
   } else {
-    args.topk_idx = given->inputs.ids->view();
-    if (given->inputs.weights.has_value()) args.topk_weights = given->inputs.weights->view();
+    args.topk_idx = given->inputs.ids->for_call();
+    if (given->inputs.weights.has_value()) args.topk_weights = given->inputs.weights->for_call();
   }
   args.slot = step.slot;
 
@@ -259,13 +296,14 @@ void RankRun::dispatch(const Step& step) {
     };
   }
 
+  args.execution = residence_->next_execution(step.pending >= 0 && !only_checks_late(step));
   const Plan& plan = plans_[step.plan];
   const auto check = [this, &step, &tokens, &result, place] {
     result.routing = result.received.routing();
     result.sizes = result.received.sizes();
     const std::string at_first = when(rank_, step);
     check_announced_sizes(result.sizes, result);
-    if (result.sizes.num_expanded_rows != result.routing.num_expanded_rows()) {
+    if (result.sizes.num_expanded_rows >= 0 && result.sizes.num_expanded_rows != result.routing.num_expanded_rows()) {
       findings_->add("{}: sizes say {} expanded rows and the Routing {}", at_first, result.sizes.num_expanded_rows,
                      result.routing.num_expanded_rows());
     }
@@ -278,8 +316,8 @@ void RankRun::dispatch(const Step& step) {
     }
   };
   make_call(
-      step, &random, [&] { result.received = plan.dispatch(given->args); },
-      [&] { return std::make_shared<PendingDispatch>(plan.begin_dispatch(given->args)); },
+      step, &random, [&plan, &result, given] { result.received = plan.dispatch(given->args); },
+      [&plan, given] { return std::make_shared<PendingDispatch>(plan.begin_dispatch(given->args)); },
       [&result, given](Pending* pending) { result.received = static_cast<PendingDispatch*>(pending)->complete(); }, check);
 }
 
@@ -295,7 +333,10 @@ void RankRun::let_go(ResultOfStep* result, RandomBits* random) {
   if (!result->received.live()) return;
   // Whatever comes next must not find old rows that look right.
   for (std::size_t lane_idx = 0; lane_idx < result->shape->lanes.size(); ++lane_idx) {
-    poison_lane(*result, static_cast<int>(lane_idx), result->received.lane(static_cast<int>(lane_idx)));
+    const TensorView lane = result->received.lane(static_cast<int>(lane_idx));
+    const OnHost<void> on_host = residence_->fetch(lane);
+    poison_lane(*result, static_cast<int>(lane_idx), on_host.view);
+    residence_->store(on_host, lane);
   }
   if (random->one_in(2)) {
     result->received.release();

@@ -12,6 +12,7 @@
 #include "tests/property/guarded_rows.hpp"
 #include "tests/property/strided_matrix.hpp"
 #include "tests/support/random_case.hpp"
+#include "tests/support/residence.hpp"
 #include "tokenyard/group.hpp"
 
 namespace tokenyard::test {
@@ -21,6 +22,7 @@ struct ResultOfStep {
   const Step* step = nullptr;
   const Shape* shape = nullptr;
   const reference::Arrived* expected = nullptr;
+  Residence* residence = nullptr;
   Received received;
   Routing routing;
   RecvSizes sizes;
@@ -32,8 +34,9 @@ struct ResultOfStep {
 
 class RankRun {
  public:
-  // The references must outlive the run. Collective: all ranks of the group make the same run.
-  RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Findings* findings);
+  // What is passed must outlive the run. Collective: all ranks of the group make the same run.
+  RankRun(const Case& random_case, const Expectations& expectations, const Group& group, Residence* residence,
+          Findings* findings);
 
   // Throws what the library throws; wrong results become findings.
   void run();
@@ -45,6 +48,10 @@ class RankRun {
   void make_call(const Step& step, RandomBits* random, std::function<void()> whole,
                  std::function<std::shared_ptr<Pending>()> begin, std::function<void(Pending*)> complete,
                  std::function<void()> check_result);
+  // Calls of streams: the whole call where it would only be begun, looked at where it would be completed. All ranks do the
+  // same, since calls come in the same order on all of them.
+  bool only_checks_late(const Step& step) const;
+  void check_cannot_be_asked(const Step& step, const Pending& pending);
   void check_combined(const Step& step, const std::vector<int>& biases, bool in_slot, StridedMatrix* output,
                       StridedMatrix* returned);
   void release(const Step& step);
@@ -65,6 +72,7 @@ class RankRun {
 
   const Case& case_;
   const Expectations& expectations_;
+  Residence* residence_;
   Findings* findings_;
   int rank_;
   std::vector<Plan> plans_;
@@ -83,7 +91,7 @@ void check_lanes(const ResultOfStep& result, const std::string& when, Findings* 
 void check_routing(const ResultOfStep& result, std::int64_t num_sent, const PlanSizes& sizes, const std::string& when,
                    Findings* findings);
 
-// Overwrites all rows of a lane that are not left unspecified.
+// Overwrites all rows of a lane that are not left unspecified. `tensor` is on the host.
 void poison_lane(const ResultOfStep& result, int lane, const TensorView& tensor);
 
 }  // namespace tokenyard::test

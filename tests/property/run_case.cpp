@@ -1,5 +1,6 @@
 #include "tests/property/run_case.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 
@@ -27,14 +28,24 @@ std::string report(const Case& random_case, const Findings& findings) {
 }  // namespace
 
 std::string run_with_threads(const Case& random_case) {
+  std::vector<std::unique_ptr<Residence>> residences;
+  for (int rank = 0; rank < random_case.num_ranks; ++rank) residences.push_back(std::make_unique<HostResidence>());
+  return run_with_threads(random_case, residences);
+}
+
+std::string run_with_threads(const Case& random_case, const std::vector<std::unique_ptr<Residence>>& residences) {
   const Expectations expectations(random_case);
   Findings findings;
   set_delay_seed(random_case.shake ? random_case.seed | 1 : 0);
   run_thread_ranks(random_case.num_ranks, [&](std::shared_ptr<Exchange> exchange) {
     const int rank = exchange->rank();
     try {
-      const Group group = Group::create(std::move(exchange), options_of(random_case));
-      RankRun(random_case, expectations, group, &findings).run();
+      Residence* residence = residences[rank].get();
+      residence->enter();
+      GroupOptions options = options_of(random_case);
+      residence->choose(&options);
+      const Group group = Group::create(std::move(exchange), options);
+      RankRun(random_case, expectations, group, residence, &findings).run();
     } catch (const std::exception& error) {
       // Its peers learn that this rank has left.
       findings.add("rank {} threw: {}", rank, error.what());
@@ -43,15 +54,21 @@ std::string run_with_threads(const Case& random_case) {
   return report(random_case, findings);
 }
 
-std::string run_in_group(const Case& random_case, const Group& group) {
+std::string run_in_group(const Case& random_case, const Group& group, Residence* residence) {
   const Expectations expectations(random_case);
   Findings findings;
   try {
-    RankRun(random_case, expectations, group, &findings).run();
+    RankRun(random_case, expectations, group, residence, &findings).run();
   } catch (const std::exception& error) {
     throw std::runtime_error(fmt::format("rank {} threw: {}\n{}", group.rank(), error.what(), describe(random_case)));
   }
   return report(random_case, findings);
+}
+
+std::int64_t num_exchanges_of(const Case& random_case) {
+  return std::count_if(random_case.steps.begin(), random_case.steps.end(), [](const Step& step) {
+    return step.call == Call::kDispatch || step.call == Call::kCachedDispatch || step.call == Call::kCombine;
+  });
 }
 
 std::int64_t number_in_environment(const char* name, std::int64_t otherwise) {

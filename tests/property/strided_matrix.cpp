@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
+#include <vector>
 
 namespace tokenyard::test {
 
-StridedMatrix::StridedMatrix(RandomBits* random, Rows rows, DataType dtype, std::int64_t num_rows, std::int64_t num_columns) {
+StridedMatrix::StridedMatrix(Residence* residence, RandomBits* random, Rows rows, DataType dtype, std::int64_t num_rows,
+                             std::int64_t num_columns) {
   enum class Arrangement { kPacked, kApart, kUpsideDown, kByColumns, kSparse, kMirrored };
   auto arrangement = random->pick({Arrangement::kPacked, Arrangement::kPacked, Arrangement::kApart, Arrangement::kUpsideDown});
   if (rows == Rows::kAny) {
@@ -49,8 +50,13 @@ StridedMatrix::StridedMatrix(RandomBits* random, Rows rows, DataType dtype, std:
     }
   }
   const auto element_bytes = static_cast<std::int64_t>(size_of(dtype));
-  bytes_.assign((last + 1 + random->from(0, 3)) * element_bytes, kPoison);
-  view_ = TensorView(bytes_.data() + first * element_bytes, dtype, {num_rows, num_columns}, {row_stride, column_stride});
+  memory_ = residence->allocate((last + 1 + random->from(0, 3)) * element_bytes);
+  std::fill_n(memory_->bytes(), memory_->num_bytes(), kPoison);
+  view_ = TensorView(memory_->bytes() + first * element_bytes, dtype, {num_rows, num_columns}, {row_stride, column_stride});
+}
+
+void StridedMatrix::take_back() {
+  if (memory_ != nullptr) memory_->take_back();
 }
 
 void StridedMatrix::set_row(std::int64_t row, const std::byte* elements) {
@@ -70,7 +76,9 @@ void StridedMatrix::get_row(std::int64_t row, std::byte* elements) const {
 bool StridedMatrix::erase() {
   const std::vector<std::byte> poison(view_.shape[1] * size_of(view_.dtype), kPoison);
   for (std::int64_t row = 0; row < view_.shape[0]; ++row) set_row(row, poison.data());
-  return std::all_of(bytes_.begin(), bytes_.end(), [](std::byte byte) { return byte == kPoison; });
+  if (memory_ == nullptr) return true;
+  const std::byte* end = memory_->bytes() + memory_->num_bytes();
+  return std::all_of<const std::byte*>(memory_->bytes(), end, [](std::byte byte) { return byte == kPoison; });
 }
 
 }  // namespace tokenyard::test

@@ -3,9 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "tests/support/random_bits.hpp"
+#include "tests/support/residence.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::test {
@@ -17,12 +18,16 @@ class StridedMatrix {
   enum class Rows { kDense, kAny };  // whether the elements of a row must stand side by side
 
   // Filled with poison all over.
-  StridedMatrix(RandomBits* random, Rows rows, DataType dtype, std::int64_t num_rows, std::int64_t num_columns);
+  StridedMatrix(Residence* residence, RandomBits* random, Rows rows, DataType dtype, std::int64_t num_rows,
+                std::int64_t num_columns);
   StridedMatrix(StridedMatrix&&) = default;
   StridedMatrix& operator=(StridedMatrix&&) = default;
 
-  // A matrix without rows may lie nowhere.
-  TensorView view() { return view_; }
+  // For a call, with what the elements are now. A matrix without rows may lie nowhere.
+  TensorView for_call() { return memory_ == nullptr ? view_ : memory_->for_call(view_); }
+
+  // To be called between the end of a call that has written and the first look.
+  void take_back();
 
   // Packed elements of one row.
   void set_row(std::int64_t row, const std::byte* elements);
@@ -32,8 +37,8 @@ class StridedMatrix {
   bool erase();
 
  private:
-  std::vector<std::byte> bytes_;
-  TensorView view_;
+  std::unique_ptr<TensorMemory> memory_;  // null: no elements
+  TensorView view_;                       // on the host
 };
 
 }  // namespace tokenyard::test

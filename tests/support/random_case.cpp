@@ -36,12 +36,14 @@ class CaseMaker {
   CaseMaker(std::uint64_t seed, int index, const CaseOptions& options)
       : random_(seed_of(seed, index)),
         num_calls_(options.num_calls),
+        mode_(options.mode),
         extreme_(num_calls_ > 0 ? kNoExtreme : index % 64),
         budget_(num_calls_ > 0    ? kSmallBudget
                 : index % 32 == 1 ? kLargeBudget
                                   : kUsualBudget) {
     case_.seed = seed_of(seed, index);
     choose_num_ranks(options.num_ranks);
+    case_.num_ranks = std::min(case_.num_ranks, options.max_num_ranks);
   }
 
   Case make() {
@@ -74,6 +76,7 @@ class CaseMaker {
     const int num_ranks = case_.num_ranks;
     shape_.layout = random_.pick({Layout::kCompact, Layout::kCompact, Layout::kExpertContiguous, Layout::kExpertPadded});
     shape_.mode = random_.pick({Mode::kThroughput, Mode::kLatency});
+    shape_.mode = mode_.value_or(shape_.mode);
     shape_.overflow = random_.pick({Overflow::kGrow, Overflow::kGrow, Overflow::kDrop});
     shape_.num_experts = static_cast<int>(random_.any_magnitude(1, random_.one_in(6) ? num_ranks : 1024));
     if (num_calls_ > 0) shape_.num_experts = static_cast<int>(random_.any_magnitude(1, 32));
@@ -467,6 +470,7 @@ class CaseMaker {
 
   RandomBits random_;
   int num_calls_;
+  std::optional<Mode> mode_;
   int extreme_;
   Budget budget_;
   Case case_;

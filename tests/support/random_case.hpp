@@ -52,9 +52,11 @@ struct Case {
 };
 
 struct CaseOptions {
-  std::optional<int> num_ranks;  // unset: any number
+  std::optional<int> num_ranks{};  // unset: any number up to max_num_ranks
+  int max_num_ranks = 64;
   // 0: a few calls on tensors of any size. Otherwise about so many calls, on small tensors.
   int num_calls = 0;
+  std::optional<Mode> mode{};  // unset: any
 };
 
 // `index` decides which extremes the case has to reach: among any 64 consecutive ones all of them turn up.
