@@ -221,6 +221,7 @@ struct OnDevice {
   std::vector<DeviceArray<std::byte>> lanes;
   DeviceArray<std::byte*> windows;
   DeviceArray<const std::byte*> in_place;
+  const std::byte* own_rows = nullptr;
   DeviceArray<std::int32_t> fan_out, destination;
   DeviceArray<std::int64_t> row;
   DeviceArray<std::byte> output;
@@ -252,6 +253,7 @@ void run_load(Bench& bench, const Load& load, const std::vector<Variant>& varian
     std::vector<const std::byte*> in_place;
     for (const std::byte* window : windows) in_place.push_back(window + layout.lanes[0]);
     device.in_place = DeviceArray<const std::byte*>(in_place);
+    device.own_rows = in_place[rank];
     device.fan_out = DeviceArray<std::int32_t>(tokens.fan_out);
     device.destination = DeviceArray<std::int32_t>(tokens.destination);
     device.row = DeviceArray<std::int64_t>(tokens.row);
@@ -352,7 +354,9 @@ void run_load(Bench& bench, const Load& load, const std::vector<Variant>& varian
                     .fan_out = devices[rank].fan_out.data(),
                     .destination = devices[rank].destination.data(),
                     .row = devices[rank].row.data(),
-                    .in_place = devices[rank].in_place.data(),
+                    .in_place = {devices[rank].in_place.data()},
+                    .rank = rank,
+                    .own_rows = devices[rank].own_rows,
                     .output = TensorView(devices[rank].output.data(), DataType::kBFloat16, {load.num_tokens, load.hidden}),
                     .handshake = bench.reduce_handshake(rank),
                     .state = gpus.state(rank)},
@@ -364,73 +368,6 @@ void run_load(Bench& bench, const Load& load, const std::vector<Variant>& varian
     print_row(load, "reduce", variant, microseconds, variant.reduce_goal, wire_bytes, rate, is_well ? "right" : "WRONG");
     std::fflush(stdout);
   }
-}
-
-// Counting and placing the ids of 4,096 tokens.
-void run_counts(Bench& bench) {
-  const GpuRanks& gpus = bench.gpus();
-  const RoutedCase routed = make_case({"", 4096, 7168, 256, false});
-  struct Device {
-    DeviceArray<std::int64_t> ids, row, source_offsets, totals;
-    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts, matrix;
-    DeviceArray<std::byte> workspace;
-    std::unique_ptr<DevicePlacement> placement;
-  };
-  std::array<Device, kNumRanks> devices;
-  for (int rank = 0; rank < kNumRanks; ++rank) {
-    const RoutedTokens& tokens = routed.ranks[rank];
-    gpus.select(rank);
-    Device& device = devices[rank];
-    device.ids = DeviceArray<std::int64_t>(tokens.ids);
-    device.row = DeviceArray<std::int64_t>(tokens.row.size());
-    device.source_offsets = DeviceArray<std::int64_t>(kNumRanks + 1);
-    device.totals = DeviceArray<std::int64_t>(2);
-    device.fan_out = DeviceArray<std::int32_t>(tokens.fan_out.size());
-    device.destination = DeviceArray<std::int32_t>(tokens.destination.size());
-    device.ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
-    device.local_idx = DeviceArray<std::int32_t>(tokens.local_idx.size());
-    device.rank_counts = DeviceArray<std::int32_t>(kNumRanks);
-    device.expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
-    device.matrix = DeviceArray<std::int32_t>(routed.matrix);
-    device.workspace =
-        DeviceArray<std::byte>(cuda::count_workspace_bytes(tokens.num_tokens, kNumRanks, routed.dimensions.max_local_experts));
-    device.placement = std::make_unique<DevicePlacement>(routed.placement);
-  }
-  const auto count = [&](int rank) {
-    const Device& device = devices[rank];
-    cuda::count({.topk_idx = {device.ids.data(), DataType::kInt64, {routed.ranks[rank].num_tokens, routed.shape.top_k}},
-                 .placement = device.placement->view(),
-                 .rank = rank,
-                 .num_ranks = kNumRanks,
-                 .max_fan_out = kNumRanks,
-                 .max_local_experts = routed.dimensions.max_local_experts,
-                 .fan_out = device.fan_out.data(),
-                 .destination = device.destination.data(),
-                 .row = device.row.data(),
-                 .ordinal = device.ordinal.data(),
-                 .local_idx = device.local_idx.data(),
-                 .rank_counts = device.rank_counts.data(),
-                 .expert_counts = device.expert_counts.data(),
-                 .workspace = device.workspace.data()},
-                {.stream = gpus.stream(rank), .num_sms = 16});
-  };
-  const auto place = [&](int rank) {
-    const Device& device = devices[rank];
-    cuda::place({.rank_counts = device.matrix.data(),
-                 .rank = rank,
-                 .num_ranks = kNumRanks,
-                 .capacity = routed.capacity,
-                 .num_tokens = routed.ranks[rank].num_tokens,
-                 .max_fan_out = kNumRanks,
-                 .fan_out = device.fan_out.data(),
-                 .destination = device.destination.data(),
-                 .row = device.row.data(),
-                 .source_offsets = device.source_offsets.data(),
-                 .totals = device.totals.data(),
-                 .state = gpus.state(rank)},
-                {.stream = gpus.stream(rank), .num_sms = 16});
-  };
-  fmt::print("\n4,096 x 8 ids, 16 SMs: count {:.1f} us, place {:.1f} us\n", bench.time(count), bench.time(place));
 }
 
 int run(int num_iterations) {
@@ -459,7 +396,6 @@ int run(int num_iterations) {
   run_load(bench, {"8,192 x 7,168 bf16", 8192, 7168, 256, false}, {{16, false, 355, 375}}, rate);
   run_load(bench, {"1,024 x 7,168 bf16", 1024, 7168, 256, false}, {{16, false, 52, 58}, {24, false, 0, 0}}, rate);
   run_load(bench, {"4,096 x 2,048 bf16", 4096, 2048, 128, false}, {{16, false, 62, 68}, {24, false, 0, 0}}, rate);
-  run_counts(bench);
   return 0;
 }
 

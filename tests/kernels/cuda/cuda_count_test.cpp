@@ -40,7 +40,9 @@ DeviceIds put_ids(RandomBits& random, const std::vector<std::int64_t>& ids, std:
 // Where count and place write.
 struct DeviceRouting {
   DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts;
-  DeviceArray<std::int64_t> row, source_offsets, totals;
+  DeviceArray<std::int64_t> row, source_offsets;
+  DeviceArray<cuda::PlaceTotals> totals{1};
+  DeviceArray<std::uint32_t> gate{1};
 
   DeviceRouting(const RoutedCase& routed, int rank) {
     const RoutedTokens& tokens = routed.ranks[rank];
@@ -52,7 +54,6 @@ struct DeviceRouting {
     rank_counts = DeviceArray<std::int32_t>(tokens.rank_counts.size());
     expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
     source_offsets = DeviceArray<std::int64_t>(tokens.source_offsets.size());
-    totals = DeviceArray<std::int64_t>(2);
   }
 };
 
@@ -68,7 +69,7 @@ void expect_counted(const DeviceRouting& device, const RoutedTokens& tokens) {
 
 void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, const ConstTensorView& ids,
                      const DevicePlacement& placement, const DeviceRouting& device, std::byte* workspace,
-                     std::uint64_t* failure, int num_sms) {
+                     std::uint64_t* const* failures, int num_sms) {
   cuda::count({.topk_idx = ids,
                .placement = placement.view(),
                .rank = rank,
@@ -82,7 +83,7 @@ void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, c
                .local_idx = device.local_idx.data(),
                .rank_counts = device.rank_counts.data(),
                .expert_counts = device.expert_counts.data(),
-               .failure = failure,
+               .signals = {.rank = 0, .num_ranks = 1, .failures = failures},
                .workspace = workspace},
               {.stream = gpus.stream(rank), .num_sms = num_sms});
 }
@@ -109,32 +110,49 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
     const DeviceArray<std::byte> workspace(
         cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
     const DeviceArray<std::uint64_t> failure(1);
+    const DeviceArray<std::uint64_t*> failures({failure.data()});
     const DeviceRouting device(routed, rank);
     for (int round = 0; round < 2; ++round) {
-      count_on_device(gpus, routed, rank, ids.view, placement, device, workspace.data(), failure.data(), num_sms);
+      count_on_device(gpus, routed, rank, ids.view, placement, device, workspace.data(), failures.data(), num_sms);
     }
     check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
     expect_counted(device, tokens);
     EXPECT_EQ(failure.contents()[0], 0);
 
-    cuda::place({.rank_counts = matrix.data(),
-                 .rank = rank,
-                 .num_ranks = routed.num_ranks,
-                 .capacity = routed.capacity,
-                 .num_tokens = tokens.num_tokens,
-                 .max_fan_out = routed.dimensions.max_fan_out,
-                 .fan_out = device.fan_out.data(),
-                 .destination = device.destination.data(),
-                 .row = device.row.data(),
-                 .source_offsets = device.source_offsets.data(),
-                 .totals = device.totals.data(),
-                 .state = gpus.state(rank)},
-                {.stream = gpus.stream(rank), .num_sms = num_sms});
-    check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
+    const DeviceArray<std::int32_t*> matrices(std::vector<std::int32_t*>(routed.num_ranks, matrix.data()));
+    const auto place_within = [&](std::int64_t capacity, bool must_fit, std::uint64_t ticket) {
+      cuda::place({.own_rank_counts = device.rank_counts.data(),
+                   .own_expert_counts = device.expert_counts.data(),
+                   .max_local_experts = routed.dimensions.max_local_experts,
+                   .rank_counts = matrices.data(),
+                   .rank = rank,
+                   .num_ranks = routed.num_ranks,
+                   .capacity = capacity,
+                   .num_tokens = tokens.num_tokens,
+                   .max_fan_out = routed.dimensions.max_fan_out,
+                   .fan_out = device.fan_out.data(),
+                   .destination = device.destination.data(),
+                   .row = device.row.data(),
+                   .source_offsets = device.source_offsets.data(),
+                   .must_fit = must_fit,
+                   .gate = device.gate.data(),
+                   .totals = device.totals.data(),
+                   .ticket = ticket,
+                   .state = gpus.state(rank)},
+                  {.stream = gpus.stream(rank), .num_sms = num_sms});
+      check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
+    };
+    place_within(most - 1, true, 7);
+    EXPECT_EQ(device.gate.contents()[0], 0);
+    EXPECT_EQ(device.row.contents(), tokens.position) << "what does not fit must stay as it is";
+    place_within(routed.capacity, false, 8);
+    const cuda::PlaceTotals totals = device.totals.contents()[0];
+    EXPECT_EQ(device.gate.contents()[0], 1);
     EXPECT_EQ(device.row.contents(), tokens.row);
     EXPECT_EQ(device.source_offsets.contents(), tokens.source_offsets);
-    EXPECT_EQ(device.totals.contents()[1], most);
-    EXPECT_EQ(std::min(device.totals.contents()[0], routed.capacity), tokens.source_offsets.back());
+    EXPECT_EQ(totals.max_recv_rows, most);
+    EXPECT_EQ(std::min(totals.num_recv_rows, routed.capacity), tokens.source_offsets.back());
+    EXPECT_EQ(totals.ticket, 8);
     if (testing::Test::HasFailure()) return;
   }
 }
@@ -167,9 +185,10 @@ TEST(cuda_count, bad_ids_count_as_none_and_set_the_failure_word_once) {
   const DeviceArray<std::byte> workspace(
       cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
   const DeviceArray<std::uint64_t> failure(1);
+  const DeviceArray<std::uint64_t*> failures({failure.data()});
   const DeviceRouting device(routed, 0);
   count_on_device(gpus, routed, 0, {ids.data(), DataType::kInt64, {tokens.num_tokens, routed.shape.top_k}}, placement, device,
-                  workspace.data(), failure.data(), 4);
+                  workspace.data(), failures.data(), 4);
   check_cuda(cudaStreamSynchronize(gpus.stream(0)), "cudaStreamSynchronize");
   expect_counted(device, tokens);
   const Failure seen = unpack_failure(failure.contents()[0]);
