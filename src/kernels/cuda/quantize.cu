@@ -7,6 +7,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/float8.cuh"
+#include "kernels/cuda/load.hpp"
 #include "kernels/cuda/quantize.hpp"
 #include "kernels/cuda/sum.cuh"
 #include "tokenyard/error.hpp"
@@ -197,6 +198,10 @@ void launch_quantize(Kernel kernel, const Launch& launch) {
   quantize_blocks<kType><<<grid, kNumThreads, 0, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "quantize");
 }
+
+const RegisteredKernels kKernels{address_of(quantize_blocks<DataType::kFloat16>),
+                                 address_of(quantize_blocks<DataType::kBFloat16>),
+                                 address_of(quantize_blocks<DataType::kFloat32>)};
 
 }  // namespace
 
