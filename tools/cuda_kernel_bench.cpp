@@ -23,6 +23,7 @@
 #include "kernels/cuda/push.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/host/reduce.hpp"
+#include "memory/gpus.hpp"
 #include "tests/kernels/cuda/device_placement.hpp"
 #include "tests/kernels/cuda/gpu_ranks.hpp"
 #include "tests/kernels/cuda/routed_tokens.hpp"
@@ -352,7 +353,9 @@ void run_load(Bench& bench, const Load& load, const std::vector<Variant>& varian
                     .fan_out = devices[rank].fan_out.data(),
                     .destination = devices[rank].destination.data(),
                     .row = devices[rank].row.data(),
-                    .in_place = devices[rank].in_place.data(),
+                    .in_place = {devices[rank].in_place.data(), nullptr},
+                    .rank = rank,
+                    .own_rows = windows[rank] + layout.lanes[0],
                     .output = TensorView(devices[rank].output.data(), DataType::kBFloat16, {load.num_tokens, load.hidden}),
                     .handshake = bench.reduce_handshake(rank),
                     .state = gpus.state(rank)},
@@ -371,8 +374,10 @@ void run_counts(Bench& bench) {
   const GpuRanks& gpus = bench.gpus();
   const RoutedCase routed = make_case({"", 4096, 7168, 256, false});
   struct Device {
-    DeviceArray<std::int64_t> ids, row, source_offsets, totals;
-    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts, matrix;
+    DeviceArray<std::int64_t> ids, row, source_offsets;
+    DeviceArray<cuda::PlaceTotals> totals;
+    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts, matrix, announced;
+    DeviceArray<std::int32_t*> all_rank_counts, all_expert_counts;
     DeviceArray<std::byte> workspace;
     std::unique_ptr<DevicePlacement> placement;
   };
@@ -384,7 +389,7 @@ void run_counts(Bench& bench) {
     device.ids = DeviceArray<std::int64_t>(tokens.ids);
     device.row = DeviceArray<std::int64_t>(tokens.row.size());
     device.source_offsets = DeviceArray<std::int64_t>(kNumRanks + 1);
-    device.totals = DeviceArray<std::int64_t>(2);
+    device.totals = DeviceArray<cuda::PlaceTotals>(1);
     device.fan_out = DeviceArray<std::int32_t>(tokens.fan_out.size());
     device.destination = DeviceArray<std::int32_t>(tokens.destination.size());
     device.ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
@@ -392,6 +397,13 @@ void run_counts(Bench& bench) {
     device.rank_counts = DeviceArray<std::int32_t>(kNumRanks);
     device.expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
     device.matrix = DeviceArray<std::int32_t>(routed.matrix);
+    device.announced = DeviceArray<std::int32_t>(routed.ranks[rank].expert_counts.size());
+    std::vector<std::int32_t*> rank_counts(kNumRanks);
+    std::vector<std::int32_t*> expert_counts(kNumRanks);
+    rank_counts[rank] = device.matrix.data();
+    expert_counts[rank] = device.announced.data();
+    device.all_rank_counts = DeviceArray<std::int32_t*>(rank_counts);
+    device.all_expert_counts = DeviceArray<std::int32_t*>(expert_counts);
     device.workspace =
         DeviceArray<std::byte>(cuda::count_workspace_bytes(tokens.num_tokens, kNumRanks, routed.dimensions.max_local_experts));
     device.placement = std::make_unique<DevicePlacement>(routed.placement);
@@ -416,7 +428,11 @@ void run_counts(Bench& bench) {
   };
   const auto place = [&](int rank) {
     const Device& device = devices[rank];
-    cuda::place({.rank_counts = device.matrix.data(),
+    cuda::place({.own_rank_counts = device.rank_counts.data(),
+                 .own_expert_counts = device.expert_counts.data(),
+                 .max_local_experts = routed.dimensions.max_local_experts,
+                 .rank_counts = device.all_rank_counts.data(),
+                 .expert_counts = device.all_expert_counts.data(),
                  .rank = rank,
                  .num_ranks = kNumRanks,
                  .capacity = routed.capacity,
@@ -426,6 +442,7 @@ void run_counts(Bench& bench) {
                  .destination = device.destination.data(),
                  .row = device.row.data(),
                  .source_offsets = device.source_offsets.data(),
+                 .num_local_experts = routed.placement.num_local_experts(rank),
                  .totals = device.totals.data(),
                  .state = gpus.state(rank)},
                 {.stream = gpus.stream(rank), .num_sms = 16});

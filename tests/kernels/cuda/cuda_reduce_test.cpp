@@ -63,6 +63,7 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
 
   struct OnDevice {
     DeviceArray<const std::byte*> in_place;
+    const std::byte* own_rows = nullptr;
     DeviceArray<std::int32_t> fan_out, destination, ordinal;
     DeviceArray<std::int64_t> row;
     DeviceArray<float> returned_weights, weights;
@@ -132,6 +133,7 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
                                  : TensorView()});
 
     device.in_place = DeviceArray<const std::byte*>(device_in_place);
+    device.own_rows = device_in_place[rank];
     device.fan_out = DeviceArray<std::int32_t>(tokens.fan_out);
     device.destination = DeviceArray<std::int32_t>(tokens.destination);
     device.ordinal = DeviceArray<std::int32_t>(tokens.ordinal);
@@ -169,7 +171,9 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
                   .fan_out = device.fan_out.data(),
                   .destination = device.destination.data(),
                   .row = device.row.data(),
-                  .in_place = device.in_place.data(),
+                  .in_place = {device.in_place.data(), nullptr},
+                  .rank = rank,
+                  .own_rows = device.own_rows,
                   .returned_rows = device.returned_rows.data(),
                   .biases = biases_of[rank],
                   .output = tensor_at(device.output.data(), rank),
