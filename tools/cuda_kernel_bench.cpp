@@ -19,10 +19,14 @@
 
 #include "base/numeric.hpp"
 #include "kernels/cuda/count.hpp"
+#include "kernels/cuda/group_by_expert.hpp"
+#include "kernels/cuda/index_rows.hpp"
 #include "kernels/cuda/place.hpp"
 #include "kernels/cuda/push.hpp"
+#include "kernels/cuda/quantize.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/host/reduce.hpp"
+#include "memory/gpus.hpp"
 #include "tests/kernels/cuda/device_placement.hpp"
 #include "tests/kernels/cuda/gpu_ranks.hpp"
 #include "tests/kernels/cuda/routed_tokens.hpp"
@@ -221,7 +225,6 @@ struct OnDevice {
   std::vector<DeviceArray<std::byte>> lanes;
   DeviceArray<std::byte*> windows;
   DeviceArray<const std::byte*> in_place;
-  const std::byte* own_rows = nullptr;
   DeviceArray<std::int32_t> fan_out, destination;
   DeviceArray<std::int64_t> row;
   DeviceArray<std::byte> output;
@@ -253,7 +256,6 @@ void run_load(Bench& bench, const Load& load, const std::vector<Variant>& varian
     std::vector<const std::byte*> in_place;
     for (const std::byte* window : windows) in_place.push_back(window + layout.lanes[0]);
     device.in_place = DeviceArray<const std::byte*>(in_place);
-    device.own_rows = in_place[rank];
     device.fan_out = DeviceArray<std::int32_t>(tokens.fan_out);
     device.destination = DeviceArray<std::int32_t>(tokens.destination);
     device.row = DeviceArray<std::int64_t>(tokens.row);
@@ -354,9 +356,9 @@ void run_load(Bench& bench, const Load& load, const std::vector<Variant>& varian
                     .fan_out = devices[rank].fan_out.data(),
                     .destination = devices[rank].destination.data(),
                     .row = devices[rank].row.data(),
-                    .in_place = {devices[rank].in_place.data()},
+                    .in_place = {devices[rank].in_place.data(), nullptr},
                     .rank = rank,
-                    .own_rows = devices[rank].own_rows,
+                    .own_rows = windows[rank] + layout.lanes[0],
                     .output = TensorView(devices[rank].output.data(), DataType::kBFloat16, {load.num_tokens, load.hidden}),
                     .handshake = bench.reduce_handshake(rank),
                     .state = gpus.state(rank)},
@@ -367,6 +369,222 @@ void run_load(Bench& bench, const Load& load, const std::vector<Variant>& varian
     devices[0].output.assign(std::vector<std::byte>(expected.size(), std::byte{0xee}));
     print_row(load, "reduce", variant, microseconds, variant.reduce_goal, wire_bytes, rate, is_well ? "right" : "WRONG");
     std::fflush(stdout);
+  }
+}
+
+// Counting and placing the ids of 4,096 tokens.
+void run_counts(Bench& bench) {
+  const GpuRanks& gpus = bench.gpus();
+  const RoutedCase routed = make_case({"", 4096, 7168, 256, false});
+  struct Device {
+    DeviceArray<std::int64_t> ids, row, source_offsets;
+    DeviceArray<cuda::PlaceTotals> totals;
+    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts, matrix, announced;
+    DeviceArray<std::int32_t*> all_rank_counts, all_expert_counts;
+    DeviceArray<std::byte> workspace;
+    std::unique_ptr<DevicePlacement> placement;
+  };
+  std::array<Device, kNumRanks> devices;
+  for (int rank = 0; rank < kNumRanks; ++rank) {
+    const RoutedTokens& tokens = routed.ranks[rank];
+    gpus.select(rank);
+    Device& device = devices[rank];
+    device.ids = DeviceArray<std::int64_t>(tokens.ids);
+    device.row = DeviceArray<std::int64_t>(tokens.row.size());
+    device.source_offsets = DeviceArray<std::int64_t>(kNumRanks + 1);
+    device.totals = DeviceArray<cuda::PlaceTotals>(1);
+    device.fan_out = DeviceArray<std::int32_t>(tokens.fan_out.size());
+    device.destination = DeviceArray<std::int32_t>(tokens.destination.size());
+    device.ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
+    device.local_idx = DeviceArray<std::int32_t>(tokens.local_idx.size());
+    device.rank_counts = DeviceArray<std::int32_t>(kNumRanks);
+    device.expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
+    device.matrix = DeviceArray<std::int32_t>(routed.matrix);
+    device.announced = DeviceArray<std::int32_t>(routed.ranks[rank].expert_counts.size());
+    std::vector<std::int32_t*> rank_counts(kNumRanks);
+    std::vector<std::int32_t*> expert_counts(kNumRanks);
+    rank_counts[rank] = device.matrix.data();
+    expert_counts[rank] = device.announced.data();
+    device.all_rank_counts = DeviceArray<std::int32_t*>(rank_counts);
+    device.all_expert_counts = DeviceArray<std::int32_t*>(expert_counts);
+    device.workspace =
+        DeviceArray<std::byte>(cuda::count_workspace_bytes(tokens.num_tokens, kNumRanks, routed.dimensions.max_local_experts));
+    device.placement = std::make_unique<DevicePlacement>(routed.placement);
+  }
+  const auto count = [&](int rank) {
+    const Device& device = devices[rank];
+    cuda::count({.topk_idx = {device.ids.data(), DataType::kInt64, {routed.ranks[rank].num_tokens, routed.shape.top_k}},
+                 .placement = device.placement->view(),
+                 .rank = rank,
+                 .num_ranks = kNumRanks,
+                 .max_fan_out = kNumRanks,
+                 .max_local_experts = routed.dimensions.max_local_experts,
+                 .fan_out = device.fan_out.data(),
+                 .destination = device.destination.data(),
+                 .row = device.row.data(),
+                 .ordinal = device.ordinal.data(),
+                 .local_idx = device.local_idx.data(),
+                 .rank_counts = device.rank_counts.data(),
+                 .expert_counts = device.expert_counts.data(),
+                 .workspace = device.workspace.data()},
+                {.stream = gpus.stream(rank), .num_sms = 16});
+  };
+  const auto place = [&](int rank) {
+    const Device& device = devices[rank];
+    cuda::place({.own_rank_counts = device.rank_counts.data(),
+                 .own_expert_counts = device.expert_counts.data(),
+                 .max_local_experts = routed.dimensions.max_local_experts,
+                 .rank_counts = device.all_rank_counts.data(),
+                 .expert_counts = device.all_expert_counts.data(),
+                 .rank = rank,
+                 .num_ranks = kNumRanks,
+                 .capacity = routed.capacity,
+                 .num_tokens = routed.ranks[rank].num_tokens,
+                 .max_fan_out = kNumRanks,
+                 .fan_out = device.fan_out.data(),
+                 .destination = device.destination.data(),
+                 .row = device.row.data(),
+                 .source_offsets = device.source_offsets.data(),
+                 .num_local_experts = routed.placement.num_local_experts(rank),
+                 .totals = device.totals.data(),
+                 .state = gpus.state(rank)},
+                {.stream = gpus.stream(rank), .num_sms = 16});
+  };
+  fmt::print("\n4,096 x 8 ids, 16 SMs: count {:.1f} us, place {:.1f} us\n", bench.time(count), bench.time(place));
+}
+
+// What a receiver does between the rows' arrival and their expansion, and what a source does to send FP8.
+void run_indexing(Bench& bench) {
+  constexpr int kNumSms = 16;
+  constexpr std::int64_t kNumTokens = 4096;
+  constexpr std::int64_t kHidden = 7168;
+  constexpr int kAlignment = 128;
+  const GpuRanks& gpus = bench.gpus();
+  const Load load{"", kNumTokens, kHidden, 256, false};
+  const RoutedCase routed = make_case(load);
+  const int top_k = routed.shape.top_k;
+  const int num_experts = routed.dimensions.max_local_experts;
+  struct Device {
+    std::int64_t num_rows = 0;
+    std::int64_t num_expanded_rows = 0;
+    DeviceArray<std::int64_t> source_offsets, counts, dropped, offsets, expanded_row, expert_source_offsets;
+    DeviceArray<std::int32_t> window_idx, window_token, window_ordinal, idx, token, ordinal, announced, workspace;
+    DeviceArray<std::int32_t> gather_idx, expanded_token;
+    DeviceArray<float> window_weights, weights, expanded_weights, scales;
+    DeviceArray<std::byte> values, codes;
+  };
+  std::array<Device, kNumRanks> devices;
+  for (int rank = 0; rank < kNumRanks; ++rank) {
+    gpus.select(rank);
+    const ReceivedTokens received = received_by(routed, rank);
+    Device& device = devices[rank];
+    device.num_rows = received.num_rows;
+    const std::int64_t num_pairs = received.num_rows * top_k;
+    device.num_expanded_rows = num_pairs + static_cast<std::int64_t>(num_experts) * kAlignment;
+    device.source_offsets = DeviceArray<std::int64_t>(routed.ranks[rank].source_offsets);
+    for (DeviceArray<std::int64_t>* array : {&device.counts, &device.dropped}) *array = DeviceArray<std::int64_t>(num_experts);
+    device.offsets = DeviceArray<std::int64_t>(num_experts + 1);
+    device.expanded_row = DeviceArray<std::int64_t>(num_pairs);
+    device.expert_source_offsets = DeviceArray<std::int64_t>(num_experts * (kNumRanks + 1));
+    device.window_idx = DeviceArray<std::int32_t>(received.topk_idx);
+    device.window_token = DeviceArray<std::int32_t>(received.source_token);
+    device.window_ordinal = DeviceArray<std::int32_t>(received.ordinal);
+    device.idx = DeviceArray<std::int32_t>(num_pairs);
+    device.token = DeviceArray<std::int32_t>(received.num_rows);
+    device.ordinal = DeviceArray<std::int32_t>(received.num_rows);
+    device.announced = DeviceArray<std::int32_t>(kNumRanks * num_experts);
+    device.workspace = DeviceArray<std::int32_t>(kNumSms * num_experts);
+    device.gather_idx = DeviceArray<std::int32_t>(device.num_expanded_rows);
+    device.expanded_token = DeviceArray<std::int32_t>(device.num_expanded_rows);
+    device.window_weights = DeviceArray<float>(num_pairs);
+    device.weights = DeviceArray<float>(num_pairs);
+    device.expanded_weights = DeviceArray<float>(device.num_expanded_rows);
+    device.scales = DeviceArray<float>(kNumTokens * kHidden / kScaleBlock);
+    device.values = DeviceArray<std::byte>(random_bfloat16(rank, kNumTokens * kHidden));
+    device.codes = DeviceArray<std::byte>(kNumTokens * kHidden);
+  }
+  const auto launch_on = [&](int rank, int num_sms) { return cuda::Launch{.stream = gpus.stream(rank), .num_sms = num_sms}; };
+  const auto collect = [&](int rank, bool counts) {
+    const Device& device = devices[rank];
+    cuda::CollectRowsArgs args{.top_k = top_k,
+                               .num_local_experts = num_experts,
+                               .num_ranks = kNumRanks,
+                               .source_offsets = device.source_offsets.data(),
+                               .received_topk_idx = device.window_idx.data(),
+                               .received_topk_weights = device.window_weights.data(),
+                               .received_source_token = device.window_token.data(),
+                               .received_ordinal = device.window_ordinal.data(),
+                               .num_view_rows = device.num_rows,
+                               .topk_idx = device.idx.data(),
+                               .topk_weights = device.weights.data(),
+                               .source_token = device.token.data(),
+                               .ordinal = device.ordinal.data()};
+    if (counts) {
+      args.announced_counts = device.announced.data();
+      args.max_local_experts = num_experts;
+      args.expert_counts = device.counts.data();
+      args.expert_dropped = device.dropped.data();
+      args.workspace = device.workspace.data();
+      args.state = gpus.state(rank);
+    }
+    cuda::collect_rows(args, launch_on(rank, kNumSms));
+  };
+  const auto group = [&](int rank) {
+    const Device& device = devices[rank];
+    cuda::group_by_expert({.layout = Layout::kExpertContiguous,
+                           .alignment = kAlignment,
+                           .num_local_experts = num_experts,
+                           .top_k = top_k,
+                           .topk_idx = device.idx.data(),
+                           .num_ranks = kNumRanks,
+                           .source_offsets = device.source_offsets.data(),
+                           .expert_counts = device.counts.data(),
+                           .expert_offsets = device.offsets.data(),
+                           .expanded_row = device.expanded_row.data(),
+                           .expert_source_offsets = device.expert_source_offsets.data(),
+                           .workspace = device.workspace.data()},
+                          launch_on(rank, kNumSms));
+  };
+  const auto index = [&](int rank) {
+    const Device& device = devices[rank];
+    cuda::index_expanded({.top_k = top_k,
+                          .num_local_experts = num_experts,
+                          .num_ranks = kNumRanks,
+                          .source_offsets = device.source_offsets.data(),
+                          .source_token = device.token.data(),
+                          .topk_weights = device.weights.data(),
+                          .expert_counts = device.counts.data(),
+                          .expert_offsets = device.offsets.data(),
+                          .announced_counts = device.announced.data(),
+                          .max_local_experts = num_experts,
+                          .expert_dropped = device.dropped.data(),
+                          .num_view_rows = device.num_rows,
+                          .expanded_row = device.expanded_row.data(),
+                          .num_expanded_view_rows = device.num_expanded_rows,
+                          .gather_idx = device.gather_idx.data(),
+                          .expanded_source_token = device.expanded_token.data(),
+                          .expanded_weights = device.expanded_weights.data()},
+                         launch_on(rank, kNumSms));
+  };
+  const double collected = bench.time([&](int rank) { collect(rank, false); });
+  const double counted = bench.time([&](int rank) { collect(rank, true); });
+  const double grouped = bench.time(group);
+  const double indexed = bench.time(index);
+  fmt::print(
+      "{} rows x {} ids, {} local experts, {} SMs: collect_rows {:.1f} us, counting {:.1f} us, group_by_expert {:.1f} us, "
+      "index_expanded {:.1f} us\n",
+      devices[0].num_rows, top_k, num_experts, kNumSms, collected, counted, grouped, indexed);
+  for (const int num_sms : {16, 24, 132}) {
+    const double microseconds = bench.time([&](int rank) {
+      const Device& device = devices[rank];
+      cuda::quantize({.values = {device.values.data(), DataType::kBFloat16, {kNumTokens, kHidden}},
+                      .format = ScaleFormat::kFloat32,
+                      .quantized = {device.codes.data(), DataType::kFloat8E4M3, {kNumTokens, kHidden}},
+                      .scales = tensor(device.scales.data(), {kNumTokens, kHidden / kScaleBlock})},
+                     launch_on(rank, num_sms));
+    });
+    fmt::print("{} x {} bfloat16, {} SMs: quantize {:.1f} us, {:.0f} GB/s of memory\n", kNumTokens, kHidden, num_sms,
+               microseconds, static_cast<double>(kNumTokens * kHidden) * 3 / microseconds * 1e-3);
   }
 }
 
@@ -396,6 +614,8 @@ int run(int num_iterations) {
   run_load(bench, {"8,192 x 7,168 bf16", 8192, 7168, 256, false}, {{16, false, 355, 375}}, rate);
   run_load(bench, {"1,024 x 7,168 bf16", 1024, 7168, 256, false}, {{16, false, 52, 58}, {24, false, 0, 0}}, rate);
   run_load(bench, {"4,096 x 2,048 bf16", 4096, 2048, 128, false}, {{16, false, 62, 68}, {24, false, 0, 0}}, rate);
+  run_counts(bench);
+  run_indexing(bench);
   return 0;
 }
 

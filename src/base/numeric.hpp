@@ -102,6 +102,10 @@ constexpr float ue8m0_to_float(std::uint8_t bits) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << kMantissaBitsFloat32);
 }
 
+// A block of FP8 values is scaled by its largest magnitude, which is at least kLeastAmax, over kMaxFloat8E4M3.
+inline constexpr float kLeastAmax = 1e-4F;
+inline constexpr float kMaxFloat8E4M3 = 448.0F;
+
 // The smallest power of two that is not below `value`, which is positive, normal and at most 2^127.
 constexpr float round_up_to_power_of_2(float value) noexcept {
   return std::bit_cast<float>((bits_of(value) + 0x7fffffU) & 0xff800000U);

@@ -4,6 +4,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/copy_row.cuh"
+#include "kernels/cuda/float8.cuh"
 #include "kernels/cuda/fold.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/signals.cuh"
@@ -17,6 +18,8 @@ constexpr unsigned kAllLanes = 0xffffffff;
 
 struct Kernel {
   std::int64_t row_bytes;
+  bool as_float8;
+  std::int64_t returned_row_bytes;
   int num_ranks;
   const std::int64_t* source_offsets;
   const std::int32_t* source_token;
@@ -66,6 +69,32 @@ __device__ void return_weight(const Kernel& kernel, std::int64_t row, std::int64
   weights[static_cast<std::int64_t>(kernel.source_token[row]) * kernel.top_k + lane] = weight;
 }
 
+// Stores a warp's sums as FP8 values and, behind the row's, their scales. A block's values lie in one vector of as many lanes
+// as it takes, since pieces of a row begin with a block.
+template <DataType kType>
+__device__ void store_as_float8(const Kernel& kernel, const WarpSum<kType>& sum, std::int64_t first, std::byte* target,
+                                int lane) {
+  constexpr int kElementBytes = static_cast<int>(size_of(kType));
+  constexpr int kNumElements = Vector<kType>::kNumElements;
+  constexpr int kNumLanes = static_cast<int>(kScaleBlock) / kNumElements;
+  const std::int64_t num_elements = kernel.row_bytes / kElementBytes;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    std::uint32_t largest = 0;  // of elements behind the row's last the sums are 0
+#pragma unroll
+    for (int j = 0; j < kNumElements; ++j) largest = max(largest, finite_magnitude(sum.numbers[i][j]));
+    const BlockScale scale(amax_of_lanes<kNumLanes>(largest), ScaleFormat::kFloat32);
+    const std::int64_t element = (first + WarpSum<kType>::offset(i, lane)) / kElementBytes;
+    if (element >= num_elements) continue;
+    if constexpr (kNumElements == 8) {
+      *reinterpret_cast<uint2*>(target + element) = {scale.encode(sum.numbers[i]), scale.encode(sum.numbers[i] + 4)};
+    } else {
+      *reinterpret_cast<std::uint32_t*>(target + element) = scale.encode(sum.numbers[i]);
+    }
+    if (lane % kNumLanes == 0) reinterpret_cast<float*>(target + num_elements)[element / kScaleBlock] = scale.scale;
+  }
+}
+
 // `place`: lane k holds the row of term k, or -1.
 template <DataType kType>
 __device__ void fold_row(const Kernel& kernel, std::int64_t place, std::byte* target, int lane) {
@@ -84,6 +113,12 @@ __device__ void fold_row(const Kernel& kernel, std::int64_t place, std::byte* ta
         const int offset = Sum::offset(i, lane);
         if (first + offset >= kernel.row_bytes) continue;
         sum.add_scaled(i, ptx::load_row(row + offset), term_factor);
+      }
+    }
+    if constexpr (kType != DataType::kFloat64) {
+      if (kernel.as_float8) {
+        store_as_float8<kType>(kernel, sum, first, target, lane);
+        continue;
       }
     }
 #pragma unroll
@@ -113,8 +148,8 @@ __device__ void fold_rows(const Kernel& kernel) {
     if (kernel.carried_weights != nullptr) return_weight(kernel, row, place, window, lane);
     if (kernel.rows == nullptr || source == kernel.skip_source) continue;
     const std::int64_t home = static_cast<std::int64_t>(kernel.source_token[row]) * kernel.max_fan_out + kernel.ordinal[row];
-    std::byte* target = window + kernel.rows_target + home * kernel.row_bytes;
-    if (kernel.expanded_row == nullptr && kernel.factors == nullptr) {
+    std::byte* target = window + kernel.rows_target + home * kernel.returned_row_bytes;
+    if (kernel.expanded_row == nullptr && kernel.factors == nullptr && !kernel.as_float8) {
       copy_to_all(1, target, kernel.rows + row * kernel.row_bytes, kernel.row_bytes, lane);  // the row as it is, NaNs and all
     } else {
       fold_row<kType>(kernel, place, target, lane);
@@ -133,6 +168,8 @@ __global__ void __launch_bounds__(kNumThreads, 1) fold_by_threads(const __grid_c
 
 Kernel prepare(const FoldArgs& args) {
   return {.row_bytes = static_cast<std::int64_t>(args.row_bytes),
+          .as_float8 = args.as_float8,
+          .returned_row_bytes = static_cast<std::int64_t>(args.as_float8 ? args.returned_row_bytes : args.row_bytes),
           .num_ranks = args.num_ranks,
           .source_offsets = args.source_offsets,
           .source_token = args.source_token,
@@ -165,6 +202,9 @@ const RegisteredKernels kKernels{
 }  // namespace
 
 void fold(const FoldArgs& args, const Launch& launch) {
+  if (args.as_float8 && args.dtype == DataType::kFloat64) {
+    throw Error(ErrorCode::kInvalidArgument, "rows of type float64 cannot return as float8_e4m3: make them float32");
+  }
   const Kernel kernel = prepare(args);
   switch (args.dtype) {
     case DataType::kFloat16: return launch_fold<DataType::kFloat16>(kernel, launch);

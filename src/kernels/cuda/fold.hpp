@@ -16,6 +16,8 @@ namespace tokenyard::cuda {
 struct FoldArgs {
   DataType dtype = DataType::kBFloat16;  // float16, bfloat16, float32 or float64
   std::size_t row_bytes = 0;             // a multiple of 16
+  bool as_float8 = false;                // contributions leave as FP8 with scales instead of in dtype, which is not float64
+  std::size_t returned_row_bytes = 0;    // with as_float8: of a contribution on its way; otherwise it has row_bytes
   int num_ranks = 1;
   const std::int64_t* source_offsets = nullptr;  // [R + 1]
   const std::int32_t* source_token = nullptr;    // [N]

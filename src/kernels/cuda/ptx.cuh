@@ -91,6 +91,26 @@ __device__ inline float from_float16(std::uint16_t bits) {
   return value;
 }
 
+// --- Pairs of FP8 values, from compute capability 8.9 on --------------------------------------------------------------------
+
+#if __CUDA_ARCH__ >= 890
+
+// Rounded to nearest even; saturates at 448, infinities too; NaNs become the positive one. `low` goes to the lower address.
+__device__ inline std::uint32_t to_float8_e4m3_pair(float low, float high) {
+  std::uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+// As float16, which holds them all.
+__device__ inline std::uint32_t from_float8_e4m3_pair(std::uint16_t pair) {
+  std::uint32_t float16_pair;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(float16_pair) : "h"(pair));
+  return float16_pair;
+}
+
+#endif
+
 // --- Bulk copies, from compute capability 9.0 on ----------------------------------------------------------------------------
 
 #if __CUDA_ARCH__ >= 900

@@ -1,11 +1,12 @@
 // Every warp sums a run of pieces of rows. On Hopper its contributions stream through a ring of slots in shared memory, which
-// bulk loads fill far ahead of the sums; before Hopper the lanes load them themselves.
+// bulk loads fill far ahead of the sums; before Hopper, and of FP8 rows, the lanes load them themselves.
 
 #include <string>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/float8.cuh"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/signals.cuh"
@@ -31,6 +32,8 @@ struct Rows {
 
 struct Kernel {
   std::int64_t row_bytes;
+  bool as_float8;
+  std::int64_t returned_row_bytes;
   int num_pieces;  // of a row
   std::int64_t num_tokens;
   int max_fan_out;
@@ -95,7 +98,7 @@ __device__ const std::byte* contribution_of(const Kernel& kernel, const Route& r
   const auto* in_place = reinterpret_cast<const std::byte*>(address);
   if (route.destination >= kWarp) in_place = in_place_of(kernel, route.destination);
   if (in_place != nullptr) return in_place + route.row * kernel.row_bytes;
-  return kernel.returned_rows + (token * kernel.max_fan_out + lane) * kernel.row_bytes;
+  return kernel.returned_rows + (token * kernel.max_fan_out + lane) * kernel.returned_row_bytes;
 }
 
 // Goes through the pieces of a warp's run, token after token.
@@ -291,7 +294,109 @@ __global__ void reduce_in_bulk(const __grid_constant__ Kernel) {}  // never laun
 
 #endif
 
+// The address that the lane of the lowest bit of `rest` holds; takes the bit out.
+__device__ const std::byte* take_contribution(const Cursor& cursor, unsigned* rest) {
+  const int contributor = max(__ffs(static_cast<int>(*rest)) - 1, 0);
+  *rest &= *rest - 1;
+  const auto address = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(cursor.contribution), contributor);
+  return reinterpret_cast<const std::byte*>(address);
+}
+
 template <DataType kType>
+__device__ void add_rows(const Kernel& kernel, WarpSum<kType>& sum, const Cursor& cursor, int lane) {
+  const int num_bytes = piece_bytes(kernel, cursor.piece);
+  const std::int64_t first = static_cast<std::int64_t>(cursor.piece) * kPieceBytes;
+  for (unsigned rest = cursor.contributors; rest != 0;) {
+    uint4 values[kNumAtOnce][4];
+    bool is_there[kNumAtOnce];
+#pragma unroll
+    for (int j = 0; j < kNumAtOnce; ++j) {
+      is_there[j] = rest != 0;
+      const std::byte* row = take_contribution(cursor, &rest);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int offset = WarpSum<kType>::offset(i, lane);
+        if (is_there[j] && offset < num_bytes) values[j][i] = ptx::load_row(row + first + offset);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kNumAtOnce; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (is_there[j] && WarpSum<kType>::offset(i, lane) < num_bytes) sum.add(i, values[j][i]);
+      }
+    }
+  }
+}
+
+// What of a lane's vector comes as FP8: as many codes as it has elements, and the scale of their block.
+template <DataType kType>
+struct Float8Vector {
+  static constexpr int kNumWords = Vector<kType>::kNumElements / 4;
+  std::uint32_t codes[kNumWords];
+  float scale;
+
+  __device__ void load(const std::byte* codes_address, const float* scale_address) {
+    if constexpr (kNumWords == 2) {
+      const auto words = *reinterpret_cast<const uint2*>(codes_address);
+      codes[0] = words.x;
+      codes[1] = words.y;
+    } else {
+      codes[0] = *reinterpret_cast<const std::uint32_t*>(codes_address);
+    }
+    scale = *scale_address;
+  }
+
+  // Every value times its scale is rounded before it is added.
+  __device__ void add_to(float* numbers) const {
+#pragma unroll
+    for (int word = 0; word < kNumWords; ++word) {
+      float values[4];
+      decode_float8(codes[word], values);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float product = values[i] * scale;
+        numbers[4 * word + i] += product;
+      }
+    }
+  }
+};
+
+template <DataType kType>
+__device__ void add_float8_rows(const Kernel& kernel, WarpSum<kType>& sum, const Cursor& cursor, int lane) {
+  constexpr int kElementBytes = static_cast<int>(size_of(kType));
+  constexpr int kLaneElements = Vector<kType>::kNumElements;
+  constexpr int kWarpElements = kWarp * kLaneElements;  // from a lane's vector to its next; whole blocks
+  const std::int64_t num_elements = kernel.row_bytes / kElementBytes;
+  const std::int64_t first =
+      static_cast<std::int64_t>(cursor.piece) * (kPieceBytes / kElementBytes) + static_cast<std::int64_t>(lane) * kLaneElements;
+  const int num_bytes = piece_bytes(kernel, cursor.piece);
+  for (unsigned rest = cursor.contributors; rest != 0;) {
+    Float8Vector<kType> values[kNumAtOnce][4];
+    bool is_there[kNumAtOnce];
+#pragma unroll
+    for (int j = 0; j < kNumAtOnce; ++j) {
+      is_there[j] = rest != 0;
+      const std::byte* row = take_contribution(cursor, &rest);
+      const std::byte* codes = row + first;
+      const auto* scales = reinterpret_cast<const float*>(row + num_elements) + first / kScaleBlock;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (!is_there[j] || WarpSum<kType>::offset(i, lane) >= num_bytes) continue;
+        values[j][i].load(codes + i * kWarpElements, scales + i * (kWarpElements / kScaleBlock));
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kNumAtOnce; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (is_there[j] && WarpSum<kType>::offset(i, lane) < num_bytes) values[j][i].add_to(sum.numbers[i]);
+      }
+    }
+  }
+}
+
+template <DataType kType, bool kFloat8>
 __global__ void __launch_bounds__(kNumWarpsOfThreads* kWarp, 1) reduce_by_threads(const __grid_constant__ Kernel kernel) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   Cursor cursor(kernel, lane);
@@ -303,32 +408,10 @@ __global__ void __launch_bounds__(kNumWarpsOfThreads* kWarp, 1) reduce_by_thread
   WarpSum<kType> sum;
   sum.clear();
   for (; is_well && cursor.num_left > 0; cursor.advance(kernel, lane)) {
-    const int num_bytes = piece_bytes(kernel, cursor.piece);
-    const std::int64_t first = static_cast<std::int64_t>(cursor.piece) * kPieceBytes;
-    for (unsigned rest = cursor.contributors; rest != 0;) {
-      uint4 values[kNumAtOnce][4];
-      bool is_there[kNumAtOnce];
-#pragma unroll
-      for (int j = 0; j < kNumAtOnce; ++j) {
-        is_there[j] = rest != 0;
-        const int contributor = max(__ffs(static_cast<int>(rest)) - 1, 0);
-        rest &= rest - 1;
-        const auto address = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(cursor.contribution), contributor);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int offset = WarpSum<kType>::offset(i, lane);
-          if (is_there[j] && offset < num_bytes) {
-            values[j][i] = ptx::load_row(reinterpret_cast<const std::byte*>(address) + first + offset);
-          }
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < kNumAtOnce; ++j) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (is_there[j] && WarpSum<kType>::offset(i, lane) < num_bytes) sum.add(i, values[j][i]);
-        }
-      }
+    if constexpr (kFloat8) {
+      add_float8_rows<kType>(kernel, sum, cursor, lane);
+    } else {
+      add_rows<kType>(kernel, sum, cursor, lane);
     }
     finish_piece<kType>(kernel, sum, cursor.token, cursor.piece, lane);
   }
@@ -349,6 +432,8 @@ Rows rows_of(const Tensor& tensor) {
 Kernel prepare(const ReduceArgs& args) {
   Kernel kernel{};
   kernel.row_bytes = static_cast<std::int64_t>(args.row_bytes);
+  kernel.as_float8 = args.as_float8;
+  kernel.returned_row_bytes = static_cast<std::int64_t>(args.as_float8 ? args.returned_row_bytes : args.row_bytes);
   kernel.num_pieces = static_cast<int>((args.row_bytes + kPieceBytes - 1) / kPieceBytes);
   kernel.num_tokens = args.num_tokens;
   kernel.max_fan_out = args.max_fan_out;
@@ -382,8 +467,12 @@ void launch_reduce(const Kernel& kernel, const Launch& launch) {
   constexpr int kRingBytes = kNumWarps * kRingSlots * kNumAtOnce * kPieceBytes;
   constexpr int kStaticBytes = 2048;  // room for what the kernel keeps besides
   const Device device = current_device();
-  if (launch.plain_copies || !device.has_bulk_copies || device.max_shared_bytes < kRingBytes + kStaticBytes) {
-    reduce_by_threads<kType><<<launch.num_sms, kNumWarpsOfThreads * kWarp, 0, launch.stream>>>(kernel);
+  if (kernel.as_float8) {
+    if constexpr (kType != DataType::kFloat64) {
+      reduce_by_threads<kType, true><<<launch.num_sms, kNumWarpsOfThreads * kWarp, 0, launch.stream>>>(kernel);
+    }
+  } else if (launch.plain_copies || !device.has_bulk_copies || device.max_shared_bytes < kRingBytes + kStaticBytes) {
+    reduce_by_threads<kType, false><<<launch.num_sms, kNumWarpsOfThreads * kWarp, 0, launch.stream>>>(kernel);
   } else {
     check_cuda(cudaFuncSetAttribute(reduce_in_bulk<kType>, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes),
                "cudaFuncSetAttribute");
@@ -393,14 +482,19 @@ void launch_reduce(const Kernel& kernel, const Launch& launch) {
 }
 
 const RegisteredKernels kKernels{
-    address_of(reduce_in_bulk<DataType::kFloat16>),    address_of(reduce_in_bulk<DataType::kBFloat16>),
-    address_of(reduce_in_bulk<DataType::kFloat32>),    address_of(reduce_in_bulk<DataType::kFloat64>),
-    address_of(reduce_by_threads<DataType::kFloat16>), address_of(reduce_by_threads<DataType::kBFloat16>),
-    address_of(reduce_by_threads<DataType::kFloat32>), address_of(reduce_by_threads<DataType::kFloat64>)};
+    address_of(reduce_in_bulk<DataType::kFloat16>),           address_of(reduce_in_bulk<DataType::kBFloat16>),
+    address_of(reduce_in_bulk<DataType::kFloat32>),           address_of(reduce_in_bulk<DataType::kFloat64>),
+    address_of(reduce_by_threads<DataType::kFloat16, false>), address_of(reduce_by_threads<DataType::kBFloat16, false>),
+    address_of(reduce_by_threads<DataType::kFloat32, false>), address_of(reduce_by_threads<DataType::kFloat64, false>),
+    address_of(reduce_by_threads<DataType::kFloat16, true>),  address_of(reduce_by_threads<DataType::kBFloat16, true>),
+    address_of(reduce_by_threads<DataType::kFloat32, true>)};
 
 }  // namespace
 
 void reduce(const ReduceArgs& args, const Launch& launch) {
+  if (args.as_float8 && args.dtype == DataType::kFloat64) {
+    throw Error(ErrorCode::kInvalidArgument, "rows of type float64 cannot return as float8_e4m3: make them float32");
+  }
   const Kernel kernel = prepare(args);
   switch (args.dtype) {
     case DataType::kFloat16: return launch_reduce<DataType::kFloat16>(kernel, launch);

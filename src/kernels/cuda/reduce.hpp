@@ -17,6 +17,8 @@ namespace tokenyard::cuda {
 struct ReduceArgs {
   DataType dtype = DataType::kBFloat16;  // float16, bfloat16, float32 or float64
   std::size_t row_bytes = 0;             // a multiple of 16
+  bool as_float8 = false;                // contributions have come back as FP8 with scales; none is read in place then
+  std::size_t returned_row_bytes = 0;    // with as_float8: of a contribution that has come back; otherwise it has row_bytes
   std::int64_t num_tokens = 0;
   int max_fan_out = 0;
   int num_ranks = 1;
@@ -30,7 +32,7 @@ struct ReduceArgs {
   std::array<const std::byte* const*, tokenyard::kNumSlots> in_place{};
   int rank = 0;
   const std::byte* own_rows = nullptr;       // this rank's contributions to its own tokens, or null: they were returned
-  const std::byte* returned_rows = nullptr;  // [T, F, row_bytes]
+  const std::byte* returned_rows = nullptr;  // [T, F, row_bytes or returned_row_bytes]
   std::array<ConstTensorView, 2> biases{};   // [T, num_elements], dense rows, or empty
   TensorView output{};                       // the same
 

@@ -21,14 +21,11 @@ HWY_BEFORE_NAMESPACE();
 namespace tokenyard::host {
 namespace HWY_NAMESPACE {
 
-inline constexpr float kLeastAmax = 1e-4F;
-inline constexpr float kMaxFloat8E4M3 = 448.0F;
-
-// The largest finite magnitude of a block, at least kLeastAmax. Magnitudes compare like their bits.
+// The largest finite magnitude of a block, at least numeric::kLeastAmax. Magnitudes compare like their bits.
 template <DataType kType>
 float amax_of(const std::byte* values, std::int64_t num_values) {
   std::int64_t done = 0;
-  std::uint32_t amax = numeric::bits_of(kLeastAmax);
+  std::uint32_t amax = numeric::bits_of(numeric::kLeastAmax);
 #if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<float> d;
   const hn::RebindToUnsigned<decltype(d)> d32;
@@ -89,7 +86,7 @@ void quantize_rows(const ConstTensorView& values, ScaleFormat format, const Tens
     for (std::int64_t block = 0; block < scales.shape[1]; ++block) {
       const std::int64_t first = block * kScaleBlock;
       const std::int64_t num_values = std::min(kScaleBlock, values.shape[1] - first);
-      float scale = amax_of<kType>(values.at(row, first), num_values) / kMaxFloat8E4M3;
+      float scale = amax_of<kType>(values.at(row, first), num_values) / numeric::kMaxFloat8E4M3;
       if (format != ScaleFormat::kFloat32) scale = numeric::round_up_to_power_of_2(scale);
       if (format == ScaleFormat::kUE8M0) {
         *scales.at(row, block) = static_cast<std::byte>(numeric::power_of_2_to_ue8m0(scale));

@@ -41,8 +41,7 @@ DeviceIds put_ids(RandomBits& random, const std::vector<std::int64_t>& ids, std:
 struct DeviceRouting {
   DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts;
   DeviceArray<std::int64_t> row, source_offsets;
-  DeviceArray<cuda::PlaceTotals> totals{1};
-  DeviceArray<std::uint32_t> gate{1};
+  DeviceArray<cuda::PlaceTotals> totals;
 
   DeviceRouting(const RoutedCase& routed, int rank) {
     const RoutedTokens& tokens = routed.ranks[rank];
@@ -54,6 +53,7 @@ struct DeviceRouting {
     rank_counts = DeviceArray<std::int32_t>(tokens.rank_counts.size());
     expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
     source_offsets = DeviceArray<std::int64_t>(tokens.source_offsets.size());
+    totals = DeviceArray<cuda::PlaceTotals>(1);
   }
 };
 
@@ -68,8 +68,7 @@ void expect_counted(const DeviceRouting& device, const RoutedTokens& tokens) {
 }
 
 void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, const ConstTensorView& ids,
-                     const DevicePlacement& placement, const DeviceRouting& device, std::byte* workspace,
-                     std::uint64_t* const* failures, int num_sms) {
+                     const DevicePlacement& placement, const DeviceRouting& device, std::byte* workspace, int num_sms) {
   cuda::count({.topk_idx = ids,
                .placement = placement.view(),
                .rank = rank,
@@ -83,9 +82,31 @@ void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, c
                .local_idx = device.local_idx.data(),
                .rank_counts = device.rank_counts.data(),
                .expert_counts = device.expert_counts.data(),
-               .signals = {.rank = 0, .num_ranks = 1, .failures = failures},
+               .signals = gpus.signals(rank),
                .workspace = workspace},
               {.stream = gpus.stream(rank), .num_sms = num_sms});
+}
+
+// Rows of every rank for the experts of `rank`.
+std::vector<std::int32_t> announced_to(const RoutedCase& routed, int rank) {
+  const int max_local_experts = routed.dimensions.max_local_experts;
+  std::vector<std::int32_t> announced;
+  for (const RoutedTokens& tokens : routed.ranks) {
+    const auto first = tokens.expert_counts.begin() + rank * max_local_experts;
+    announced.insert(announced.end(), first, first + max_local_experts);
+  }
+  return announced;
+}
+
+std::int64_t expanded_rows(const std::vector<std::int32_t>& announced, int max_local_experts, int num_local_experts,
+                           int alignment) {
+  std::int64_t num_expanded_rows = 0;
+  for (int expert = 0; expert < num_local_experts; ++expert) {
+    std::int64_t num_rows = 0;
+    for (std::size_t i = expert; i < announced.size(); i += max_local_experts) num_rows += announced[i];
+    num_expanded_rows += aligned_rows(num_rows, alignment);
+  }
+  return num_expanded_rows;
 }
 
 // Every rank counts twice over one workspace, then places.
@@ -109,50 +130,54 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
     const DeviceIds ids = put_ids(random, tokens.ids, tokens.num_tokens, routed.shape.top_k);
     const DeviceArray<std::byte> workspace(
         cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
-    const DeviceArray<std::uint64_t> failure(1);
-    const DeviceArray<std::uint64_t*> failures({failure.data()});
     const DeviceRouting device(routed, rank);
     for (int round = 0; round < 2; ++round) {
-      count_on_device(gpus, routed, rank, ids.view, placement, device, workspace.data(), failures.data(), num_sms);
+      count_on_device(gpus, routed, rank, ids.view, placement, device, workspace.data(), num_sms);
     }
     check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
     expect_counted(device, tokens);
-    EXPECT_EQ(failure.contents()[0], 0);
+    EXPECT_EQ(gpus.failure(rank), 0);
 
-    const DeviceArray<std::int32_t*> matrices(std::vector<std::int32_t*>(routed.num_ranks, matrix.data()));
-    const auto place_within = [&](std::int64_t capacity, bool must_fit, std::uint64_t ticket) {
-      cuda::place({.own_rank_counts = device.rank_counts.data(),
-                   .own_expert_counts = device.expert_counts.data(),
-                   .max_local_experts = routed.dimensions.max_local_experts,
-                   .rank_counts = matrices.data(),
-                   .rank = rank,
-                   .num_ranks = routed.num_ranks,
-                   .capacity = capacity,
-                   .num_tokens = tokens.num_tokens,
-                   .max_fan_out = routed.dimensions.max_fan_out,
-                   .fan_out = device.fan_out.data(),
-                   .destination = device.destination.data(),
-                   .row = device.row.data(),
-                   .source_offsets = device.source_offsets.data(),
-                   .must_fit = must_fit,
-                   .gate = device.gate.data(),
-                   .totals = device.totals.data(),
-                   .ticket = ticket,
-                   .state = gpus.state(rank)},
-                  {.stream = gpus.stream(rank), .num_sms = num_sms});
-      check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
-    };
-    place_within(most - 1, true, 7);
-    EXPECT_EQ(device.gate.contents()[0], 0);
-    EXPECT_EQ(device.row.contents(), tokens.position) << "what does not fit must stay as it is";
-    place_within(routed.capacity, false, 8);
-    const cuda::PlaceTotals totals = device.totals.contents()[0];
-    EXPECT_EQ(device.gate.contents()[0], 1);
+    // The matrices of this rank, as its peers have left them.
+    const std::vector<std::int32_t> announced = announced_to(routed, rank);
+    const DeviceArray<std::int32_t> device_announced(announced);
+    std::vector<std::int32_t*> rank_counts(routed.num_ranks);
+    std::vector<std::int32_t*> expert_counts(routed.num_ranks);
+    rank_counts[rank] = matrix.data();
+    expert_counts[rank] = device_announced.data();
+    const DeviceArray<std::int32_t*> all_rank_counts(rank_counts);
+    const DeviceArray<std::int32_t*> all_expert_counts(expert_counts);
+    const int alignment = random.pick({1, 16, 128});
+    const int num_local_experts = routed.placement.num_local_experts(rank);
+    cuda::place({.own_rank_counts = device.rank_counts.data(),
+                 .own_expert_counts = device.expert_counts.data(),
+                 .max_local_experts = routed.dimensions.max_local_experts,
+                 .rank_counts = all_rank_counts.data(),
+                 .expert_counts = all_expert_counts.data(),
+                 .rank = rank,
+                 .num_ranks = routed.num_ranks,
+                 .capacity = routed.capacity,
+                 .num_tokens = tokens.num_tokens,
+                 .max_fan_out = routed.dimensions.max_fan_out,
+                 .fan_out = device.fan_out.data(),
+                 .destination = device.destination.data(),
+                 .row = device.row.data(),
+                 .source_offsets = device.source_offsets.data(),
+                 .num_local_experts = num_local_experts,
+                 .expert_alignment = alignment,
+                 .totals = device.totals.data(),
+                 .ticket = 7,
+                 .state = gpus.state(rank)},
+                {.stream = gpus.stream(rank), .num_sms = num_sms});
+    check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
     EXPECT_EQ(device.row.contents(), tokens.row);
     EXPECT_EQ(device.source_offsets.contents(), tokens.source_offsets);
+    const cuda::PlaceTotals totals = device.totals.contents()[0];
     EXPECT_EQ(totals.max_recv_rows, most);
     EXPECT_EQ(std::min(totals.num_recv_rows, routed.capacity), tokens.source_offsets.back());
-    EXPECT_EQ(totals.ticket, 8);
+    EXPECT_EQ(totals.num_expanded_rows,
+              expanded_rows(announced, routed.dimensions.max_local_experts, num_local_experts, alignment));
+    EXPECT_EQ(totals.ticket, 7);
     if (testing::Test::HasFailure()) return;
   }
 }
@@ -165,7 +190,7 @@ TEST(cuda_count, count_and_place_find_what_the_host_finds) {
   }
 }
 
-TEST(cuda_count, bad_ids_count_as_none_and_set_the_failure_word_once) {
+TEST(cuda_count, bad_ids_count_as_none_and_all_ranks_are_told) {
   SKIP_WITHOUT_GPUS(1);
   RandomBits random(5);
   RoutedCase routed = make_routed_case(random, {{.dtype = DataType::kByte, .num_elements = 16}});
@@ -184,15 +209,13 @@ TEST(cuda_count, bad_ids_count_as_none_and_set_the_failure_word_once) {
   const DeviceArray<std::int64_t> ids(bad_ids);
   const DeviceArray<std::byte> workspace(
       cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
-  const DeviceArray<std::uint64_t> failure(1);
-  const DeviceArray<std::uint64_t*> failures({failure.data()});
   const DeviceRouting device(routed, 0);
   count_on_device(gpus, routed, 0, {ids.data(), DataType::kInt64, {tokens.num_tokens, routed.shape.top_k}}, placement, device,
-                  workspace.data(), failures.data(), 4);
+                  workspace.data(), 4);
   check_cuda(cudaStreamSynchronize(gpus.stream(0)), "cudaStreamSynchronize");
   expect_counted(device, tokens);
-  const Failure seen = unpack_failure(failure.contents()[0]);
-  EXPECT_NE(failure.contents()[0], 0);
+  for (int rank = 0; rank < routed.num_ranks; ++rank) EXPECT_NE(gpus.failure(rank), 0) << "rank " << rank << " is not told";
+  const Failure seen = unpack_failure(gpus.failure(0));
   EXPECT_EQ(seen.code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(seen.phase, Phase::kDispatchCounts);
   EXPECT_EQ(seen.culprit, 0);

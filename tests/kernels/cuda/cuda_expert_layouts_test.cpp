@@ -163,7 +163,8 @@ void fold_as_the_host_does(std::uint64_t seed) {
   RandomBits random(seed);
   const DataType dtype = random.pick({DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32, DataType::kFloat64});
   const std::int64_t num_elements = static_cast<std::int64_t>(16 / size_of(dtype)) * random.any_magnitude(1, 300);
-  const RoutedCase routed = make_routed_case(random, {{.dtype = dtype, .num_elements = num_elements}});
+  RoutedCase routed = make_routed_case(random, {{.dtype = dtype, .num_elements = num_elements}});
+  routed.shape.combine_as_float8 = dtype != DataType::kFloat64 && random.one_in(2);
   const LayoutCase layout = draw_layout(random);
   const bool compact = random.one_in(3);
   const bool with_factors = random.one_in(2);
@@ -196,8 +197,8 @@ void fold_as_the_host_does(std::uint64_t seed) {
   host::fold({.dtype = dtype,
               .row_bytes = row_bytes,
               .stores = host::Stores::kCached,
-              .returned_row_bytes = row_bytes,
-              .as_float8 = false,
+              .returned_row_bytes = returned_row_bytes(routed.shape),
+              .as_float8 = routed.shape.combine_as_float8,
               .num_ranks = routed.num_ranks,
               .source_offsets = routed.ranks[rank].source_offsets.data(),
               .source_token = received.source_token.data(),
@@ -225,6 +226,8 @@ void fold_as_the_host_does(std::uint64_t seed) {
   const DeviceArray<std::byte*> window_pointers(device_windows);
   cuda::fold({.dtype = dtype,
               .row_bytes = row_bytes,
+              .as_float8 = routed.shape.combine_as_float8,
+              .returned_row_bytes = returned_row_bytes(routed.shape),
               .num_ranks = routed.num_ranks,
               .source_offsets = source_offsets.data(),
               .source_token = source_token.data(),
@@ -243,7 +246,9 @@ void fold_as_the_host_does(std::uint64_t seed) {
              {.stream = gpus.stream(0), .num_sms = static_cast<int>(random.from(1, 40))});
   gpus.finish();
   for (int peer = 0; peer < routed.num_ranks; ++peer) {
-    EXPECT_TRUE(windows[peer].contents() == expected[peer]) << "rank " << peer << "'s window differs, " << to_string(dtype);
+    EXPECT_TRUE(windows[peer].contents() == expected[peer])
+        << "rank " << peer << "'s window differs, rows of " << num_elements << " " << to_string(dtype) << ", as FP8 "
+        << routed.shape.combine_as_float8 << ", compact " << compact;
   }
 }
 
@@ -261,6 +266,13 @@ TEST(cuda_expert_layouts, contributions_have_the_bits_of_the_hosts) {
     fold_as_the_host_does(seed);
     if (HasFailure()) return;
   }
+}
+
+TEST(cuda_expert_layouts, contributions_of_float64_cannot_return_as_float8) {
+  SKIP_WITHOUT_GPUS(1);
+  const CombineLayout layout{};
+  EXPECT_THROW(cuda::fold({.dtype = DataType::kFloat64, .row_bytes = 16, .as_float8 = true, .layout = &layout}, {.num_sms = 1}),
+               Error);
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/cuda/reduce.hpp"
@@ -11,14 +13,32 @@
 namespace tokenyard::test {
 namespace {
 
-// Some ranks' contributions are read in place, the others' come from return places.
+// FP8 values with scales, such that few sums are lost to infinities, but some.
+std::vector<std::byte> float8_rows(RandomBits& random, std::int64_t num_rows, std::int64_t num_elements,
+                                   std::size_t returned_row_bytes) {
+  std::vector<std::byte> rows(num_rows * returned_row_bytes);
+  for (std::byte& byte : rows) byte = static_cast<std::byte>(random.next());
+  for (std::int64_t row = 0; row < num_rows; ++row) {
+    for (std::int64_t block = 0; block * kScaleBlock < num_elements; ++block) {
+      auto scale =
+          static_cast<float>(std::ldexp(static_cast<double>(random.from(1, 1 << 24)), static_cast<int>(random.from(-50, -20))));
+      if (random.one_in(30)) scale = std::bit_cast<float>(static_cast<std::uint32_t>(random.next()));
+      std::memcpy(rows.data() + row * returned_row_bytes + num_elements + block * sizeof(scale), &scale, sizeof(scale));
+    }
+  }
+  return rows;
+}
+
+// Some ranks' contributions are read in place, the others' come from return places; as FP8 all do.
 void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RandomBits random(seed);
   const DataType dtype = random.pick({DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32, DataType::kFloat64});
   const std::int64_t num_elements = static_cast<std::int64_t>(16 / size_of(dtype)) * random.any_magnitude(1, 600);
   const std::size_t row_bytes = num_elements * size_of(dtype);
-  const RoutedCase routed = make_routed_case(random, {{.dtype = dtype, .num_elements = num_elements}});
+  RoutedCase routed = make_routed_case(random, {{.dtype = dtype, .num_elements = num_elements}});
+  const bool as_float8 = dtype != DataType::kFloat64 && random.one_in(3);
+  routed.shape.combine_as_float8 = as_float8;
   const int top_k = routed.shape.top_k;
   const int max_fan_out = routed.dimensions.max_fan_out;
   const bool plain_copies = random.one_in(3);
@@ -63,11 +83,14 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
     std::vector<const std::byte*> host_in_place;
     std::vector<const std::byte*> device_in_place;
     for (int peer = 0; peer < routed.num_ranks; ++peer) {
-      const bool in_place = random.one_in(2);
+      const bool in_place = !as_float8 && random.one_in(2);
       host_in_place.push_back(in_place ? outputs[peer].data() : nullptr);
       device_in_place.push_back(in_place ? windows[peer]->data() : nullptr);
     }
-    const std::vector<std::byte> returned = telling_numbers(random, dtype, tokens.num_tokens * max_fan_out * num_elements);
+    const std::int64_t num_places = tokens.num_tokens * max_fan_out;
+    const std::vector<std::byte> returned =
+        as_float8 ? float8_rows(random, num_places, num_elements, returned_row_bytes(routed.shape))
+                  : telling_numbers(random, dtype, num_places * num_elements);
     std::vector<float> returned_weights(tokens.num_tokens * top_k);
     for (float& weight : returned_weights) weight = static_cast<float>(random.from(-99, 99));
     expected[rank].assign(tokens.num_tokens * (num_elements + output_gap) * size_of(dtype), std::byte{0x5a});
@@ -89,8 +112,8 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
     host::reduce({.dtype = dtype,
                   .row_bytes = row_bytes,
                   .stores = host::Stores::kCached,
-                  .returned_row_bytes = row_bytes,
-                  .as_float8 = false,
+                  .returned_row_bytes = returned_row_bytes(routed.shape),
+                  .as_float8 = as_float8,
                   .num_tokens = tokens.num_tokens,
                   .max_fan_out = max_fan_out,
                   .fan_out = tokens.fan_out.data(),
@@ -140,13 +163,15 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
     }
     cuda::reduce({.dtype = dtype,
                   .row_bytes = row_bytes,
+                  .as_float8 = as_float8,
+                  .returned_row_bytes = returned_row_bytes(routed.shape),
                   .num_tokens = tokens.num_tokens,
                   .max_fan_out = max_fan_out,
                   .num_ranks = routed.num_ranks,
                   .fan_out = device.fan_out.data(),
                   .destination = device.destination.data(),
                   .row = device.row.data(),
-                  .in_place = {device.in_place.data()},
+                  .in_place = {device.in_place.data(), nullptr},
                   .rank = rank,
                   .own_rows = device.own_rows,
                   .returned_rows = device.returned_rows.data(),
@@ -166,7 +191,7 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
     const std::vector<std::byte> output = devices[rank].output.contents();
     for (std::size_t i = 0; i < output.size(); ++i) {
       ASSERT_EQ(output[i], expected[rank][i]) << to_string(dtype) << ", byte " << i << " of rank " << rank << ", rows of "
-                                              << row_bytes << " bytes, plain copies " << plain_copies;
+                                              << row_bytes << " bytes, plain copies " << plain_copies << ", FP8 " << as_float8;
     }
     ASSERT_EQ(devices[rank].weights.contents(), expected_weights[rank]);
   }
@@ -194,6 +219,16 @@ TEST(cuda_reduce, other_types_than_floats_are_refused) {
       cuda::reduce({.dtype = DataType::kInt32, .row_bytes = 16, .output = TensorView(nullptr, DataType::kInt32, {0, 4})},
                    {.num_sms = 1}),
       Error);
+}
+
+TEST(cuda_reduce, contributions_to_float64_rows_cannot_come_as_float8) {
+  SKIP_WITHOUT_GPUS(1);
+  EXPECT_THROW(cuda::reduce({.dtype = DataType::kFloat64,
+                             .row_bytes = 16,
+                             .as_float8 = true,
+                             .output = TensorView(nullptr, DataType::kFloat64, {0, 2})},
+                            {.num_sms = 1}),
+               Error);
 }
 
 }  // namespace

@@ -1,0 +1,220 @@
+// Half a warp per block of 128 values, eight per lane: they are read once, and stay in registers until they are stored. Several
+// blocks are loaded ahead of the first that is computed with.
+
+#include <algorithm>
+#include <string>
+#include <type_traits>
+
+#include "base/cuda_error.hpp"
+#include "kernels/cuda/float8.cuh"
+#include "kernels/cuda/load.hpp"
+#include "kernels/cuda/quantize.hpp"
+#include "kernels/cuda/sum.cuh"
+#include "tokenyard/error.hpp"
+
+namespace tokenyard::cuda {
+namespace {
+
+constexpr int kNumThreads = 1024;
+constexpr unsigned kAllLanes = 0xffffffff;
+constexpr int kNumLanes = 16;  // of a block
+constexpr int kNumValues = static_cast<int>(kScaleBlock) / kNumLanes;
+constexpr int kNumTeams = kNumThreads / kNumLanes;
+
+// All strides in bytes.
+struct Kernel {
+  const std::byte* values;
+  std::int64_t values_stride;
+  std::byte* quantized;
+  std::int64_t quantized_stride;
+  std::byte* scales;
+  std::int64_t scales_row_stride;
+  std::int64_t scales_block_stride;
+  std::int64_t num_rows;
+  std::int64_t num_columns;
+  std::int64_t num_blocks;  // of a row
+  // From one block of a team to its next.
+  std::int64_t step_rows;
+  std::int64_t step_blocks;
+  ScaleFormat format;
+  bool by_vectors;  // rows are aligned for accesses of a whole vector
+};
+
+// The block that a team is at.
+struct Place {
+  std::int64_t row;
+  std::int64_t block;
+
+  __device__ bool is_there(const Kernel& kernel) const { return row < kernel.num_rows; }
+
+  __device__ void advance(const Kernel& kernel) {
+    row += kernel.step_rows;
+    block += kernel.step_blocks;
+    if (block < kernel.num_blocks) return;
+    block -= kernel.num_blocks;
+    ++row;
+  }
+};
+
+// A lane's share of a block.
+template <DataType kType>
+struct Share {
+  static constexpr int kNumVectors = kNumValues * static_cast<int>(size_of(kType)) / 16;
+  uint4 vectors[kNumVectors];
+};
+
+// The first `num_values` of a lane's, at any multiple of their size; the others are 0.
+template <DataType kType>
+__device__ __noinline__ Share<kType> load_some(const std::byte* address, int num_values) {
+  using Unit = std::conditional_t<size_of(kType) == 2, std::uint16_t, std::uint32_t>;
+  constexpr int kUnitsPerWord = 4 / static_cast<int>(sizeof(Unit));
+  const auto* units = reinterpret_cast<const Unit*>(address);
+  std::uint32_t words[kNumValues / kUnitsPerWord] = {};
+#pragma unroll
+  for (int i = 0; i < kNumValues; ++i) {
+    const std::uint32_t unit = i < num_values ? units[i] : Unit{0};
+    words[i / kUnitsPerWord] |= unit << (i % kUnitsPerWord * 16);
+  }
+  Share<kType> share;
+#pragma unroll
+  for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
+    share.vectors[i] = {words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]};
+  }
+  return share;
+}
+
+__device__ __noinline__ void store_some(std::byte* address, uint2 codes, int num_values) {
+#pragma unroll
+  for (int i = 0; i < kNumValues; ++i) {
+    if (i < num_values) address[i] = static_cast<std::byte>((i < 4 ? codes.x : codes.y) >> (i % 4 * 8));
+  }
+}
+
+// Values of the row from the lane's first on, which may be none.
+__device__ std::int64_t num_values_from(const Kernel& kernel, std::int64_t first) {
+  return min(kernel.num_columns - first, static_cast<std::int64_t>(kNumValues));
+}
+
+template <DataType kType>
+__device__ Share<kType> load_share(const Kernel& kernel, const Place& place, int lane) {
+  Share<kType> share = {};
+  if (!place.is_there(kernel)) return share;
+  const std::int64_t first = place.block * kScaleBlock + lane * kNumValues;
+  const std::int64_t num_values = num_values_from(kernel, first);
+  const std::byte* address =
+      kernel.values + place.row * kernel.values_stride + first * static_cast<std::int64_t>(size_of(kType));
+  if (kernel.by_vectors && num_values == kNumValues) {
+#pragma unroll
+    for (int i = 0; i < Share<kType>::kNumVectors; ++i) share.vectors[i] = ptx::load_row(address + 16 * i);
+  } else if (num_values > 0) {
+    share = load_some<kType>(address, static_cast<int>(num_values));
+  }
+  return share;
+}
+
+__device__ void store_scale(const Kernel& kernel, const Place& place, float scale) {
+  std::byte* address = kernel.scales + place.row * kernel.scales_row_stride + place.block * kernel.scales_block_stride;
+  if (kernel.format == ScaleFormat::kUE8M0) {
+    *address = static_cast<std::byte>(numeric::power_of_2_to_ue8m0(scale));
+  } else {
+    *reinterpret_cast<float*>(address) = scale;
+  }
+}
+
+// All lanes of the warp, since they find the largest values together; of blocks that are not there nothing is stored.
+template <DataType kType>
+__device__ void quantize_share(const Kernel& kernel, const Place& place, const Share<kType>& share, int lane) {
+  float numbers[kNumValues];
+#pragma unroll
+  for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
+    Vector<kType>::decode(share.vectors[i], numbers + i * Vector<kType>::kNumElements);
+  }
+  std::uint32_t largest = 0;
+#pragma unroll
+  for (int i = 0; i < kNumValues; ++i) largest = max(largest, finite_magnitude(numbers[i]));
+  const BlockScale scale(amax_of_lanes<kNumLanes>(largest), kernel.format);
+  if (!place.is_there(kernel)) return;
+  if (lane == 0) store_scale(kernel, place, scale.scale);
+  const std::int64_t first = place.block * kScaleBlock + lane * kNumValues;
+  const std::int64_t num_values = num_values_from(kernel, first);
+  const uint2 codes = {scale.encode(numbers), scale.encode(numbers + 4)};
+  std::byte* address = kernel.quantized + place.row * kernel.quantized_stride + first;
+  if (kernel.by_vectors && num_values == kNumValues) {
+    *reinterpret_cast<uint2*>(address) = codes;
+  } else if (num_values > 0) {
+    store_some(address, codes, static_cast<int>(num_values));
+  }
+}
+
+template <DataType kType>
+__global__ void __launch_bounds__(kNumThreads, 1) quantize_blocks(const __grid_constant__ Kernel kernel) {
+  constexpr int kNumAhead = size_of(kType) == 2 ? 4 : 2;  // 64 bytes per lane
+  const int lane = static_cast<int>(threadIdx.x) % kNumLanes;
+  const std::int64_t team = static_cast<std::int64_t>(blockIdx.x) * kNumTeams + threadIdx.x / kNumLanes;
+  Place place = {team / kernel.num_blocks, team % kernel.num_blocks};
+  while (__any_sync(kAllLanes, place.is_there(kernel))) {
+    Place places[kNumAhead];
+    Share<kType> shares[kNumAhead];
+#pragma unroll
+    for (int i = 0; i < kNumAhead; ++i) {
+      places[i] = place;
+      shares[i] = load_share<kType>(kernel, place, lane);
+      place.advance(kernel);
+    }
+#pragma unroll
+    for (int i = 0; i < kNumAhead; ++i) quantize_share<kType>(kernel, places[i], shares[i], lane);
+  }
+}
+
+Kernel prepare(const QuantizeArgs& args) {
+  Kernel kernel{};
+  kernel.values = static_cast<const std::byte*>(args.values.data);
+  kernel.values_stride = args.values.strides[0] * static_cast<std::int64_t>(size_of(args.values.dtype));
+  kernel.quantized = static_cast<std::byte*>(args.quantized.data);
+  kernel.quantized_stride = args.quantized.strides[0];
+  const auto scale_bytes = static_cast<std::int64_t>(size_of(args.scales.dtype));
+  kernel.scales = static_cast<std::byte*>(args.scales.data);
+  kernel.scales_row_stride = args.scales.strides[0] * scale_bytes;
+  kernel.scales_block_stride = args.scales.strides[1] * scale_bytes;
+  kernel.num_rows = args.values.shape[0];
+  kernel.num_columns = args.values.shape[1];
+  kernel.num_blocks = args.scales.shape[1];
+  kernel.format = args.format;
+  const auto values_bits = reinterpret_cast<std::uintptr_t>(kernel.values) | static_cast<std::uintptr_t>(kernel.values_stride);
+  const auto quantized_bits =
+      reinterpret_cast<std::uintptr_t>(kernel.quantized) | static_cast<std::uintptr_t>(kernel.quantized_stride);
+  kernel.by_vectors = values_bits % 16 == 0 && quantized_bits % kNumValues == 0;
+  return kernel;
+}
+
+template <DataType kType>
+void launch_quantize(Kernel kernel, const Launch& launch) {
+  const std::int64_t num_needed = (kernel.num_rows * kernel.num_blocks + kNumTeams - 1) / kNumTeams;
+  if (num_needed == 0) return;
+  const auto grid = static_cast<int>(std::min<std::int64_t>(num_needed, launch.num_sms));
+  const std::int64_t num_teams = static_cast<std::int64_t>(grid) * kNumTeams;
+  kernel.step_rows = num_teams / kernel.num_blocks;
+  kernel.step_blocks = num_teams % kernel.num_blocks;
+  quantize_blocks<kType><<<grid, kNumThreads, 0, launch.stream>>>(kernel);
+  check_cuda(cudaGetLastError(), "quantize");
+}
+
+const RegisteredKernels kKernels{address_of(quantize_blocks<DataType::kFloat16>),
+                                 address_of(quantize_blocks<DataType::kBFloat16>),
+                                 address_of(quantize_blocks<DataType::kFloat32>)};
+
+}  // namespace
+
+void quantize(const QuantizeArgs& args, const Launch& launch) {
+  const Kernel kernel = prepare(args);
+  switch (args.values.dtype) {
+    case DataType::kFloat16: return launch_quantize<DataType::kFloat16>(kernel, launch);
+    case DataType::kBFloat16: return launch_quantize<DataType::kBFloat16>(kernel, launch);
+    case DataType::kFloat32: return launch_quantize<DataType::kFloat32>(kernel, launch);
+    default:
+      throw Error(ErrorCode::kInvalidArgument, std::string("values of type ") + to_string(args.values.dtype) +
+                                                   " cannot be quantized: float16, bfloat16 and float32 can");
+  }
+}
+
+}  // namespace tokenyard::cuda
