@@ -36,7 +36,9 @@ TEST(cuda_random_shapes, process_ranks_agree_with_the_reference) {
     residence_of(seed, false).choose(&group_options);
     const Group group = Group::create(std::move(exchange), group_options);
     for (int index = std::max(only, 0); index <= last; ++index) {
-      const Case random_case = make_random_case(seed, index, {.num_ranks = kNumRanks, .mode = Mode::kThroughput});
+      CaseOptions options = options_for_gpus();
+      options.num_ranks = kNumRanks;
+      const Case random_case = make_random_case(seed, index, options);
       set_delay_seed(random_case.shake ? random_case.seed | 1 : 0);
       GpuResidence residence = residence_of(random_case.seed, random_case.shake);
       const std::string wrong = run_in_group(random_case, group, &residence);

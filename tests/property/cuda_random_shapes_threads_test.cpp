@@ -11,13 +11,12 @@
 namespace tokenyard::test {
 namespace {
 
-constexpr int kMaxRanksOnGpus = 8;
 constexpr int kNumShapesOnGpus = 400;
 constexpr int kNumExchanges = 2'000;
 constexpr int kCallsPerCase = 250;
 
 std::string run_on_gpus(const Case& random_case) {
-  const auto& gpus = gpu_ranks(kMaxRanksOnGpus);
+  const auto& gpus = gpu_ranks(options_for_gpus().max_num_ranks);
   const int num_gpus = count_gpus();
   std::vector<std::unique_ptr<Residence>> residences;
   for (int rank = 0; rank < random_case.num_ranks; ++rank) {
@@ -39,8 +38,7 @@ TEST(cuda_random_shapes, thread_ranks_agree_with_the_reference) {
   const int last = only >= 0 ? only : num_shapes - 1;
   int num_failed = 0;
   for (int index = std::max(only, 0); index <= last && num_failed < 3; ++index) {
-    const CaseOptions options{.max_num_ranks = kMaxRanksOnGpus, .mode = Mode::kThroughput};
-    const std::string wrong = run_on_gpus(make_random_case(seed, index, options));
+    const std::string wrong = run_on_gpus(make_random_case(seed, index, options_for_gpus()));
     if (wrong.empty()) continue;
     ++num_failed;
     ADD_FAILURE() << "TOKENYARD_TEST_SEED=" << seed << " TOKENYARD_TEST_CASE=" << index << ":\n" << wrong;
@@ -56,7 +54,9 @@ TEST(cuda_delays, leave_every_row_right) {
   std::int64_t num_done = 0;
   for (int index = 0; num_done < num_wanted; ++index) {
     const int num_calls = static_cast<int>(std::min<std::int64_t>(kCallsPerCase, num_wanted));
-    const CaseOptions options{.num_ranks = 2 + index % 7, .num_calls = num_calls, .mode = Mode::kThroughput};
+    CaseOptions options = options_for_gpus();
+    options.num_ranks = 2 + index % 7;
+    options.num_calls = num_calls;
     const Case random_case = make_random_case(seed, index, options);
     const std::string wrong = run_on_gpus(random_case);
     ASSERT_TRUE(wrong.empty()) << "TOKENYARD_TEST_SEED=" << seed_of_tests() << ", case " << index << ":\n" << wrong;

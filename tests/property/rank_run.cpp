@@ -175,14 +175,15 @@ void RankRun::check_announced_sizes(const RecvSizes& sizes, const ResultOfStep& 
   const std::int64_t num_expanded =
       result.shape->layout == Layout::kCompact ? num_rows : result.expected->expert_offsets.back();
   const std::int64_t tensor_rows = expected_tensor_rows(*result.step);
+  const Layout layout = result.shape->layout;
   const bool may_drop = result.shape->overflow == Overflow::kDrop;
   const bool is_unknown = may_drop && residence_->is_stream_ordered();
-  // Which rows are dropped is not known before they arrive: a bound must do.
-  const bool is_bound = may_drop && result.shape->layout == Layout::kExpertContiguous;
-  const bool expanded_fits = is_unknown ? sizes.num_expanded_rows == -1
-                             : is_bound
-                                 ? sizes.num_expanded_rows >= num_expanded && sizes.num_expanded_rows <= sizes.num_tensor_rows
-                                 : sizes.num_expanded_rows == num_expanded;
+  bool expanded_fits = sizes.num_expanded_rows == num_expanded;
+  if (layout == Layout::kExpertContiguous && may_drop) {
+    // Which rows are dropped is not known before they arrive: a bound must do.
+    expanded_fits = sizes.num_expanded_rows >= num_expanded && sizes.num_expanded_rows <= sizes.num_tensor_rows;
+  }
+  if (layout != Layout::kExpertPadded && is_unknown) expanded_fits = sizes.num_expanded_rows == -1;
   if (sizes.num_recv_rows == (is_unknown ? -1 : num_rows) && expanded_fits &&
       sizes.num_local_experts == result.expected->num_experts && sizes.num_tensor_rows == tensor_rows) {
     return;

@@ -65,6 +65,10 @@ std::string run_in_group(const Case& random_case, const Group& group, Residence*
   return report(random_case, findings);
 }
 
+CaseOptions options_for_gpus() {
+  return {.max_num_ranks = 8, .mode = Mode::kThroughput, .uses_float8 = number_in_environment("TOKENYARD_TEST_FLOAT8", 1) != 0};
+}
+
 std::int64_t num_exchanges_of(const Case& random_case) {
   return std::count_if(random_case.steps.begin(), random_case.steps.end(), [](const Step& step) {
     return step.call == Call::kDispatch || step.call == Call::kCachedDispatch || step.call == Call::kCombine;

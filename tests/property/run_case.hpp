@@ -20,6 +20,9 @@ std::string run_with_threads(const Case& random_case, const std::vector<std::uni
 // This rank's part of the case in a group of processes.
 std::string run_in_group(const Case& random_case, const Group& group, Residence* residence);
 
+// Options for cases whose ranks are on GPUs. TOKENYARD_TEST_FLOAT8=0 leaves out what quantises.
+CaseOptions options_for_gpus();
+
 // Dispatches and combines.
 std::int64_t num_exchanges_of(const Case& random_case);
 

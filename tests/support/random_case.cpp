@@ -37,6 +37,7 @@ class CaseMaker {
       : random_(seed_of(seed, index)),
         num_calls_(options.num_calls),
         mode_(options.mode),
+        uses_float8_(options.uses_float8),
         extreme_(num_calls_ > 0 ? kNoExtreme : index % 64),
         budget_(num_calls_ > 0    ? kSmallBudget
                 : index % 32 == 1 ? kLargeBudget
@@ -111,7 +112,7 @@ class CaseMaker {
     const auto elements_of = [](DataType type, std::int64_t num_bytes) {
       return num_bytes / static_cast<std::int64_t>(size_of(type));
     };
-    if (random_.one_in(4)) {
+    if (random_.one_in(4) && uses_float8_) {
       choose_quantization(row_bytes, shape);
     } else {
       shape->lanes.push_back({dtype, elements_of(dtype, row_bytes)});
@@ -126,7 +127,7 @@ class CaseMaker {
     choose_combine(row_bytes, shape);
     const bool can_return_float8 =
         can_combine(*shape) && (shape->combine ? shape->combine->dtype : shape->lanes[0].dtype) != DataType::kFloat64;
-    shape->combine_as_float8 = can_return_float8 && random_.one_in(5);
+    shape->combine_as_float8 = can_return_float8 && random_.one_in(5) && uses_float8_;
   }
 
   // The rows that are given are two to four times as large as those that travel.
@@ -471,6 +472,7 @@ class CaseMaker {
   RandomBits random_;
   int num_calls_;
   std::optional<Mode> mode_;
+  bool uses_float8_;
   int extreme_;
   Budget budget_;
   Case case_;

@@ -57,6 +57,7 @@ struct CaseOptions {
   // 0: a few calls on tensors of any size. Otherwise about so many calls, on small tensors.
   int num_calls = 0;
   std::optional<Mode> mode{};  // unset: any
+  bool uses_float8 = true;     // quantises, and returns contributions as float8, now and then
 };
 
 // `index` decides which extremes the case has to reach: among any 64 consecutive ones all of them turn up.
