@@ -211,10 +211,11 @@ void Peers::check_members(Phase phase) {
 }
 
 void Peers::throw_failure(const Failure& failure) const {
-  throw Error(failure,
-              fmt::format("rank {}: the group has failed: rank {} reported {} of rank {} in {}; Group::recover() or a "
-                          "new group is needed",
-                          rank(), failure.reporter, to_string(failure.code), failure.culprit, to_string(failure.phase)));
+  throw Error(
+      failure,
+      fmt::format("rank {}: the group has failed: rank {} reported {}{} in {}; Group::recover() or a new group is needed",
+                  rank(), failure.reporter, to_string(failure.code),
+                  failure.culprit < 0 ? "" : fmt::format(" of rank {}", failure.culprit), to_string(failure.phase)));
 }
 
 void Peers::forget_failure() {
