@@ -41,7 +41,10 @@ class CudaVerbs final : public DeviceVerbs {
                .timeout_nanoseconds = Deadline(peers.timeout()).nanoseconds(),
                .missed_deadline = pack({ErrorCode::kTimeout, Phase::kWindowWait, -1, peers.rank()})};
   }
-  ~CudaVerbs() override { cudaStreamDestroy(stream_); }
+  ~CudaVerbs() override {
+    const CurrentDevice current(device_, std::nothrow);
+    cudaStreamDestroy(stream_);
+  }
   CudaVerbs(const CudaVerbs&) = delete;
   CudaVerbs& operator=(const CudaVerbs&) = delete;
 

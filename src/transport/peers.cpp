@@ -30,7 +30,7 @@ Peers::Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle st
   pages_ = share(kControlPageTag, kControlPageBytes, Deadline(timeout));
   if (!device_place_.on_device()) return;
   for (const auto& page : pages_) {
-    auto* const on_device = page == nullptr ? nullptr : reinterpret_cast<ControlPage*>(page->device_data());
+    auto* const on_device = page == nullptr ? nullptr : reinterpret_cast<ControlPage*>(page->device_data(device_place_.device));
     device_failure_words_.push_back(on_device == nullptr ? nullptr : &on_device->failure);
   }
 }
