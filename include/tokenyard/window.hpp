@@ -7,9 +7,10 @@
 #include <memory>
 #include <optional>
 
-namespace tokenyard {
+#include "tokenyard/device_window.hpp"
+#include "tokenyard/execution.hpp"
 
-enum class Compare : std::uint8_t { kEqual, kNotEqual, kGreaterEqual };
+namespace tokenyard {
 
 // Made by Group::window(). Copies share the region; the memory stays mapped until the last copy on every rank is gone, and
 // letting go never blocks. Offsets and lengths are bytes; signals and counters are 8-byte words at multiples of 8.
@@ -23,9 +24,21 @@ enum class Compare : std::uint8_t { kEqual, kNotEqual, kGreaterEqual };
 //
 // Any number of threads may use one Window. Nothing here is collective; only wait blocks. Errors: kInvalidArgument for a
 // rank, offset or length outside the window, kUnsupported for a peer that cannot be reached.
+//
+// Groups on GPUs have windows in the memory of their GPUs, for three kinds of users:
+//  - The host, by the same verbs with the same promises: put and get are copies, signal and atomic_add kernels of one warp, all
+//  in
+//    a stream of the window's own, for whose end they wait. Each call costs some ten microseconds, a `wait` one copy of a word
+//    per look. `source` and `destination` may be memory of the host or of a GPU.
+//  - A stream, by the verbs that take one. They enqueue and return, may be captured in a graph, and run in the stream's order,
+//  so
+//    a signal releases what the stream did before it and a wait holds up what comes behind it.
+//  - Kernels, by device_window() and the verbs of tokenyard/device.cuh.
+// Let go of the last copy only when kernels and streams of this rank have done with the window, and make windows while no
+// kernel waits for another rank. Streams of ranks that are threads need queues of their own: CUDA_DEVICE_MAX_CONNECTIONS=32.
 class Window {
  public:
-  std::byte* local() const noexcept;       // this rank's region, 4096-byte aligned, zero at first
+  std::byte* local() const noexcept;       // this rank's region, 4096-byte aligned, zero at first; on a GPU: an address there
   std::size_t num_bytes() const noexcept;  // per rank
   int rank() const noexcept;
   int num_ranks() const noexcept;
@@ -47,6 +60,18 @@ class Window {
   std::uint64_t wait(std::size_t offset, Compare compare, std::uint64_t value,
                      std::optional<std::chrono::milliseconds> timeout = std::nullopt) const;
 
+  // On GPUs: in a stream of the group's device. Errors of arguments are thrown at once.
+  void put(int peer, std::size_t offset, const void* source, std::size_t num_bytes, Stream stream) const;
+  void signal(int peer, std::size_t offset, std::uint64_t value, Stream stream) const;
+  // One warp that polls this rank's word. If `timeout` (default: the group's) passes first, that becomes the group's failure;
+  // then, and if the group has failed before, the stream goes on: Group::status() tells.
+  void wait(std::size_t offset, Compare compare, std::uint64_t value, Stream stream,
+            std::optional<std::chrono::milliseconds> timeout = std::nullopt) const;
+
+  // For kernels of the group's device.
+  const DeviceWindow& device_window() const;
+
+  // Of the host's verbs; those in a stream keep its order.
   void fence(int peer) const;
   void quiet() const;
 

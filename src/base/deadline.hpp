@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 
 namespace tokenyard {
 
@@ -27,6 +28,11 @@ class Deadline {
   std::chrono::milliseconds remaining() const {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(timeout_ - (Clock::now() - start_));
     return std::max(left, std::chrono::milliseconds{0});
+  }
+
+  // Of a wait on a device, whose clock is another one.
+  std::uint64_t nanoseconds() const {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(timeout_).count());
   }
 
   Clock::time_point start() const { return start_; }

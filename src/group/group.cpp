@@ -87,8 +87,15 @@ Window Group::window(std::size_t num_bytes) const {
     }
   }
   const std::uint64_t tag = (std::uint64_t{1} << 63) | ++impl_->num_windows_;
-  auto regions = impl_->peers_->share(tag, num_bytes, Deadline(impl_->options_.timeout));
-  return Window(std::make_shared<Window::Impl>(impl_->peers_, std::move(regions), num_bytes));
+  const Deadline deadline(impl_->options_.timeout);
+  if (!device().has_value()) {
+    auto regions = impl_->peers_->share(tag, num_bytes, deadline);
+    return Window(std::make_shared<Window::Impl>(impl_->peers_, std::move(regions), num_bytes, nullptr));
+  }
+  const std::size_t region_bytes = device_window_bytes(num_bytes, num_ranks());
+  auto regions = impl_->peers_->share(tag, region_bytes, deadline, impl_->peers_->device_place());
+  auto verbs = make_device_verbs(*impl_->peers_, regions, num_bytes);
+  return Window(std::make_shared<Window::Impl>(impl_->peers_, std::move(regions), num_bytes, std::move(verbs)));
 }
 
 Plan Group::plan(const Shape& shape) const {

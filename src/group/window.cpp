@@ -31,6 +31,13 @@ bool holds(Compare compare, std::uint64_t word, std::uint64_t value) {
   return false;
 }
 
+// What is only loaded may be const; atomic_ref does not know that.
+std::atomic_ref<std::uint64_t> atomic(const std::uint64_t* word) { return std::atomic_ref(*const_cast<std::uint64_t*>(word)); }
+
+void check_memory(const void* memory, const char* name) {
+  if (memory == nullptr) fail_argument("the {} is a null pointer", name);
+}
+
 }  // namespace
 
 std::byte* Window::Impl::at(int peer, std::size_t offset, std::size_t num_bytes) const {
@@ -46,9 +53,22 @@ std::byte* Window::Impl::at(int peer, std::size_t offset, std::size_t num_bytes)
   return regions_[peer]->data() + offset;
 }
 
-std::atomic_ref<std::uint64_t> Window::Impl::word(int peer, std::size_t offset) const {
+std::uint64_t* Window::Impl::word(int peer, std::size_t offset) const {
   if (offset % sizeof(std::uint64_t) != 0) fail_argument("offset {} of a word is not a multiple of 8", offset);
-  return std::atomic_ref(*reinterpret_cast<std::uint64_t*>(at(peer, offset, sizeof(std::uint64_t))));
+  return reinterpret_cast<std::uint64_t*>(at(peer, offset, sizeof(std::uint64_t)));
+}
+
+std::uint64_t Window::Impl::load(const std::uint64_t* word) const {
+  if (device_verbs_ != nullptr) return device_verbs_->load(word);
+  return atomic(word).load(std::memory_order_acquire);
+}
+
+DeviceVerbs& Window::Impl::on_device() const {
+  if (device_verbs_ == nullptr) {
+    fail(ErrorCode::kUnsupported,
+         "this window lies in host memory, which streams and kernels do not reach: set GroupOptions::device");
+  }
+  return *device_verbs_;
 }
 
 std::byte* Window::local() const noexcept { return impl_->regions_[rank()]->data(); }
@@ -63,37 +83,64 @@ std::byte* Window::mapped(int peer) const noexcept {
 void Window::put(int peer, std::size_t offset, const void* source, std::size_t num_bytes) const {
   std::byte* target = impl_->at(peer, offset, num_bytes);
   if (num_bytes == 0) return;
-  if (source == nullptr) fail_argument("the source of a put is a null pointer");
+  check_memory(source, "source of a put");
+  if (impl_->device_verbs_ != nullptr) return impl_->device_verbs_->copy(target, source, num_bytes);
   std::memcpy(target, source, num_bytes);
 }
 
 void Window::get(int peer, std::size_t offset, void* destination, std::size_t num_bytes) const {
   const std::byte* origin = impl_->at(peer, offset, num_bytes);
   if (num_bytes == 0) return;
-  if (destination == nullptr) fail_argument("the destination of a get is a null pointer");
+  check_memory(destination, "destination of a get");
+  if (impl_->device_verbs_ != nullptr) return impl_->device_verbs_->copy(destination, origin, num_bytes);
   std::memcpy(destination, origin, num_bytes);
 }
 
 void Window::signal(int peer, std::size_t offset, std::uint64_t value) const {
   delay_point();
-  impl_->word(peer, offset).store(value, std::memory_order_release);
+  std::uint64_t* const word = impl_->word(peer, offset);
+  if (impl_->device_verbs_ != nullptr) return impl_->device_verbs_->store(word, value);
+  atomic(word).store(value, std::memory_order_release);
 }
 
 std::uint64_t Window::atomic_add(int peer, std::size_t offset, std::uint64_t value) const {
   delay_point();
-  return impl_->word(peer, offset).fetch_add(value, std::memory_order_acq_rel);
+  std::uint64_t* const word = impl_->word(peer, offset);
+  if (impl_->device_verbs_ != nullptr) return impl_->device_verbs_->add(word, value);
+  return atomic(word).fetch_add(value, std::memory_order_acq_rel);
 }
 
-std::uint64_t Window::load(std::size_t offset) const { return impl_->word(rank(), offset).load(std::memory_order_acquire); }
+std::uint64_t Window::load(std::size_t offset) const { return impl_->load(impl_->word(rank(), offset)); }
+
+void Window::put(int peer, std::size_t offset, const void* source, std::size_t num_bytes, Stream stream) const {
+  DeviceVerbs& verbs = impl_->on_device();
+  std::byte* target = impl_->at(peer, offset, num_bytes);
+  if (num_bytes == 0) return;
+  check_memory(source, "source of a put");
+  verbs.copy(target, source, num_bytes, stream);
+}
+
+void Window::signal(int peer, std::size_t offset, std::uint64_t value, Stream stream) const {
+  impl_->on_device().store(impl_->word(peer, offset), value, stream);
+}
+
+void Window::wait(std::size_t offset, Compare compare, std::uint64_t value, Stream stream,
+                  std::optional<std::chrono::milliseconds> timeout) const {
+  DeviceVerbs& verbs = impl_->on_device();
+  impl_->word(rank(), offset);  // checks it
+  verbs.wait(offset, compare, value, Deadline(timeout.value_or(impl_->peers_->timeout())).nanoseconds(), stream);
+}
+
+const DeviceWindow& Window::device_window() const { return impl_->on_device().window(); }
 
 std::uint64_t Window::wait(std::size_t offset, Compare compare, std::uint64_t value,
                            std::optional<std::chrono::milliseconds> timeout) const {
   delay_point();
-  const std::atomic_ref<std::uint64_t> word = impl_->word(rank(), offset);
+  const std::uint64_t* const word = impl_->word(rank(), offset);
   const Deadline deadline(timeout.value_or(impl_->peers_->timeout()));
   Backoff backoff(impl_->peers_->wait_style());
   for (std::uint64_t num_checks = 0;;) {
-    const std::uint64_t seen = word.load(std::memory_order_acquire);
+    const std::uint64_t seen = impl_->load(word);
     if (holds(compare, seen, value)) return seen;
     if (!backoff.pause()) continue;
     impl_->peers_->check();

@@ -25,6 +25,9 @@ CudaDriver load() {
   CudaDriver driver{};
   find(&driver.get_error_string, "cuGetErrorString");
   find(&driver.device_get_attribute, "cuDeviceGetAttribute");
+  find(&driver.device_primary_ctx_retain, "cuDevicePrimaryCtxRetain");
+  find(&driver.ctx_push_current, "cuCtxPushCurrent");
+  find(&driver.ctx_pop_current, "cuCtxPopCurrent");
   find(&driver.mem_get_allocation_granularity, "cuMemGetAllocationGranularity");
   find(&driver.mem_create, "cuMemCreate");
   find(&driver.mem_release, "cuMemRelease");

@@ -10,6 +10,9 @@ namespace tokenyard {
 struct CudaDriver {
   PFN_cuGetErrorString_v6000 get_error_string;
   PFN_cuDeviceGetAttribute_v2000 device_get_attribute;
+  PFN_cuDevicePrimaryCtxRetain_v7000 device_primary_ctx_retain;
+  PFN_cuCtxPushCurrent_v4000 ctx_push_current;
+  PFN_cuCtxPopCurrent_v4000 ctx_pop_current;
   PFN_cuMemGetAllocationGranularity_v10020 mem_get_allocation_granularity;
   PFN_cuMemCreate_v10020 mem_create;
   PFN_cuMemRelease_v10020 mem_release;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/cuda_error.hpp"
 #include "base/fail.hpp"
 #include "memory/cuda_driver.hpp"
 #include "memory/current_device.hpp"

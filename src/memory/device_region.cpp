@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/cuda_error.hpp"
+#include "memory/current_device.hpp"
 #include "memory/device_memory.hpp"
 
 namespace tokenyard {
@@ -30,9 +31,13 @@ std::shared_ptr<MemoryRegion> map_device_region(FileDescriptor fd, std::size_t n
   return region_of(DeviceMemory::import(std::move(fd), num_bytes, place.users), place, FileDescriptor());
 }
 
-std::shared_ptr<std::byte> register_host_memory(std::byte* pages, std::size_t num_bytes) {
+std::shared_ptr<std::byte> register_host_memory(std::byte* pages, std::size_t num_bytes, int device) {
+  const CurrentDevice current(device);
   check_cuda(cudaHostRegister(pages, num_bytes, cudaHostRegisterPortable | cudaHostRegisterMapped), "cudaHostRegister");
-  const std::shared_ptr<std::byte> registration(pages, [](std::byte* registered) { cudaHostUnregister(registered); });
+  const std::shared_ptr<std::byte> registration(pages, [device](std::byte* registered) {
+    const CurrentDevice current_again(device, std::nothrow);
+    cudaHostUnregister(registered);
+  });
   void* address = nullptr;
   check_cuda(cudaHostGetDevicePointer(&address, pages, 0), "cudaHostGetDevicePointer");
   return {registration, static_cast<std::byte*>(address)};

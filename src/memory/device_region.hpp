@@ -19,7 +19,7 @@ std::shared_ptr<MemoryRegion> make_shareable_device_region(std::size_t num_bytes
 std::shared_ptr<MemoryRegion> map_device_region(FileDescriptor fd, std::size_t num_bytes, const MemoryPlace& place);
 
 // Pins pages of host memory and lets the kernels of all GPUs of this process load and store them. Points to where they find
-// them; ends with its last copy, which must go before the pages do.
-std::shared_ptr<std::byte> register_host_memory(std::byte* pages, std::size_t num_bytes);
+// them; ends with its last copy, which must go before the pages do. CUDA is started on `device` alone.
+std::shared_ptr<std::byte> register_host_memory(std::byte* pages, std::size_t num_bytes, int device);
 
 }  // namespace tokenyard

@@ -68,10 +68,10 @@ std::shared_ptr<MemoryRegion> MemoryRegion::owned(std::shared_ptr<void> owner, s
   return region;
 }
 
-std::byte* MemoryRegion::device_data() {
+std::byte* MemoryRegion::device_data(int device) {
   if (place_.on_device()) return data_;
   const std::lock_guard lock(registration_mutex_);
-  if (registration_ == nullptr) registration_ = register_host_memory(data_, mapped_bytes(num_bytes_));
+  if (registration_ == nullptr) registration_ = register_host_memory(data_, mapped_bytes(num_bytes_), device);
   return registration_.get();
 }
 

@@ -46,8 +46,8 @@ class MemoryRegion {
   int device() const noexcept { return place_.device; }  // -1: host memory
 
   // Where kernels find it. Host memory is made known to all GPUs of this process when it is first asked for, by whichever
-  // thread; Error(kUnsupported) without CUDA in the build.
-  std::byte* device_data();
+  // thread and for whichever `device`; Error(kUnsupported) without CUDA in the build.
+  std::byte* device_data(int device);
 
  private:
   MemoryRegion(FileDescriptor fd, std::byte* data, std::size_t num_bytes)

@@ -24,6 +24,6 @@ int find_device(const GpuId&) { fail_without_cuda(); }
 std::shared_ptr<MemoryRegion> make_device_region(std::size_t, const MemoryPlace&) { fail_without_cuda(); }
 std::shared_ptr<MemoryRegion> make_shareable_device_region(std::size_t, const MemoryPlace&) { fail_without_cuda(); }
 std::shared_ptr<MemoryRegion> map_device_region(FileDescriptor, std::size_t, const MemoryPlace&) { fail_without_cuda(); }
-std::shared_ptr<std::byte> register_host_memory(std::byte*, std::size_t) { fail_without_cuda(); }
+std::shared_ptr<std::byte> register_host_memory(std::byte*, std::size_t, int) { fail_without_cuda(); }
 
 }  // namespace tokenyard

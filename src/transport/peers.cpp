@@ -30,7 +30,7 @@ Peers::Peers(int num_ranks, std::unique_ptr<HandleChannel> channel, WaitStyle st
   pages_ = share(kControlPageTag, kControlPageBytes, Deadline(timeout));
   if (!device_place_.on_device()) return;
   for (const auto& page : pages_) {
-    auto* const on_device = page == nullptr ? nullptr : reinterpret_cast<ControlPage*>(page->device_data());
+    auto* const on_device = page == nullptr ? nullptr : reinterpret_cast<ControlPage*>(page->device_data(device_place_.device));
     device_failure_words_.push_back(on_device == nullptr ? nullptr : &on_device->failure);
   }
 }
@@ -211,10 +211,11 @@ void Peers::check_members(Phase phase) {
 }
 
 void Peers::throw_failure(const Failure& failure) const {
-  throw Error(failure,
-              fmt::format("rank {}: the group has failed: rank {} reported {} of rank {} in {}; Group::recover() or a "
-                          "new group is needed",
-                          rank(), failure.reporter, to_string(failure.code), failure.culprit, to_string(failure.phase)));
+  throw Error(
+      failure,
+      fmt::format("rank {}: the group has failed: rank {} reported {}{} in {}; Group::recover() or a new group is needed",
+                  rank(), failure.reporter, to_string(failure.code),
+                  failure.culprit < 0 ? "" : fmt::format(" of rank {}", failure.culprit), to_string(failure.phase)));
 }
 
 void Peers::forget_failure() {

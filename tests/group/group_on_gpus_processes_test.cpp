@@ -1,4 +1,6 @@
 // Groups whose ranks are processes and live on GPUs. This process itself leaves CUDA alone, since it forks.
+#include <cudaTypedefs.h>
+
 #include "tests/support/gpus_apart.hpp"
 #include "tests/support/group_options.hpp"
 #include "tests/support/run_ranks.hpp"
@@ -42,6 +44,35 @@ TEST(group_of_processes_on_gpus, take_the_one_of_their_local_rank) {
     const Group group = Group::create(std::move(exchange), options);
     EXPECT_EQ(group.device(), rank);
     group.barrier();
+  }));
+}
+
+bool is_started(int device) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult status{};
+  check_cuda(cudaGetDriverEntryPointByVersion("cuDevicePrimaryCtxGetState", &function, 12'040, cudaEnableDefault, &status),
+             "cudaGetDriverEntryPointByVersion");
+  unsigned flags = 0;
+  int is_active = 0;
+  reinterpret_cast<PFN_cuDevicePrimaryCtxGetState_v7000>(function)(device, &flags, &is_active);
+  return is_active != 0;
+}
+
+TEST(group_of_processes_on_gpus, start_cuda_on_their_own_alone) {
+  SKIP_WITHOUT_GPUS_APART(2);
+  expect_success(run_process_ranks(1, [](std::shared_ptr<Exchange> exchange) {
+    GroupOptions options = patient();
+    options.device = 1;
+    {
+      const Group group = Group::create(std::move(exchange), options);
+      const Window window = group.window(64);
+      window.signal(0, 0, 1);
+    }
+    EXPECT_TRUE(is_started(1));
+    EXPECT_FALSE(is_started(0));
+    int device = -1;
+    check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+    EXPECT_EQ(device, 0);
   }));
 }
 

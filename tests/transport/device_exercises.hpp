@@ -39,7 +39,7 @@ inline void exercise_device_memory(Peers& peers) {
   for (const int owner : peers.members()) {
     EXPECT_EQ(regions[owner]->num_bytes(), kNumBytes);
     EXPECT_GE(regions[owner]->device(), 0);
-    EXPECT_EQ(regions[owner]->device_data(), regions[owner]->data());
+    EXPECT_EQ(regions[owner]->device_data(peers.device_place().device), regions[owner]->data());
     std::byte* const part = regions[owner]->data() + kPart * static_cast<std::size_t>(peers.rank());
     check_cuda(cudaMemcpy(part, part_of(peers.rank(), owner).data(), kPart, cudaMemcpyHostToDevice), "cudaMemcpy");
   }

@@ -62,7 +62,7 @@ TEST(host_memory_on_gpus, is_registered_once_and_let_go_with_its_region) {
   for (int round = 0; round < 3; ++round) {
     const auto region = MemoryRegion::anonymous(4096);
     std::vector<std::byte*> addresses(8);
-    run_thread_ranks(8, [&](std::shared_ptr<Exchange> exchange) { addresses[exchange->rank()] = region->device_data(); });
+    run_thread_ranks(8, [&](std::shared_ptr<Exchange> exchange) { addresses[exchange->rank()] = region->device_data(0); });
     for (const std::byte* address : addresses) EXPECT_EQ(address, addresses[0]);
     store_word_by_kernel(reinterpret_cast<std::uint64_t*>(addresses[0]), 77);
     EXPECT_EQ(*reinterpret_cast<const std::uint64_t*>(region->data()), 77);

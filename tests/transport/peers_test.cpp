@@ -231,7 +231,7 @@ TEST(peers, a_failure_reaches_waits_for_others_and_stays_until_it_is_forgotten) 
 TEST(peers, failures_of_every_kind_survive_packing) {
   for (const ErrorCode code : {ErrorCode::kInvalidArgument, ErrorCode::kDisagreement, ErrorCode::kSystem}) {
     for (const Phase phase : {Phase::kNone, Phase::kDispatchFree, Phase::kBarrier}) {
-      for (const int culprit : {0, 1, 2047}) {
+      for (const int culprit : {-1, 0, 1, 2047}) {
         const Failure failure = unpack_failure(pack({code, phase, culprit, 2046}));
         EXPECT_NE(pack(failure), 0);
         EXPECT_EQ(failure.code, code);

@@ -1,29 +1,26 @@
-// All inline PTX of the library: memory accesses of a stated order and scope, and Hopper's bulk copies. Addresses are generic
-// unless the name says otherwise.
+// All inline PTX of the library, except what users' kernels need as well, which is in tokenyard/device.cuh: memory accesses of
+// a stated order and scope, and Hopper's bulk copies. Addresses are generic unless the name says otherwise.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "tokenyard/device.cuh"
 
 namespace tokenyard::cuda::ptx {
 
 // --- Order and scope --------------------------------------------------------------------------------------------------------
 
 // System scope: between GPUs, and between a GPU and the host.
-__device__ inline std::uint64_t load_acquire_system(const std::uint64_t* address) {
-  std::uint64_t value;
-  asm volatile("ld.acquire.sys.b64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
-  return value;
-}
+using device::ptx::load_acquire_system;
+using device::ptx::store_release_system;
+
+using device::ptx::global_nanoseconds;
 
 __device__ inline std::uint64_t load_relaxed_system(const std::uint64_t* address) {
   std::uint64_t value;
   asm volatile("ld.relaxed.sys.b64 %0, [%1];" : "=l"(value) : "l"(address));
   return value;
-}
-
-__device__ inline void store_release_system(std::uint64_t* address, std::uint64_t value) {
-  asm volatile("st.release.sys.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
 }
 
 // After a fence: releases what the fence has ordered.
@@ -44,13 +41,6 @@ __device__ inline std::uint64_t load_relaxed_device(const std::uint64_t* address
 
 __device__ inline void store_relaxed_device(std::uint64_t* address, std::uint64_t value) {
   asm volatile("st.relaxed.gpu.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
-}
-
-// A clock that all multiprocessors of a GPU share; it ticks about once a microsecond.
-__device__ inline std::uint64_t global_nanoseconds() {
-  std::uint64_t now;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-  return now;
 }
 
 // --- 16 bytes at a time -----------------------------------------------------------------------------------------------------
