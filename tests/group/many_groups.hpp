@@ -90,8 +90,11 @@ inline void use_two_plans(const std::shared_ptr<Exchange>& exchange, int num_rou
   const auto run = [&](int plan) {
     for (int round = 0; round < num_rounds; ++round) {
       for (int call = 0; call < num_calls; ++call) {
-        const auto use = plan == 0 ? expect_split_round_trip : expect_round_trip;
-        use(plans[static_cast<std::size_t>(plan)], rank, num_ranks, call);
+        if (plan == 0) {
+          expect_split_round_trip(plans[0], rank, num_ranks, call);
+        } else {
+          expect_round_trip(plans[1], rank, num_ranks, call);
+        }
       }
       quiet->arrive_and_wait();
       if (plan == 0) between_rounds();

@@ -18,6 +18,11 @@ bool sends(const CombineCall& call) { return call.header.in_place_slot < 0 || ca
 
 }  // namespace
 
+// Bulk copies read 16 bytes at a time.
+bool CudaPlan::reads_own_rows(const CombineArgs& args) const {
+  return own_stay_in_place(args) && reinterpret_cast<std::uintptr_t>(args.rows.data) % 16 == 0;
+}
+
 void CudaPlan::check_tensors(const CombineArgs& args) const {
   check_reachable("rows", args.rows);
   check_reachable("factors", args.factors);
@@ -48,6 +53,8 @@ void CudaPlan::fold(const CombineCall& call, const cuda::Launch& launch) {
   if (args.use_routing_weights) factors = device.expanded_weights;
   cuda::fold({.dtype = combine_lane_.dtype,
               .row_bytes = combine_lane_.row_bytes(),
+              .as_float8 = shape_.combine_as_float8,
+              .returned_row_bytes = returned_row_bytes(shape_),
               .num_ranks = dimensions_.num_ranks,
               .source_offsets = device.source_offsets,
               .source_token = device.source_token,
@@ -57,7 +64,7 @@ void CudaPlan::fold(const CombineCall& call, const cuda::Launch& launch) {
               .expanded_row = shape_.layout == Layout::kCompact ? nullptr : device.expanded_row,
               .rows = call.header.in_place_slot >= 0 ? nullptr : static_cast<const std::byte*>(args.rows.data),
               .factors = factors,
-              .skip_source = own_stay_in_place(args) ? peers_->rank() : -1,
+              .skip_source = reads_own_rows(args) ? peers_->rank() : -1,
               .carried_weights = static_cast<const float*>(args.carried_weights.data),
               .topk_idx = device.topk_idx,
               .layout = &combine_layout_,
@@ -140,6 +147,8 @@ void CudaPlan::complete(CombineCall* call, Halves halves) {
   const std::byte* own_window = combine_windows_[slot][peers_->rank()]->data();
   cuda::reduce({.dtype = combine_lane_.dtype,
                 .row_bytes = combine_lane_.row_bytes(),
+                .as_float8 = shape_.combine_as_float8,
+                .returned_row_bytes = returned_row_bytes(shape_),
                 .num_tokens = call->routing->num_tokens,
                 .max_fan_out = dimensions_.max_fan_out,
                 .num_ranks = dimensions_.num_ranks,
@@ -148,7 +157,7 @@ void CudaPlan::complete(CombineCall* call, Halves halves) {
                 .row = device.row,
                 .in_place = {scratch_[0].rows, scratch_[1].rows},
                 .rank = peers_->rank(),
-                .own_rows = own_stay_in_place(args) ? static_cast<const std::byte*>(args.rows.data) : nullptr,
+                .own_rows = reads_own_rows(args) ? static_cast<const std::byte*>(args.rows.data) : nullptr,
                 .returned_rows = own_window + combine_layout_.rows,
                 .biases = args.biases,
                 .output = args.output,

@@ -45,10 +45,6 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
     fail(ErrorCode::kUnsupported,
          "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
   }
-  if (shape_.quantization.has_value() || shape_.combine_as_float8) {
-    fail(ErrorCode::kUnsupported,
-         "GPU ranks neither quantise nor return FP8 yet: leave quantization and combine_as_float8 unset");
-  }
   keep_until(nullptr, {});  // what earlier plans have left
   cuda::load_kernels();
   check_cuda(cudaStreamCreateWithFlags(&side_stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
@@ -62,6 +58,18 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
   routings_ = std::make_shared<RoutingMemoryPool>([this](std::size_t num_bytes) { return own_memory(num_bytes); });
   routings_->reserve(kReservedRoutings, routing_bounds(dimensions_.first_recv_capacity));
   open_windows();
+  for (int slot = 0; slot < kNumSlots; ++slot) {
+    if (shape_.quantization.has_value()) {
+      quantized_[slot] =
+          own_memory(static_cast<std::size_t>(shape_.max_tokens) * (shape_.lanes[0].row_bytes() + shape_.lanes[1].row_bytes()));
+    }
+    // Calls that may be captured take no memory.
+    if (shape_.overflow == Overflow::kDrop && shape_.layout != Layout::kCompact) {
+      const bool padded = shape_.layout == Layout::kExpertPadded;
+      ensure_expanded(slot, padded ? dimensions_.max_local_experts * shape_.expert_capacity
+                                   : max_expanded_rows(dimensions_.max_local_experts));
+    }
+  }
 
   const std::vector<std::uint64_t*>& words = peers_->device_failure_words();
   upload(host_failures_, words);

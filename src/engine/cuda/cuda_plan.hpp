@@ -101,7 +101,10 @@ class CudaPlan final : public Plan::Impl {
   void place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch, Entry entry,
                   std::int64_t capacity);
   cuda::PlaceTotals await_totals(const DispatchCall& call);
-  void push(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves);
+  // The lanes that travel: those given, of which FP8 may have to be made first.
+  std::vector<ConstTensorView> lanes_of(const DispatchArgs& args, int slot_idx, const cuda::Launch& launch);
+  void push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+            const cuda::Launch& launch, Halves halves);
   void size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, std::int64_t capacity) const;
   DispatchCall begin(const DispatchArgs& args, Halves halves);
   Received complete(DispatchCall* call, Halves halves);
@@ -111,6 +114,7 @@ class CudaPlan final : public Plan::Impl {
   // Steps of a combine.
   CombineCall begin(const CombineArgs& args, Halves halves);
   void complete(CombineCall* call, Halves halves);
+  bool reads_own_rows(const CombineArgs& args) const;
   void fold(const CombineCall& call, const cuda::Launch& launch);
 
   cuda::Device device_;
@@ -127,8 +131,8 @@ class CudaPlan final : public Plan::Impl {
   using Orders = std::array<std::array<StreamOrder, kNumSlots>, kNumTracks>;
   std::shared_ptr<Orders> orders_ = std::make_shared<Orders>();
   std::array<std::array<std::uint64_t, kNumSlots>, kNumTracks> turns_{};  // calls made, as the host counts
-  std::array<std::shared_ptr<MemoryRegion>, kNumSlots> quantized_;
-  cuda::PlaceTotals* totals_ = nullptr;  // [kNumSlots], pinned
+  std::array<std::shared_ptr<MemoryRegion>, kNumSlots> quantized_;        // values, then scales
+  cuda::PlaceTotals* totals_ = nullptr;                                   // [kNumSlots], pinned
   std::uint64_t num_tickets_ = 0;
   Stream stream_ = nullptr;       // of the last call
   Stream side_stream_ = nullptr;  // for copies that nothing waits for

@@ -13,6 +13,7 @@
 #include "kernels/cuda/index_rows.hpp"
 #include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/push.hpp"
+#include "kernels/cuda/quantize.hpp"
 #include "memory/current_device.hpp"
 
 namespace tokenyard {
@@ -32,7 +33,8 @@ T fetch(const RoutingMemory& memory, std::chrono::milliseconds timeout, int devi
     }
   }
   T value{};
-  check_cuda(cudaMemcpy(&value, source, sizeof(value), cudaMemcpyDeviceToHost), "cudaMemcpy");
+  check_cuda(cudaMemcpyAsync(&value, source, sizeof(value), cudaMemcpyDeviceToHost, cudaStreamPerThread), "cudaMemcpyAsync");
+  check_cuda(cudaStreamSynchronize(cudaStreamPerThread), "cudaStreamSynchronize");
   return value;
 }
 
@@ -176,7 +178,23 @@ void CudaPlan::size_routing(Routing::Data* routing, const cuda::PlaceTotals* tot
   }
 }
 
-void CudaPlan::push(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
+std::vector<ConstTensorView> CudaPlan::lanes_of(const DispatchArgs& args, int slot_idx, const cuda::Launch& launch) {
+  std::vector<ConstTensorView> lanes(args.lanes.begin(), args.lanes.end());
+  if (!shape_.quantization.has_value()) return lanes;
+  const std::int64_t num_tokens = args.lanes[0].shape[0];
+  std::byte* const memory = quantized_[slot_idx]->data();
+  const TensorView quantized(memory, DataType::kFloat8E4M3, {num_tokens, shape_.lanes[0].num_elements});
+  const TensorView scales(memory + static_cast<std::size_t>(shape_.max_tokens) * shape_.lanes[0].row_bytes(),
+                          shape_.lanes[1].dtype, {num_tokens, shape_.lanes[1].num_elements});
+  cuda::quantize({.values = args.lanes[0], .format = shape_.quantization->format, .quantized = quantized, .scales = scales},
+                 launch);
+  lanes[0] = quantized;
+  lanes.insert(lanes.begin() + 1, scales);
+  return lanes;
+}
+
+void CudaPlan::push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+                    const cuda::Launch& launch, Halves halves) {
   const int slot = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot];
   const DeviceRouting& device = *call.routing->device;
@@ -198,7 +216,7 @@ void CudaPlan::push(const DispatchArgs& args, const DispatchCall& call, const cu
     handshake.exit_wait = cuda::LineWord::kData;
     handshake.ends_turn = true;
   }
-  cuda::push({.lanes = args.lanes,
+  cuda::push({.lanes = lanes,
               .layout = &slots_[slot].layout,
               .windows = scratch.windows,
               .rank = peers_->rank(),
@@ -342,13 +360,14 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   slot.live_routing_id = call.routing->id;
 
   begin_in_stream(args.execution, call.turn, *call.routing);
+  const std::vector<ConstTensorView> lanes = lanes_of(args, slot_idx, launch);
   if (cached) {
     if (must_be_opened(slot, call.routing->max_recv_rows)) {
       settle(stream_, call.timeout);
       ensure_capacity(slot_idx, call.routing->max_recv_rows, call.timeout);
     }
     find_outputs(&call);
-    push(args, call, launch, halves);
+    push(lanes, args, call, launch, halves);
     guard.over();
     return call;
   }
@@ -356,7 +375,8 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   count(args, call.turn, *call.made, launch, call.timeout);
   const bool is_open = !slot.in_doubt;
   place_rows(call, *call.made, launch, Entry::kMeet, is_open ? slot.capacity : -1);
-  if (is_open) push(args, call, launch, halves);  // which the gate keeps from working, should the slot turn out too small
+  if (is_open)
+    push(lanes, args, call, launch, halves);  // which the gate keeps from working, should the slot turn out too small
   if (grows) {
     const cuda::PlaceTotals totals = await_totals(call);
     if (must_be_opened(slot, totals.max_recv_rows)) {
@@ -374,7 +394,7 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
       ++num_tickets_;
       count(args, call.turn, *call.made, launch, call.timeout);
       place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
-      push(args, call, launch, halves);
+      push(lanes, args, call, launch, halves);
     }
     size_routing(call.made.get(), &totals, slot.capacity);
   } else {

@@ -28,6 +28,7 @@ struct Kernel {
   int top_k;
   const std::int64_t* expanded_row;
   const std::byte* rows;
+  bool rows_are_aligned;  // to 16 bytes
   const float* factors;
   int skip_source;
   const float* carried_weights;
@@ -112,7 +113,7 @@ __device__ void fold_row(const Kernel& kernel, std::int64_t place, std::byte* ta
       for (int i = 0; i < 4; ++i) {
         const int offset = Sum::offset(i, lane);
         if (first + offset >= kernel.row_bytes) continue;
-        sum.add_scaled(i, ptx::load_row(row + offset), term_factor);
+        sum.add_scaled(i, load_anywhere<kType>(row + offset, kernel.rows_are_aligned), term_factor);
       }
     }
     if constexpr (kType != DataType::kFloat64) {
@@ -150,7 +151,14 @@ __device__ void fold_rows(const Kernel& kernel) {
     const std::int64_t home = static_cast<std::int64_t>(kernel.source_token[row]) * kernel.max_fan_out + kernel.ordinal[row];
     std::byte* target = window + kernel.rows_target + home * kernel.returned_row_bytes;
     if (kernel.expanded_row == nullptr && kernel.factors == nullptr && !kernel.as_float8) {
-      copy_to_all(1, target, kernel.rows + row * kernel.row_bytes, kernel.row_bytes, lane);  // the row as it is, NaNs and all
+      // The row as it is, NaNs and all.
+      const std::byte* source_row = kernel.rows + row * kernel.row_bytes;
+      if (kernel.rows_are_aligned) {
+        copy_to_all(1, target, source_row, kernel.row_bytes, lane);
+      } else {
+        constexpr int kElementBytes = static_cast<int>(size_of(kType));
+        copy_elements(target, source_row, kElementBytes, kElementBytes, kernel.row_bytes / kElementBytes, lane);
+      }
     } else {
       fold_row<kType>(kernel, place, target, lane);
     }
@@ -178,6 +186,7 @@ Kernel prepare(const FoldArgs& args) {
           .top_k = args.top_k,
           .expanded_row = args.expanded_row,
           .rows = args.rows,
+          .rows_are_aligned = reinterpret_cast<std::uintptr_t>(args.rows) % 16 == 0,
           .factors = args.factors,
           .skip_source = args.skip_source,
           .carried_weights = args.carried_weights,
