@@ -392,6 +392,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) push_in_bulk(const __grid
     }
   }
   ptx::bulk_wait_written();
+  // A rank that sends nothing enters and leaves with the others all the same.
+  if (is_well && !may_store) is_well = await_entry(kernel.handshake, call_turn);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
