@@ -49,6 +49,7 @@ std::uint64_t Plan::Impl::window_tag(WindowKind kind, int slot, std::uint32_t nu
 void Plan::Impl::open_slot(int slot_idx, std::int64_t capacity, std::chrono::milliseconds timeout) {
   Slot& slot = slots_[slot_idx];
   const DispatchLayout layout = dispatch_layout(shape_, dimensions_, capacity);
+  for (std::shared_ptr<MemoryRegion>& window : slot.windows) retire(std::move(window));
   slot.windows = peers_->share(window_tag(WindowKind::kDispatch, slot_idx, slot.num_growths++), layout.num_bytes,
                                Deadline(timeout), memory_);
   slot.layout = layout;
@@ -71,15 +72,14 @@ void Plan::Impl::ensure_capacity(int slot_idx, std::int64_t num_rows, std::chron
   open_slot(slot_idx, fits ? capacity : std::min(dimensions_.worst_recv_rows, num_rows + num_rows / 4), timeout);
 }
 
-void Plan::Impl::ensure_expanded(int slot_idx, std::int64_t num_rows) {
-  Slot* slot = &slots_[slot_idx];
+void Plan::Impl::ensure_expanded(Slot* slot, std::int64_t num_rows) {
   std::size_t num_bytes = 0;
   for (std::size_t lane_idx = 0; lane_idx < shape_.lanes.size(); ++lane_idx) {
     slot->expanded_lanes[lane_idx] = num_bytes;
     num_bytes += expanded_lane_bytes(shape_.lanes[lane_idx], num_rows);
   }
   if (slot->expanded != nullptr && num_bytes <= slot->expanded->num_bytes()) return;
-  if (slot->expanded != nullptr) settle_slot(slot_idx);
+  retire(std::move(slot->expanded));
   slot->expanded.reset();
   const bool may_grow = shape_.overflow == Overflow::kGrow && shape_.layout != Layout::kExpertPadded;
   slot->expanded = own_memory(may_grow ? num_bytes + num_bytes / 4 : num_bytes);
@@ -94,7 +94,7 @@ TensorView Plan::Impl::combine_buffer(const Turn& turn, const RecvSizes& sizes) 
   } else {
     const std::size_t num_bytes = expanded_lane_bytes(combine_lane_, sizes.num_tensor_rows);
     if (slot.borrowed == nullptr || slot.borrowed->num_bytes() < num_bytes) {
-      if (slot.borrowed != nullptr) settle_slot(turn.slot);
+      retire(std::move(slot.borrowed));
       slot.borrowed = own_memory(num_bytes + (shape_.overflow == Overflow::kGrow ? num_bytes / 4 : 0));
     }
     data = slot.borrowed->data();
@@ -195,7 +195,7 @@ void Plan::Impl::find_outputs(DispatchCall* call) {
   std::byte* window = slot.windows[peers_->rank()]->data();
   const bool in_window = shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact;
   try {
-    if (call->in_slot && !in_window) ensure_expanded(call->turn.slot, sizes.num_tensor_rows);
+    if (call->in_slot && !in_window) ensure_expanded(&slot, sizes.num_tensor_rows);
     if (call->allocate != nullptr) {
       call->outputs.resize(shape_.lanes.size());
       call->allocate(sizes, call->outputs);

@@ -95,14 +95,14 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   void open_windows();
   // Tells the derived plan that a slot has other windows from now on.
   virtual void slot_opened(int slot_idx) = 0;
-  // Waits until nothing uses memory of the slot that is about to be replaced.
-  virtual void settle_slot(int) {}
+  // Lets go of memory that has been replaced.
+  virtual void retire(std::shared_ptr<MemoryRegion> /*region*/) {}
   void open_slot(int slot_idx, std::int64_t capacity, std::chrono::milliseconds timeout);
   // Grows the slot if a rank is to receive more rows than fit. All ranks come to the same decision.
   void ensure_capacity(int slot_idx, std::int64_t num_rows, std::chrono::milliseconds timeout);
   bool must_be_opened(const Slot& slot, std::int64_t num_rows) const;
   // Memory for an expert layout of `num_rows` rows in all lanes; this rank's affair alone.
-  void ensure_expanded(int slot_idx, std::int64_t num_rows);
+  void ensure_expanded(Slot* slot, std::int64_t num_rows);
   // Of this rank alone, at the plan's place.
   virtual std::shared_ptr<MemoryRegion> own_memory(std::size_t num_bytes) const;
   static int choose_slot(int wanted, int next);

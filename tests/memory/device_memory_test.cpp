@@ -1,11 +1,14 @@
 #include "memory/device_memory.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 
 #include "memory/gpus.hpp"
 #include "tests/base/expect_error.hpp"
 #include "tests/kernels/cuda/device_array.hpp"
 #include "tests/support/process_state.hpp"
+#include "tests/support/spin_kernel.hpp"
 
 namespace tokenyard::test {
 namespace {
@@ -102,6 +105,30 @@ TEST(device_memory, devices_that_do_not_exist_are_refused) {
 TEST(device_memory, more_than_the_gpu_has_is_an_error_that_says_so) {
   SKIP_WITHOUT_GPUS(1);
   expect_error([] { DeviceMemory::allocate(std::size_t{1} << 45, 0, kFirst); }, ErrorCode::kSystem, "cuMemCreate failed");
+}
+
+// Ranks take memory while kernels of other ranks wait for them on the same GPU.
+TEST(device_memory, is_taken_while_a_kernel_runs) {
+  SKIP_WITHOUT_GPUS(1);
+  cudaStream_t stream = nullptr;
+  check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  std::shared_ptr<DeviceMemory> freed = DeviceMemory::allocate(kNumBytes, 0, kFirst);
+  enqueue_delay(stream, std::chrono::milliseconds(1));
+  check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  const auto run = [&](const char* what, const auto& body) {
+    enqueue_delay(stream, std::chrono::milliseconds(300));
+    const auto begin = std::chrono::steady_clock::now();
+    body();
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+    const bool runs_on = cudaStreamQuery(stream) == cudaErrorNotReady;
+    std::printf("%s behind a running kernel: %.2f ms\n", what, took.count());
+    check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    return runs_on;
+  };
+  std::shared_ptr<DeviceMemory> taken;
+  EXPECT_TRUE(run("taking memory", [&] { taken = DeviceMemory::allocate(kNumBytes, 0, kFirst); }));
+  run("letting go of memory", [&] { freed.reset(); });
+  check_cuda(cudaStreamDestroy(stream), "cudaStreamDestroy");
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
     fail(ErrorCode::kUnsupported,
          "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
   }
-  keep_until(nullptr, {});  // what earlier plans have left
+  free_remains();
   cuda::load_kernels();
   check_cuda(cudaStreamCreateWithFlags(&side_stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   check_cuda(cudaEventCreateWithFlags(&settled_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
@@ -66,8 +66,8 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
     // Calls that may be captured take no memory.
     if (shape_.overflow == Overflow::kDrop && shape_.layout != Layout::kCompact) {
       const bool padded = shape_.layout == Layout::kExpertPadded;
-      ensure_expanded(slot, padded ? dimensions_.max_local_experts * shape_.expert_capacity
-                                   : max_expanded_rows(dimensions_.max_local_experts));
+      ensure_expanded(&slots_[slot], padded ? dimensions_.max_local_experts * shape_.expert_capacity
+                                            : max_expanded_rows(dimensions_.max_local_experts));
     }
   }
 
@@ -99,7 +99,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
 }
 
 CudaPlan::~CudaPlan() {
-  std::vector<std::shared_ptr<void>> memory{orders_, scratch_memory_, routings_};
+  std::vector<std::shared_ptr<void>> memory{scratch_memory_, routings_};
   memory.insert(memory.end(), control_.begin(), control_.end());
   for (int slot = 0; slot < kNumSlots; ++slot) {
     memory.insert(memory.end(), slots_[slot].windows.begin(), slots_[slot].windows.end());
@@ -107,12 +107,7 @@ CudaPlan::~CudaPlan() {
     memory.insert(memory.end(), {slots_[slot].expanded, slots_[slot].borrowed, quantized_[slot]});
   }
   memory.emplace_back(totals_, [](void* totals) { cudaFreeHost(totals); });
-  const auto is_over = [orders = orders_.get()] {
-    return std::all_of(orders->begin(), orders->end(), [](const auto& slots) {
-      return std::all_of(slots.begin(), slots.end(), [](const StreamOrder& order) { return order.is_over(); });
-    });
-  };
-  keep_until(is_over, std::move(memory));
+  keep_until(calls_are_over(), std::move(memory));
   cudaEventDestroy(settled_);
   cudaStreamDestroy(side_stream_);
 }
@@ -215,7 +210,23 @@ void CudaPlan::settle(Stream stream, std::chrono::milliseconds timeout) {
   });
 }
 
-void CudaPlan::settle_slot(int) { settle(stream_, peers_->timeout()); }
+std::function<bool()> CudaPlan::calls_are_over() const {
+  return [orders = orders_] {
+    return std::all_of(orders->begin(), orders->end(), [](const auto& slots) {
+      return std::all_of(slots.begin(), slots.end(), [](const StreamOrder& order) { return order.is_over(); });
+    });
+  };
+}
+
+void CudaPlan::retire(std::shared_ptr<MemoryRegion> region) {
+  if (region != nullptr) keep_until(calls_are_over(), {std::move(region)});
+}
+
+void CudaPlan::grow(int slot_idx, std::int64_t num_rows, std::chrono::milliseconds timeout) {
+  settle(stream_, timeout);
+  free_remains();
+  ensure_capacity(slot_idx, num_rows, timeout);
+}
 
 cuda::Launch CudaPlan::launch_of(const Execution& execution) const {
   if (execution.num_sms < 0 || execution.num_sms > device_.num_sms) {

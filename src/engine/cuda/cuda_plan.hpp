@@ -69,7 +69,7 @@ class CudaPlan final : public Plan::Impl {
   enum class Halves : std::uint8_t { kTogether, kApart };
 
   void slot_opened(int slot_idx) override;
-  void settle_slot(int slot_idx) override;
+  void retire(std::shared_ptr<MemoryRegion> region) override;
   std::shared_ptr<MemoryRegion> own_memory(std::size_t num_bytes) const override;
   std::size_t carve_scratch(std::byte* memory);
   void upload_placement();
@@ -84,6 +84,9 @@ class CudaPlan final : public Plan::Impl {
   // Around all launches of a call. `routing` is the one that it works with.
   void begin_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing);
   void end_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing);
+  std::function<bool()> calls_are_over() const;
+  // ensure_capacity, when nothing of this rank uses the slot's windows any more.
+  void grow(int slot_idx, std::int64_t num_rows, std::chrono::milliseconds timeout);
   // Until all that was asked of `stream` is over.
   void settle(Stream stream, std::chrono::milliseconds timeout);
   // Until `is_over` says so: throws what ends the group's waits, and Error(kTimeout).

@@ -362,10 +362,7 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   begin_in_stream(args.execution, call.turn, *call.routing);
   const std::vector<ConstTensorView> lanes = lanes_of(args, slot_idx, launch);
   if (cached) {
-    if (must_be_opened(slot, call.routing->max_recv_rows)) {
-      settle(stream_, call.timeout);
-      ensure_capacity(slot_idx, call.routing->max_recv_rows, call.timeout);
-    }
+    if (must_be_opened(slot, call.routing->max_recv_rows)) grow(slot_idx, call.routing->max_recv_rows, call.timeout);
     find_outputs(&call);
     push(lanes, args, call, launch, halves);
     guard.over();
@@ -380,8 +377,7 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   if (grows) {
     const cuda::PlaceTotals totals = await_totals(call);
     if (must_be_opened(slot, totals.max_recv_rows)) {
-      settle(stream_, call.timeout);
-      ensure_capacity(slot_idx, totals.max_recv_rows, call.timeout);
+      grow(slot_idx, totals.max_recv_rows, call.timeout);
       // The Routing needs more memory as well.
       const std::uint64_t id = call.made->id;
       const std::shared_ptr<Routing::Data> small = std::move(call.made);

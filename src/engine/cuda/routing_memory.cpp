@@ -46,7 +46,7 @@ bool RoutingBounds::hold(const RoutingBounds& other) const {
 RoutingMemoryPool::~RoutingMemoryPool() {
   for (std::unique_ptr<RoutingMemory>& memory : unused_) {
     const std::shared_ptr<RoutingMemory> kept = std::move(memory);
-    keep_until([order = &kept->order] { return order->is_over(); }, {kept});
+    keep_until([kept] { return kept->order.is_over(); }, {});
   }
 }
 

@@ -295,8 +295,6 @@ void count(const CountArgs& args, const Launch& launch) {
       reinterpret_cast<std::uint64_t*>(args.workspace + kProgressBytes + sums_bytes(args.num_ranks, args.max_local_experts));
 
   const int shared_bytes = args.num_ranks * static_cast<int>(kChunkWords * sizeof(std::uint32_t) + sizeof(std::int64_t));
-  check_cuda(cudaFuncSetAttribute(count_tokens, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-             "cudaFuncSetAttribute");
   const int num_blocks = static_cast<int>(std::clamp<std::int64_t>(chunks_of(kernel.num_tokens), 1, launch.num_sms));
   count_tokens<<<num_blocks, kNumWarps * kWarp, shared_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "count");

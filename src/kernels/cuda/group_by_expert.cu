@@ -137,8 +137,6 @@ void group_by_expert(const GroupByExpertArgs& args, const Launch& launch) {
   count_pairs<<<launch.num_sms, kNumThreads, 0, launch.stream>>>(args);
   check_cuda(cudaGetLastError(), "group_by_expert");
   const int shared_bytes = args.num_local_experts * static_cast<int>(sizeof(Group) + kChunkWords * sizeof(std::uint32_t));
-  check_cuda(cudaFuncSetAttribute(place_pairs, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-             "cudaFuncSetAttribute");
   place_pairs<<<launch.num_sms, kNumThreads, shared_bytes, launch.stream>>>(args);
   check_cuda(cudaGetLastError(), "group_by_expert");
 }

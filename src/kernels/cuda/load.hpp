@@ -12,7 +12,9 @@ class RegisteredKernels {
   RegisteredKernels(std::initializer_list<const void*> kernels);
 };
 
-// Loads all of them for the current device.
+// Loads all of them for the current device, and lets them take all the shared memory that a block can have: that is a property
+// of the kernel, so launches by several threads could not each ask for what they need. To be called before the first launch;
+// may be called often.
 void load_kernels();
 
 // The address that the runtime knows a kernel by.

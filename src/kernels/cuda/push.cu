@@ -494,8 +494,6 @@ void push(const PushArgs& args, const Launch& launch) {
   constexpr int kStaticBytes = 1024;  // room for what the kernel keeps besides
   const int num_warps = std::clamp((device.max_shared_bytes - kStaticBytes) / warp_bytes, 1, kMaxWarps);
   const int shared_bytes = num_warps * warp_bytes;
-  check_cuda(cudaFuncSetAttribute(push_in_bulk, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-             "cudaFuncSetAttribute");
   push_in_bulk<<<launch.num_sms, num_warps * 32, shared_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "push");
 }

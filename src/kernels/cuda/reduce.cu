@@ -474,8 +474,6 @@ void launch_reduce(const Kernel& kernel, const Launch& launch) {
   } else if (launch.plain_copies || !device.has_bulk_copies || device.max_shared_bytes < kRingBytes + kStaticBytes) {
     reduce_by_threads<kType, false><<<launch.num_sms, kNumWarpsOfThreads * kWarp, 0, launch.stream>>>(kernel);
   } else {
-    check_cuda(cudaFuncSetAttribute(reduce_in_bulk<kType>, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes),
-               "cudaFuncSetAttribute");
     reduce_in_bulk<kType><<<launch.num_sms, kNumWarps * kWarp, kRingBytes, launch.stream>>>(kernel);
   }
   check_cuda(cudaGetLastError(), "reduce");

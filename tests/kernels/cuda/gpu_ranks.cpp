@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/load.hpp"
+
 namespace tokenyard::test {
 namespace {
 
@@ -15,6 +17,7 @@ GpuRanks::GpuRanks(int num_ranks, int num_gpus) : ranks_(num_ranks) {
     Rank& made = ranks_[rank];
     made.device = rank % static_cast<int>(devices_.size());
     select(rank);
+    cuda::load_kernels();
     check_cuda(cudaStreamCreateWithFlags(&made.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     made.state = DeviceArray<cuda::LaunchState>(1);
     made.lines = shared_memory(rank, kNumTracksOfTests * num_ranks * sizeof(PeerLine) + sizeof(std::uint64_t));
