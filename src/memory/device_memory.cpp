@@ -9,6 +9,7 @@
 #include "memory/cuda_driver.hpp"
 #include "memory/current_device.hpp"
 #include "memory/gpus.hpp"
+#include "memory/side_stream.hpp"
 
 namespace tokenyard {
 namespace {
@@ -42,12 +43,8 @@ std::size_t round_up(std::size_t num_bytes, std::size_t granularity) {
 }
 
 void zero(std::byte* data, std::size_t num_bytes) {
-  cudaStream_t stream = nullptr;
-  check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-  cudaError_t result = cudaMemsetAsync(data, 0, num_bytes, stream);
-  if (result == cudaSuccess) result = cudaStreamSynchronize(stream);
-  cudaStreamDestroy(stream);
-  check_cuda(result, "cudaMemsetAsync");
+  check_cuda(cudaMemsetAsync(data, 0, num_bytes, side_stream()), "cudaMemsetAsync");
+  check_cuda(cudaStreamSynchronize(side_stream()), "cudaStreamSynchronize");
 }
 
 }  // namespace

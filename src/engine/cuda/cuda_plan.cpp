@@ -11,6 +11,7 @@
 #include "kernels/cuda/load.hpp"
 #include "memory/current_device.hpp"
 #include "memory/device_region.hpp"
+#include "memory/side_stream.hpp"
 
 namespace tokenyard {
 namespace {
@@ -47,7 +48,6 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
   }
   free_remains();
   cuda::load_kernels();
-  check_cuda(cudaStreamCreateWithFlags(&side_stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   check_cuda(cudaEventCreateWithFlags(&settled_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   check_cuda(cudaHostAlloc(reinterpret_cast<void**>(&totals_), kNumSlots * sizeof(cuda::PlaceTotals),
                            cudaHostAllocPortable | cudaHostAllocMapped),
@@ -109,7 +109,6 @@ CudaPlan::~CudaPlan() {
   memory.emplace_back(totals_, [](void* totals) { cudaFreeHost(totals); });
   keep_until(calls_are_over(), std::move(memory));
   cudaEventDestroy(settled_);
-  cudaStreamDestroy(side_stream_);
 }
 
 std::size_t CudaPlan::carve_scratch(std::byte* memory) {
@@ -147,9 +146,9 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
 // Through a stream of its own, which kernels that wait do not hold up.
 template <class T>
 void CudaPlan::upload(T* target, const std::vector<T>& values) const {
-  check_cuda(cudaMemcpyAsync(target, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, side_stream_),
+  check_cuda(cudaMemcpyAsync(target, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, side_stream()),
              "cudaMemcpyAsync");
-  check_cuda(cudaStreamSynchronize(side_stream_), "cudaStreamSynchronize");
+  check_cuda(cudaStreamSynchronize(side_stream()), "cudaStreamSynchronize");
 }
 
 void CudaPlan::upload_placement() {

@@ -137,8 +137,7 @@ class CudaPlan final : public Plan::Impl {
   std::array<std::shared_ptr<MemoryRegion>, kNumSlots> quantized_;        // values, then scales
   cuda::PlaceTotals* totals_ = nullptr;                                   // [kNumSlots], pinned
   std::uint64_t num_tickets_ = 0;
-  Stream stream_ = nullptr;       // of the last call
-  Stream side_stream_ = nullptr;  // for copies that nothing waits for
+  Stream stream_ = nullptr;  // of the last call
   Event settled_ = nullptr;
 };
 

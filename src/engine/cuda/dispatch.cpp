@@ -15,6 +15,7 @@
 #include "kernels/cuda/push.hpp"
 #include "kernels/cuda/quantize.hpp"
 #include "memory/current_device.hpp"
+#include "memory/side_stream.hpp"
 
 namespace tokenyard {
 namespace {
@@ -33,8 +34,8 @@ T fetch(const RoutingMemory& memory, std::chrono::milliseconds timeout, int devi
     }
   }
   T value{};
-  check_cuda(cudaMemcpyAsync(&value, source, sizeof(value), cudaMemcpyDeviceToHost, cudaStreamPerThread), "cudaMemcpyAsync");
-  check_cuda(cudaStreamSynchronize(cudaStreamPerThread), "cudaStreamSynchronize");
+  check_cuda(cudaMemcpyAsync(&value, source, sizeof(value), cudaMemcpyDeviceToHost, side_stream()), "cudaMemcpyAsync");
+  check_cuda(cudaStreamSynchronize(side_stream()), "cudaStreamSynchronize");
   return value;
 }
 
