@@ -7,6 +7,7 @@ const char* to_string(Copies copies) noexcept {
     case Copies::kChosen: return "chosen";
     case Copies::kBulk: return "bulk";
     case Copies::kPlain: return "plain";
+    case Copies::kEngine: return "engine";
   }
   return "unknown copies";
 }

@@ -6,6 +6,8 @@
 #include <functional>
 #include <memory>
 
+#include "layout/sent_block.hpp"
+
 namespace tokenyard {
 
 // T: max_tokens, F: max_fan_out, k: top-k, R: ranks, L: max_local_experts; V rows and V' expanded rows, of the public views.
@@ -31,6 +33,8 @@ struct DeviceRouting {
   std::int32_t* gather_idx = nullptr;             // [V']
   std::int32_t* expanded_source_token = nullptr;  // [V']
   float* expanded_weights = nullptr;              // [V']
+
+  SentBlock* sent = nullptr;  // [R]
 
   std::uint64_t* id = nullptr;  // equal on all ranks, different for every dispatch of the group
 

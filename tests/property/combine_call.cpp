@@ -158,7 +158,9 @@ void RankRun::combine(const Step& step) {
 
   given->output.emplace(residence_, &random, StridedMatrix::Rows::kDense, lane.dtype, num_tokens, lane.num_elements);
   args.output = given->output->for_call();
-  args.execution = residence_->next_execution(step.pending >= 0 && !only_checks_late(step));
+  const bool may_use_engines =
+      in_slot && compact && shape.overflow == Overflow::kGrow && !shape.combine_as_float8 && kind_of_factors == Factors::kNone;
+  args.execution = residence_->next_execution(step.pending >= 0 && !only_checks_late(step), may_use_engines);
   const Plan& plan = plans_[step.plan];
   make_call(
       step, &random, [&plan, given] { plan.combine(given->args); },

@@ -297,7 +297,7 @@ void RankRun::dispatch(const Step& step) {
     };
   }
 
-  args.execution = residence_->next_execution(step.pending >= 0 && !only_checks_late(step));
+  args.execution = residence_->next_execution(step.pending >= 0 && !only_checks_late(step), shape.overflow == Overflow::kGrow);
   const Plan& plan = plans_[step.plan];
   const auto check = [this, &step, &tokens, &result, place] {
     result.routing = result.received.routing();

@@ -83,7 +83,7 @@ void GpuResidence::maybe_delay() {
   if (random_.one_in(3)) enqueue_delay(gpu_->stream(), std::chrono::microseconds(random_.any_magnitude(1, 200)));
 }
 
-Execution GpuResidence::next_execution(bool is_split) {
+Execution GpuResidence::next_execution(bool is_split, bool may_use_engines) {
   maybe_delay();
   Execution execution;
   execution.stream = gpu_->stream();
@@ -99,6 +99,7 @@ Execution GpuResidence::next_execution(bool is_split) {
   if (random_.one_in(2)) execution.num_sms = static_cast<int>(random_.from(1, 8));
   execution.copies = random_.pick({Copies::kChosen, Copies::kChosen, Copies::kPlain, Copies::kBulk});
   if (execution.copies == Copies::kBulk && !gpu_->has_bulk_copies()) execution.copies = Copies::kChosen;
+  if (may_use_engines && random_.one_in(3)) execution.copies = Copies::kEngine;
   return execution;
 }
 

@@ -23,7 +23,7 @@ class GpuResidence : public Residence {
   void choose(GroupOptions* options) override;
   bool is_stream_ordered() const noexcept override { return true; }
   std::unique_ptr<TensorMemory> allocate(std::size_t num_bytes) override;
-  Execution next_execution(bool is_split) override;
+  Execution next_execution(bool is_split, bool may_use_engines = false) override;
   void call_is_made() override;
   void finish() override;
 

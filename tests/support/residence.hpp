@@ -67,9 +67,9 @@ class Residence {
 
   virtual std::unique_ptr<TensorMemory> allocate(std::size_t num_bytes) = 0;
 
-  // How the next call runs; in halves, with other calls in between, or as a whole. To be followed by call_is_made() when the
-  // call, or its second half, has returned.
-  virtual Execution next_execution(bool /*is_split*/) { return {}; }
+  // How the next call runs (where the plan allows it, maybe by copy engines); in halves, with other calls in between, or as a
+  // whole. To be followed by call_is_made() when the call, or its second half, has returned.
+  virtual Execution next_execution(bool /*is_split*/, bool /*may_use_engines*/ = false) { return {}; }
   virtual void call_is_made() {}
 
   // Waits until everything that calls have enqueued is done.

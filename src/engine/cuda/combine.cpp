@@ -93,6 +93,7 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves) {
   call.timeout = timeout_of(args.timeout);
   call.header.in_place_slot = find_in_place_slot(args, routing);
   call.header.with_weights = static_cast<bool>(args.carried_weights);
+  check_engines(call);
   call.turn = next_turn(Track::kCombine, slot_idx);
   combine_pending_[slot_idx] = true;
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
@@ -145,29 +146,33 @@ void CudaPlan::complete(CombineCall* call, Halves halves) {
   handshake.exit_phase = Phase::kCombineRead;
   handshake.ends_turn = true;
   const std::byte* own_window = combine_windows_[slot][peers_->rank()]->data();
-  cuda::reduce({.dtype = combine_lane_.dtype,
-                .row_bytes = combine_lane_.row_bytes(),
-                .as_float8 = shape_.combine_as_float8,
-                .returned_row_bytes = returned_row_bytes(shape_),
-                .num_tokens = call->routing->num_tokens,
-                .max_fan_out = dimensions_.max_fan_out,
-                .num_ranks = dimensions_.num_ranks,
-                .fan_out = device.fan_out,
-                .destination = device.destination,
-                .row = device.row,
-                .in_place = {scratch_[0].rows, scratch_[1].rows},
-                .rank = peers_->rank(),
-                .own_rows = reads_own_rows(args) ? static_cast<const std::byte*>(args.rows.data) : nullptr,
-                .returned_rows = own_window + combine_layout_.rows,
-                .biases = args.biases,
-                .output = args.output,
-                .top_k = shape_.top_k,
-                .ordinal = device.ordinal,
-                .returned_weights = reinterpret_cast<const float*>(own_window + combine_layout_.weights),
-                .weights = args.returned_weights,
-                .handshake = handshake,
-                .state = scratch.state[static_cast<int>(Track::kCombine)]},
-               launch);
+  const cuda::ReduceArgs reduce{.dtype = combine_lane_.dtype,
+                                .row_bytes = combine_lane_.row_bytes(),
+                                .as_float8 = shape_.combine_as_float8,
+                                .returned_row_bytes = returned_row_bytes(shape_),
+                                .num_tokens = call->routing->num_tokens,
+                                .max_fan_out = dimensions_.max_fan_out,
+                                .num_ranks = dimensions_.num_ranks,
+                                .fan_out = device.fan_out,
+                                .destination = device.destination,
+                                .row = device.row,
+                                .in_place = {scratch_[0].rows, scratch_[1].rows},
+                                .rank = peers_->rank(),
+                                .own_rows = reads_own_rows(args) ? static_cast<const std::byte*>(args.rows.data) : nullptr,
+                                .returned_rows = own_window + combine_layout_.rows,
+                                .biases = args.biases,
+                                .output = args.output,
+                                .top_k = shape_.top_k,
+                                .ordinal = device.ordinal,
+                                .returned_weights = reinterpret_cast<const float*>(own_window + combine_layout_.weights),
+                                .weights = args.returned_weights,
+                                .handshake = handshake,
+                                .state = scratch.state[static_cast<int>(Track::kCombine)]};
+  if (uses_engines(args.execution)) {
+    reduce_by_engines(*call, reduce, launch);
+  } else {
+    cuda::reduce(reduce, launch);
+  }
   end_in_stream(args.execution, call->turn, *call->routing);
   combine_pending_[slot] = false;
   guard.over();

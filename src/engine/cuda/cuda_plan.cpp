@@ -30,6 +30,12 @@ int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
   return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
 }
 
+// A peer's copies wait for nobody else's, as long as there are queues enough.
+int choose_num_copy_streams(const CudaPlanOptions& options, int num_ranks) {
+  constexpr int kMaxCopyStreams = 4;
+  return options.num_ranks_on_gpu > 1 ? 1 : std::clamp(num_ranks - 1, 1, kMaxCopyStreams);
+}
+
 }  // namespace
 
 std::shared_ptr<Plan::Impl> make_cuda_plan(std::shared_ptr<Peers> peers, const Shape& shape, const PlanPlace& place,
@@ -41,7 +47,8 @@ std::shared_ptr<Plan::Impl> make_cuda_plan(std::shared_ptr<Peers> peers, const S
 CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& place, const CudaPlanOptions& options)
     : Plan::Impl(peers, std::move(shape), place, peers->device_place()),
       device_(cuda::current_device()),
-      num_sms_(choose_num_sms(options, device_)) {
+      num_sms_(choose_num_sms(options, device_)),
+      num_copy_streams_(choose_num_copy_streams(options, dimensions_.num_ranks)) {
   if (shape_.mode != Mode::kThroughput) {
     fail(ErrorCode::kUnsupported,
          "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
@@ -49,10 +56,12 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
   free_remains();
   cuda::load_kernels();
   check_cuda(cudaEventCreateWithFlags(&settled_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  check_cuda(cudaHostAlloc(reinterpret_cast<void**>(&totals_), kNumSlots * sizeof(cuda::PlaceTotals),
-                           cudaHostAllocPortable | cudaHostAllocMapped),
+  const std::size_t pinned_bytes =
+      kNumSlots * (sizeof(cuda::PlaceTotals) + static_cast<std::size_t>(dimensions_.num_ranks) * sizeof(SentBlock));
+  check_cuda(cudaHostAlloc(reinterpret_cast<void**>(&totals_), pinned_bytes, cudaHostAllocPortable | cudaHostAllocMapped),
              "cudaHostAlloc");
   std::fill_n(totals_, kNumSlots, cuda::PlaceTotals{});
+  sent_ = reinterpret_cast<SentBlock*>(totals_ + kNumSlots);
   scratch_memory_ = make_device_region(carve_scratch(nullptr), memory_);
   carve_scratch(scratch_memory_->data());
   routings_ = std::make_shared<RoutingMemoryPool>([this](std::size_t num_bytes) { return own_memory(num_bytes); });
@@ -104,11 +113,17 @@ CudaPlan::~CudaPlan() {
   for (int slot = 0; slot < kNumSlots; ++slot) {
     memory.insert(memory.end(), slots_[slot].windows.begin(), slots_[slot].windows.end());
     memory.insert(memory.end(), combine_windows_[slot].begin(), combine_windows_[slot].end());
-    memory.insert(memory.end(), {slots_[slot].expanded, slots_[slot].borrowed, quantized_[slot]});
+    memory.insert(memory.end(),
+                  {slots_[slot].expanded, slots_[slot].borrowed, quantized_[slot], staging_[0][slot], staging_[1][slot]});
   }
   memory.emplace_back(totals_, [](void* totals) { cudaFreeHost(totals); });
   keep_until(calls_are_over(), std::move(memory));
   cudaEventDestroy(settled_);
+  for (const Stream stream : copy_streams_) cudaStreamDestroy(stream);
+  for (const Event event : may_copy_) cudaEventDestroy(event);
+  for (const auto& events : copied_) {
+    for (const Event event : events) cudaEventDestroy(event);
+  }
 }
 
 std::size_t CudaPlan::carve_scratch(std::byte* memory) {
@@ -128,6 +143,9 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.windows = carve.take<std::byte*>(num_ranks);
     scratch.rows = carve.take<const std::byte*>(num_ranks);
     scratch.combine_windows = carve.take<std::byte*>(num_ranks);
+    scratch.own_window = carve.take<std::byte*>(num_ranks);
+    scratch.staging_windows = carve.take<std::byte*>(num_ranks);
+    scratch.chunk_tokens = carve.take<std::int32_t>(kNumChunks + 1);
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
@@ -172,6 +190,9 @@ void CudaPlan::slot_opened(int slot_idx) {
   }
   upload(scratch_[slot_idx].windows, windows);
   upload(scratch_[slot_idx].rows, rows);
+  std::vector<std::byte*> own(windows.size(), nullptr);
+  own[peers_->rank()] = windows[peers_->rank()];
+  upload(scratch_[slot_idx].own_window, own);
 }
 
 std::shared_ptr<MemoryRegion> CudaPlan::own_memory(std::size_t num_bytes) const {
@@ -235,6 +256,11 @@ cuda::Launch CudaPlan::launch_of(const Execution& execution) const {
   if (execution.copies == Copies::kBulk && !device_.has_bulk_copies) {
     fail(ErrorCode::kUnsupported, "GPU {} has no asynchronous bulk copies, which came with Hopper: leave copies at kChosen",
          memory_.device);
+  }
+  if (uses_engines(execution) && shape_.overflow != Overflow::kGrow) {
+    fail(ErrorCode::kUnsupported,
+         "copy engines need sizes that the host knows, which a plan with Overflow::kDrop does not have: make it with kGrow, or "
+         "leave copies at kChosen");
   }
   if (shape_.overflow == Overflow::kGrow && is_capturing(execution.stream)) {
     fail(ErrorCode::kUnsupported,

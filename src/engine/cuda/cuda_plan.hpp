@@ -18,6 +18,8 @@
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/place.hpp"
+#include "kernels/cuda/push.hpp"
+#include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/signals.hpp"
 
 namespace tokenyard {
@@ -60,6 +62,9 @@ class CudaPlan final : public Plan::Impl {
     std::byte** windows = nullptr;                   // [R]
     const std::byte** rows = nullptr;                // [R]: lane 0 in the windows
     std::byte** combine_windows = nullptr;           // [R]
+    std::byte** own_window = nullptr;                // [R]: no peers
+    std::byte** staging_windows = nullptr;           // [R]: to pack rows in; not this rank's own
+    std::int32_t* chunk_tokens = nullptr;            // [kNumChunks + 1]
     std::uint32_t* gate = nullptr;
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
@@ -106,9 +111,11 @@ class CudaPlan final : public Plan::Impl {
   cuda::PlaceTotals await_totals(const DispatchCall& call);
   // The lanes that travel: those given, of which FP8 may have to be made first.
   std::vector<ConstTensorView> lanes_of(const DispatchArgs& args, int slot_idx, const cuda::Launch& launch);
+  cuda::PushArgs push_args(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call) const;
+  void enter_cached(const DispatchCall& call, cuda::Handshake* handshake) const;
   void push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
             const cuda::Launch& launch, Halves halves);
-  void size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, std::int64_t capacity) const;
+  void size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, int slot_idx) const;
   DispatchCall begin(const DispatchArgs& args, Halves halves);
   Received complete(DispatchCall* call, Halves halves);
   void index_rows(const DispatchCall& call, const cuda::Launch& launch);
@@ -117,11 +124,26 @@ class CudaPlan final : public Plan::Impl {
   // Steps of a combine.
   CombineCall begin(const CombineArgs& args, Halves halves);
   void complete(CombineCall* call, Halves halves);
+  // copy_engine.cpp: the same where copy engines carry the rows.
+  static bool uses_engines(const Execution& execution) { return execution.copies == Copies::kEngine; }
+  void check_engines(const CombineCall& call) const;
+  void make_copy_streams();
+  void ensure_staging(Track track, int slot_idx, std::size_t num_bytes);
+  void push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+                       const cuda::Launch& launch, Halves halves);
+  void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
+  // What is asked of the copy streams between the two comes behind what `stream` has been asked for, and before what it is
+  // asked for behind await_copies().
+  void begin_copies(int chunk, Stream stream);
+  void end_copies(int chunk);
+  void await_copies(int chunk, Stream stream) const;
+
   bool reads_own_rows(const CombineArgs& args) const;
   void fold(const CombineCall& call, const cuda::Launch& launch);
 
   cuda::Device device_;
   int num_sms_;  // of a call that does not say
+  int num_copy_streams_;
   std::shared_ptr<RoutingMemoryPool> routings_;
   std::shared_ptr<MemoryRegion> scratch_memory_;
   std::array<SlotScratch, kNumSlots> scratch_{};
@@ -135,10 +157,18 @@ class CudaPlan final : public Plan::Impl {
   std::shared_ptr<Orders> orders_ = std::make_shared<Orders>();
   std::array<std::array<std::uint64_t, kNumSlots>, kNumTracks> turns_{};  // calls made, as the host counts
   std::array<std::shared_ptr<MemoryRegion>, kNumSlots> quantized_;        // values, then scales
+  SentBlock* sent_ = nullptr;                                             // [kNumSlots, R], pinned, behind the totals
   cuda::PlaceTotals* totals_ = nullptr;                                   // [kNumSlots], pinned
   std::uint64_t num_tickets_ = 0;
   Stream stream_ = nullptr;  // of the last call
   Event settled_ = nullptr;
+
+  // Copy engines; made by the first call that uses them.
+  static constexpr int kNumChunks = 4;
+  std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
+  std::vector<Stream> copy_streams_;
+  std::array<Event, kNumChunks> may_copy_{};
+  std::vector<std::array<Event, kNumChunks>> copied_;  // by stream
 };
 
 }  // namespace tokenyard

@@ -150,6 +150,8 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .expert_alignment = shape_.layout == Layout::kExpertContiguous ? shape_.expert_alignment : 1,
                .totals = grows ? &totals_[slot] : nullptr,
                .ticket = num_tickets_,
+               .sent = grows ? device.sent : nullptr,
+               .host_sent = grows ? sent_ + static_cast<std::int64_t>(slot) * dimensions_.num_ranks : nullptr,
                .routing_id = device.id,
                .routing_salt = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
                .handshake = handshake,
@@ -164,7 +166,12 @@ cuda::PlaceTotals CudaPlan::await_totals(const DispatchCall& call) {
   return totals;
 }
 
-void CudaPlan::size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, std::int64_t capacity) const {
+void CudaPlan::size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, int slot_idx) const {
+  const std::int64_t capacity = slots_[slot_idx].capacity;
+  if (totals != nullptr) {
+    const SentBlock* sent = sent_ + static_cast<std::int64_t>(slot_idx) * dimensions_.num_ranks;
+    routing->sent.assign(sent, sent + dimensions_.num_ranks);
+  }
   const bool padded = shape_.layout == Layout::kExpertPadded;
   const bool contiguous = shape_.layout == Layout::kExpertContiguous;
   routing->num_recv_rows = totals == nullptr ? -1 : totals->num_recv_rows;
@@ -194,22 +201,44 @@ std::vector<ConstTensorView> CudaPlan::lanes_of(const DispatchArgs& args, int sl
   return lanes;
 }
 
+cuda::PushArgs CudaPlan::push_args(std::span<const ConstTensorView> lanes, const DispatchArgs& args,
+                                   const DispatchCall& call) const {
+  const int slot = call.turn.slot;
+  const DeviceRouting& device = *call.routing->device;
+  return {.lanes = lanes,
+          .layout = &slots_[slot].layout,
+          .windows = scratch_[slot].windows,
+          .rank = peers_->rank(),
+          .num_ranks = dimensions_.num_ranks,
+          .num_tokens = call.routing->num_tokens,
+          .max_fan_out = dimensions_.max_fan_out,
+          .fan_out = device.fan_out,
+          .destination = device.destination,
+          .row = device.row,
+          .top_k = shape_.top_k,
+          .ordinal = call.made == nullptr ? nullptr : device.ordinal,
+          .local_idx = device.local_idx,
+          .topk_weights = args.topk_weights,
+          .state = scratch_[slot].state[static_cast<int>(Track::kDispatch)]};
+}
+
+void CudaPlan::enter_cached(const DispatchCall& call, cuda::Handshake* handshake) const {
+  handshake->header = {.kind = CallKind::kCachedDispatch, .routing_id = call.routing->device->id, .placement = placement_word_};
+  handshake->entry_post = cuda::LineWord::kEnter;
+  handshake->entry_wait = cuda::LineWord::kEnter;
+  handshake->checks_headers = true;
+  handshake->entry_phase = Phase::kDispatchFree;
+}
+
 void CudaPlan::push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
                     const cuda::Launch& launch, Halves halves) {
-  const int slot = call.turn.slot;
-  const SlotScratch& scratch = scratch_[slot];
-  const DeviceRouting& device = *call.routing->device;
-  const bool cached = call.made == nullptr;
-  cuda::Handshake handshake;
-  handshake.signals = signals_of(Track::kDispatch, slot, call.timeout);
-  if (cached) {
-    handshake.header = {.kind = CallKind::kCachedDispatch, .routing_id = device.id, .placement = placement_word_};
-    handshake.entry_post = cuda::LineWord::kEnter;
-    handshake.entry_wait = cuda::LineWord::kEnter;
-    handshake.checks_headers = true;
-    handshake.entry_phase = Phase::kDispatchFree;
+  cuda::PushArgs push = push_args(lanes, args, call);
+  cuda::Handshake& handshake = push.handshake;
+  handshake.signals = signals_of(Track::kDispatch, call.turn.slot, call.timeout);
+  if (call.made == nullptr) {
+    enter_cached(call, &handshake);
   } else {
-    handshake.gate = scratch.gate;
+    handshake.gate = scratch_[call.turn.slot].gate;
   }
   handshake.exit_post = cuda::LineWord::kData;
   handshake.exit_phase = Phase::kDispatchRows;
@@ -217,23 +246,7 @@ void CudaPlan::push(std::span<const ConstTensorView> lanes, const DispatchArgs& 
     handshake.exit_wait = cuda::LineWord::kData;
     handshake.ends_turn = true;
   }
-  cuda::push({.lanes = lanes,
-              .layout = &slots_[slot].layout,
-              .windows = scratch.windows,
-              .rank = peers_->rank(),
-              .num_ranks = dimensions_.num_ranks,
-              .num_tokens = call.routing->num_tokens,
-              .max_fan_out = dimensions_.max_fan_out,
-              .fan_out = device.fan_out,
-              .destination = device.destination,
-              .row = device.row,
-              .top_k = shape_.top_k,
-              .ordinal = cached ? nullptr : device.ordinal,
-              .local_idx = device.local_idx,
-              .topk_weights = args.topk_weights,
-              .handshake = handshake,
-              .state = scratch.state[static_cast<int>(Track::kDispatch)]},
-             launch);
+  cuda::push(push, launch);
 }
 
 void CudaPlan::index_rows(const DispatchCall& call, const cuda::Launch& launch) {
@@ -365,7 +378,11 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   if (cached) {
     if (must_be_opened(slot, call.routing->max_recv_rows)) grow(slot_idx, call.routing->max_recv_rows, call.timeout);
     find_outputs(&call);
-    push(lanes, args, call, launch, halves);
+    if (uses_engines(args.execution)) {
+      push_by_engines(lanes, args, call, launch, halves);
+    } else {
+      push(lanes, args, call, launch, halves);
+    }
     guard.over();
     return call;
   }
@@ -391,11 +408,12 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
       ++num_tickets_;
       count(args, call.turn, *call.made, launch, call.timeout);
       place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
-      push(lanes, args, call, launch, halves);
+      if (!uses_engines(args.execution)) push(lanes, args, call, launch, halves);
     }
-    size_routing(call.made.get(), &totals, slot.capacity);
+    size_routing(call.made.get(), &totals, slot_idx);
+    if (uses_engines(args.execution)) push_by_engines(lanes, args, call, launch, halves);
   } else {
-    size_routing(call.made.get(), nullptr, slot.capacity);
+    size_routing(call.made.get(), nullptr, slot_idx);
   }
   find_outputs(&call);
   guard.over();

@@ -25,6 +25,7 @@ std::size_t carve(std::byte* memory, const RoutingBounds& bounds, DeviceRouting*
   arrays->topk_weights = carve.take<float>(bounds.num_rows * top_k);
   arrays->expert_counts = carve.take<std::int64_t>(num_experts);
   arrays->expert_dropped = carve.take<std::int64_t>(num_experts);
+  arrays->sent = carve.take<SentBlock>(bounds.num_ranks);
   arrays->id = carve.take<std::uint64_t>(1);
   if (bounds.is_expanded) {
     arrays->expert_offsets = carve.take<std::int64_t>(num_experts + 1);

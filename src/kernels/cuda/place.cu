@@ -75,6 +75,31 @@ __device__ std::int64_t expanded_rows(const PlaceArgs& args, int lane) {
   return num_rows;
 }
 
+// What this rank sends to each rank; by a warp.
+__device__ void describe_sent(const PlaceArgs& args, int lane) {
+  if (args.sent == nullptr) return;
+  std::int64_t staged_row = 0;
+  for (int first = 0; first < args.num_ranks; first += 32) {
+    const int rank = first + lane;
+    const bool is_rank = rank < args.num_ranks;
+    const std::int64_t num_rows = is_rank ? args.own_rank_counts[rank] : 0;
+    const std::int64_t num_staged = rank == args.rank ? 0 : num_rows;
+    std::int64_t sum = num_staged;  // of the lanes up to this one
+    for (int distance = 1; distance < 32; distance *= 2) {
+      const std::int64_t before = __shfl_up_sync(kAllLanes, sum, distance);
+      if (lane >= distance) sum += before;
+    }
+    if (is_rank) {
+      const SentBlock block{rows_of(args, args.rank, rank), num_rows, staged_row + sum - num_staged};
+      args.sent[rank] = block;
+      if (args.host_sent != nullptr) args.host_sent[rank] = block;
+    }
+    staged_row += __shfl_sync(kAllLanes, sum, 31);
+  }
+  __threadfence_system();
+  __syncwarp();
+}
+
 // What this rank receives; by one warp of block 0.
 __device__ void place_sources(const PlaceArgs& args, std::int64_t most, bool fits, std::uint64_t turn, int lane) {
   for (int source = lane; source <= args.num_ranks; source += 32) {
@@ -82,6 +107,7 @@ __device__ void place_sources(const PlaceArgs& args, std::int64_t most, bool fit
   }
   if (lane == 0 && args.gate != nullptr) *args.gate = fits ? 1 : 0;
   if (lane == 0 && args.routing_id != nullptr) *args.routing_id = routing_number(turn, args.routing_salt);
+  describe_sent(args, lane);
   if (args.totals == nullptr) return;
   const std::int64_t num_expanded_rows = expanded_rows(args, lane);
   if (lane == 0) {

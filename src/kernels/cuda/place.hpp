@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/signals.hpp"
+#include "layout/sent_block.hpp"
 
 namespace tokenyard::cuda {
 
@@ -48,6 +49,10 @@ struct PlaceArgs {
   int expert_alignment = 1;       // of kExpertContiguous
   PlaceTotals* totals = nullptr;  // pinned, or null
   std::uint64_t ticket = 0;
+
+  // [R], or null: where this rank's rows stand at each destination; the second one pinned, written before the totals.
+  SentBlock* sent = nullptr;
+  SentBlock* host_sent = nullptr;
 
   // A number that all ranks give to this dispatch and to no other of the group; or null. Plans and slots differ in the salt.
   std::uint64_t* routing_id = nullptr;

@@ -79,6 +79,10 @@ struct Kernel {
   std::size_t source_token_target;
   std::size_t ordinal_target;
 
+  const SentBlock* staged;
+  int chunk;
+  int num_chunks;
+
   Handshake handshake;
   LaunchState* state;
 };
@@ -173,7 +177,14 @@ class Routes {
 
   __device__ void look_up(const Kernel& kernel) {
     row_ = loaded_row_;
-    const bool is_sent = lane_ % width_ < loaded_fan_out_ && loaded_row_ >= 0;
+    bool is_sent = lane_ % width_ < loaded_fan_out_ && loaded_row_ >= 0;
+    if (kernel.staged != nullptr && is_sent) {
+      const SentBlock& block = kernel.staged[loaded_destination_];
+      const std::int64_t in_block = loaded_row_ - block.first_row;
+      is_sent = in_block >= chunk_begin(block.num_rows, kernel.chunk, kernel.num_chunks) &&
+                in_block < chunk_begin(block.num_rows, kernel.chunk + 1, kernel.num_chunks);
+      row_ = block.staged_row + in_block;
+    }
     const auto window =
         __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_of_lane_), is_sent ? loaded_destination_ % kWarp : 0);
     window_ = is_sent ? reinterpret_cast<std::byte*>(window) : nullptr;
@@ -469,6 +480,9 @@ Kernel prepare(const PushArgs& args) {
   kernel.topk_weights_target = args.layout->topk_weights;
   kernel.source_token_target = args.layout->source_token;
   kernel.ordinal_target = args.layout->ordinal;
+  kernel.staged = args.staged;
+  kernel.chunk = args.chunk;
+  kernel.num_chunks = args.num_chunks;
   kernel.handshake = args.handshake;
   kernel.state = args.state;
   return kernel;

@@ -9,6 +9,7 @@
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/signals.hpp"
 #include "layout/plan_layout.hpp"
+#include "layout/sent_block.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::cuda {
@@ -31,6 +32,12 @@ struct PushArgs {
   const std::int32_t* ordinal = nullptr;    // [T, k]
   const std::int32_t* local_idx = nullptr;  // [T, k]
   ConstTensorView topk_weights{};           // f32 [T, k], or empty
+
+  // Not null: `windows` are memory to pack rows in, where a destination's block begins at its staged_row. Of every block only
+  // chunk `chunk` of `num_chunks` is packed.
+  const SentBlock* staged = nullptr;
+  int chunk = 0;
+  int num_chunks = 1;
 
   Handshake handshake{};
   LaunchState* state = nullptr;

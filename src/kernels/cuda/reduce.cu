@@ -44,6 +44,10 @@ struct Kernel {
   const std::byte* const* in_place[tokenyard::kNumSlots];
   int rank;
   const std::byte* own_rows;
+  const std::byte* staged_rows;
+  const SentBlock* staged;
+  int staged_slot;
+  const std::int32_t* token_range;
   const std::byte* returned_rows;
   Rows biases[2];
   int num_biases;
@@ -67,6 +71,16 @@ struct Route {
   std::int64_t row = -1;
 };
 
+// The tokens that are summed.
+struct TokenRange {
+  std::int64_t begin;
+  std::int64_t end;
+
+  __device__ explicit TokenRange(const Kernel& kernel)
+      : begin(kernel.token_range == nullptr ? 0 : kernel.token_range[0]),
+        end(kernel.token_range == nullptr ? kernel.num_tokens : kernel.token_range[1]) {}
+};
+
 __device__ Route load_route(const Kernel& kernel, std::int64_t token, int lane) {
   Route route;
   if (token >= kernel.num_tokens) return route;
@@ -85,6 +99,10 @@ __device__ const std::byte* in_place_of(const Kernel& kernel, int rank) {
   int slot = 0;
   if (lines != nullptr) slot = lines[rank] == nullptr ? -1 : __ldcg(&lines[kernel.rank][rank].in_place_slot);
   if (slot < 0 || kernel.in_place[slot] == nullptr) return nullptr;
+  if (kernel.staged_rows != nullptr && slot == kernel.staged_slot) {
+    const SentBlock& block = kernel.staged[rank];
+    return kernel.staged_rows + (block.staged_row - block.first_row) * kernel.row_bytes;
+  }
   return kernel.in_place[slot][rank];
 }
 
@@ -115,10 +133,11 @@ struct Cursor {
     // Runs of equal length, so that all warps end together; they may begin in the middle of a row.
     const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarp);
     const std::int64_t warp = static_cast<std::int64_t>(threadIdx.x / kWarp) * gridDim.x + blockIdx.x;
-    const std::int64_t num_all = kernel.num_tokens * kernel.num_pieces;
+    const TokenRange range(kernel);
+    const std::int64_t num_all = (range.end - range.begin) * kernel.num_pieces;
     const std::int64_t begin = num_all * warp / num_warps;
     num_left = num_all * (warp + 1) / num_warps - begin;
-    token = begin / kernel.num_pieces;
+    token = range.begin + begin / kernel.num_pieces;
     piece = static_cast<int>(begin % kernel.num_pieces);
     next = load_route(kernel, token, lane);
   }
@@ -177,10 +196,12 @@ __device__ void finish_piece(const Kernel& kernel, WarpSum<kType>& sum, std::int
 
 __device__ void reduce_weights(const Kernel& kernel) {
   if (kernel.weights == nullptr) return;
-  const std::int64_t num_pairs = kernel.num_tokens * kernel.top_k;
+  const TokenRange range(kernel);
+  const std::int64_t num_pairs = range.end * kernel.top_k;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
 #pragma unroll 1
-  for (std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; pair < num_pairs; pair += stride) {
+  for (std::int64_t pair = range.begin * kernel.top_k + static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+       pair < num_pairs; pair += stride) {
     const std::int64_t token = pair / kernel.top_k;
     const std::int32_t ordinal = kernel.ordinal[pair];
     const bool came_back = ordinal >= 0 && kernel.row[token * kernel.max_fan_out + ordinal] >= 0;
@@ -444,6 +465,10 @@ Kernel prepare(const ReduceArgs& args) {
   for (int slot = 0; slot < tokenyard::kNumSlots; ++slot) kernel.in_place[slot] = args.in_place[slot];
   kernel.rank = args.rank;
   kernel.own_rows = args.own_rows;
+  kernel.staged_rows = args.staged_rows;
+  kernel.staged = args.staged;
+  kernel.staged_slot = args.staged_slot;
+  kernel.token_range = args.token_range;
   kernel.returned_rows = args.returned_rows;
   for (const ConstTensorView& bias : args.biases) {
     if (bias) kernel.biases[kernel.num_biases++] = rows_of(bias);

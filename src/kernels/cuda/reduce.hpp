@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/signals.hpp"
+#include "layout/sent_block.hpp"
 #include "tokenyard/shape.hpp"
 #include "tokenyard/tensor_view.hpp"
 
@@ -31,7 +32,13 @@ struct ReduceArgs {
   // slot 0. A null array or entry: they were returned.
   std::array<const std::byte* const*, tokenyard::kNumSlots> in_place{};
   int rank = 0;
-  const std::byte* own_rows = nullptr;       // this rank's contributions to its own tokens, or null: they were returned
+  const std::byte* own_rows = nullptr;  // this rank's contributions to its own tokens, or null: they were returned
+  // Not null: what other ranks have in slot `staged_slot` has been copied here, each block to its staged_row.
+  const std::byte* staged_rows = nullptr;
+  const SentBlock* staged = nullptr;  // [R]
+  int staged_slot = 0;
+  // Null: all tokens; otherwise those from token_range[0] to token_range[1] - 1. Device memory.
+  const std::int32_t* token_range = nullptr;
   const std::byte* returned_rows = nullptr;  // [T, F, row_bytes or returned_row_bytes]
   std::array<ConstTensorView, 2> biases{};   // [T, num_elements], dense rows, or empty
   TensorView output{};                       // the same
