@@ -8,6 +8,7 @@
 #include "cli/bench_setup.hpp"
 #include "cli/core_binding.hpp"
 #include "cli/gather.hpp"
+#include "cli/gpu_bench.hpp"
 #include "cli/mpi_comparison.hpp"
 #include "cli/start_ranks.hpp"
 #include "cli/statistics.hpp"
@@ -60,6 +61,8 @@ int run_rank(const BenchSetup& setup, const std::optional<MpiBaseline>& baseline
 }  // namespace
 
 int run_bench(const BenchOptions& options) {
+  check_device_options(options);
+  if (options.device == "cuda") return run_gpu_bench(options);
   const RankSource source = choose_ranks(options.ranks, BenchOptions::kDefaultRanks);
   std::vector<BenchSetup> setups = make_bench_setups(options, source.launch.num_ranks);
   for (BenchSetup& setup : setups) {

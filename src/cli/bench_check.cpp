@@ -37,10 +37,10 @@ PlainScale plain_scale(ScaleFormat format) {
 }
 
 // Whether the row of `lane_idx` at `position` of the tensor is what the source of `row` sent.
-bool is_right_row(const BenchSetup& setup, const Received& received, const ExpectedRow& row, std::int64_t position) {
+bool is_right_row(const BenchSetup& setup, const Delivered& delivered, const ExpectedRow& row, std::int64_t position) {
   for (std::size_t lane_idx = 0; lane_idx < setup.shape.lanes.size(); ++lane_idx) {
     const Lane& lane = setup.shape.lanes[lane_idx];
-    const auto* rows = static_cast<const std::byte*>(received.lane(static_cast<int>(lane_idx)).data);
+    const std::byte* rows = delivered.lanes[lane_idx];
     if (!setup.quantized.empty()) {
       const std::vector<std::byte>& sent = setup.quantized[static_cast<std::size_t>(row.source)][lane_idx];
       if (std::memcmp(rows + static_cast<std::size_t>(position) * lane.row_bytes(),
@@ -58,16 +58,16 @@ bool is_right_row(const BenchSetup& setup, const Received& received, const Expec
 }
 
 // Source, ids and weights of a received row.
-bool is_right_metadata(const BenchSetup& setup, const ExpectedRank& expected, const Routing& routing, std::size_t row_idx) {
+bool is_right_metadata(const BenchSetup& setup, const ExpectedRank& expected, const Delivered& delivered, std::size_t row_idx) {
   const ExpectedRow& row = expected.rows[row_idx];
   const auto top_k = static_cast<std::size_t>(setup.shape.top_k);
-  if (static_cast<const std::int32_t*>(routing.source_token().data)[row_idx] != row.token) return false;
-  const auto* offsets = static_cast<const std::int64_t*>(routing.source_offsets().data);
+  if (delivered.source_token[row_idx] != row.token) return false;
+  const std::int64_t* offsets = delivered.source_offsets;
   const auto position = static_cast<std::int64_t>(row_idx);
   if (position < offsets[row.source] || position >= offsets[row.source + 1]) return false;
 
-  const auto* local_experts = static_cast<const std::int32_t*>(routing.topk_idx().data) + row_idx * top_k;
-  const auto* weights = static_cast<const float*>(routing.topk_weights().data) + row_idx * top_k;
+  const std::int32_t* local_experts = delivered.topk_idx + row_idx * top_k;
+  const float* weights = delivered.topk_weights + row_idx * top_k;
   const float* sent_weights = setup.routing.weights(row.source, row.token);
   std::vector<std::int32_t> wanted(top_k, -1);
   for (int i = 0; i < row.num_pairs; ++i) {
@@ -78,7 +78,7 @@ bool is_right_metadata(const BenchSetup& setup, const ExpectedRank& expected, co
   return std::equal(wanted.begin(), wanted.end(), local_experts);
 }
 
-std::int64_t count_dirty_gaps(const BenchSetup& setup, const ExpectedRank& expected, const Received& received) {
+std::int64_t count_dirty_gaps(const BenchSetup& setup, const ExpectedRank& expected, const Delivered& delivered) {
   std::int64_t num_dirty = 0;
   for (std::size_t expert = 0; expert < expected.expert_counts.size(); ++expert) {
     const std::int64_t first = expected.expert_offsets[expert] + expected.expert_counts[expert];
@@ -86,8 +86,7 @@ std::int64_t count_dirty_gaps(const BenchSetup& setup, const ExpectedRank& expec
       bool is_zero = true;
       for (std::size_t lane_idx = 0; lane_idx < setup.shape.lanes.size(); ++lane_idx) {
         const std::size_t num_bytes = setup.shape.lanes[lane_idx].row_bytes();
-        const auto* rows = static_cast<const std::byte*>(received.lane(static_cast<int>(lane_idx)).data);
-        const std::byte* gap = rows + static_cast<std::size_t>(position) * num_bytes;
+        const std::byte* gap = delivered.lanes[lane_idx] + static_cast<std::size_t>(position) * num_bytes;
         is_zero = is_zero && std::all_of(gap, gap + num_bytes, [](std::byte byte) { return byte == std::byte{0}; });
       }
       num_dirty += is_zero ? 0 : 1;
@@ -120,7 +119,7 @@ void round_values(DataType dtype, std::vector<Sum>& values) {
 }
 
 template <class Sum>
-std::int64_t count_wrong_sums(const BenchSetup& setup, int rank, const std::byte* output) {
+std::int64_t count_wrong_sums(const BenchSetup& setup, int rank, const std::byte* output, Returned returned) {
   const Lane& lane = *setup.shape.combine;
   const auto num_elements = static_cast<std::size_t>(lane.num_elements);
   std::vector<std::byte> stored(lane.row_bytes());
@@ -144,7 +143,9 @@ std::int64_t count_wrong_sums(const BenchSetup& setup, int rank, const std::byte
         continue;
       const ExpectedRow& row = expected.rows[row_idx++];
       if (is_compact(setup)) {
-        add_payload<Sum>(setup, expert_row_seed(setup, destination, row, 0), nullptr, stored, values, sums);
+        const std::uint64_t row_seed = returned == Returned::kExpertRows ? expert_row_seed(setup, destination, row, 0)
+                                                                         : token_row_seed(setup, rank, token, 0);
+        add_payload<Sum>(setup, row_seed, nullptr, stored, values, sums);
         continue;
       }
       std::fill(contribution.begin(), contribution.end(), Sum{0});
@@ -214,31 +215,45 @@ void write_expert_rows(const BenchSetup& setup, int rank, std::byte* rows) {
   }
 }
 
-std::int64_t count_wrong_received(const BenchSetup& setup, int rank, const Received& received) {
-  const ExpectedRank& expected = setup.expected[static_cast<std::size_t>(rank)];
+Delivered delivered_by(const Received& received, int num_lanes) {
   const Routing& routing = received.routing();
+  Delivered delivered{.num_recv_rows = routing.num_recv_rows(),
+                      .num_expanded_rows = routing.num_expanded_rows(),
+                      .lanes = {},
+                      .topk_idx = static_cast<const std::int32_t*>(routing.topk_idx().data),
+                      .topk_weights = static_cast<const float*>(routing.topk_weights().data),
+                      .source_token = static_cast<const std::int32_t*>(routing.source_token().data),
+                      .source_offsets = static_cast<const std::int64_t*>(routing.source_offsets().data)};
+  for (int lane_idx = 0; lane_idx < num_lanes; ++lane_idx) {
+    delivered.lanes.push_back(static_cast<const std::byte*>(received.lane(lane_idx).data));
+  }
+  return delivered;
+}
+
+std::int64_t count_wrong_received(const BenchSetup& setup, int rank, const Delivered& delivered) {
+  const ExpectedRank& expected = setup.expected[static_cast<std::size_t>(rank)];
   const auto num_expected = static_cast<std::int64_t>(expected.rows.size());
-  if (routing.num_recv_rows() != num_expected || routing.num_expanded_rows() != expected.num_expanded_rows) {
-    return std::max<std::int64_t>({num_expected, routing.num_recv_rows(), 1});
+  if (delivered.num_recv_rows != num_expected || delivered.num_expanded_rows != expected.num_expanded_rows) {
+    return std::max<std::int64_t>({num_expected, delivered.num_recv_rows, 1});
   }
   std::int64_t num_wrong = 0;
   for (std::size_t row_idx = 0; row_idx < expected.rows.size(); ++row_idx) {
     const ExpectedRow& row = expected.rows[row_idx];
-    bool is_right = is_right_metadata(setup, expected, routing, row_idx);
-    if (is_compact(setup)) is_right = is_right && is_right_row(setup, received, row, static_cast<std::int64_t>(row_idx));
+    bool is_right = is_right_metadata(setup, expected, delivered, row_idx);
+    if (is_compact(setup)) is_right = is_right && is_right_row(setup, delivered, row, static_cast<std::int64_t>(row_idx));
     for (int i = 0; i < row.num_pairs && !is_compact(setup); ++i) {
       const std::int64_t position = expected.pairs[static_cast<std::size_t>(row.first_pair + i)].position;
-      is_right = is_right && (position < 0 || is_right_row(setup, received, row, position));
+      is_right = is_right && (position < 0 || is_right_row(setup, delivered, row, position));
     }
     num_wrong += is_right ? 0 : 1;
   }
-  if (setup.shape.layout == Layout::kExpertContiguous) num_wrong += count_dirty_gaps(setup, expected, received);
+  if (setup.shape.layout == Layout::kExpertContiguous) num_wrong += count_dirty_gaps(setup, expected, delivered);
   return num_wrong;
 }
 
-std::int64_t count_wrong_combined(const BenchSetup& setup, int rank, const std::byte* output) {
-  return setup.shape.combine->dtype == DataType::kFloat64 ? count_wrong_sums<double>(setup, rank, output)
-                                                          : count_wrong_sums<float>(setup, rank, output);
+std::int64_t count_wrong_combined(const BenchSetup& setup, int rank, const std::byte* output, Returned returned) {
+  return setup.shape.combine->dtype == DataType::kFloat64 ? count_wrong_sums<double>(setup, rank, output, returned)
+                                                          : count_wrong_sums<float>(setup, rank, output, returned);
 }
 
 }  // namespace tokenyard::cli

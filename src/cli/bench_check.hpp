@@ -21,11 +21,29 @@ std::vector<std::vector<std::vector<std::byte>>> expect_quantized(const BenchSet
 // which rows went into it.
 void write_expert_rows(const BenchSetup& setup, int rank, std::byte* rows);
 
+// What a dispatch has delivered, in memory of the host.
+struct Delivered {
+  std::int64_t num_recv_rows = 0;
+  std::int64_t num_expanded_rows = 0;
+  std::vector<const std::byte*> lanes;  // dense rows
+  const std::int32_t* topk_idx = nullptr;
+  const float* topk_weights = nullptr;
+  const std::int32_t* source_token = nullptr;
+  const std::int64_t* source_offsets = nullptr;
+};
+
+// The result of a rank on the host, as it is.
+Delivered delivered_by(const Received& received, int num_lanes);
+
 // Received rows of all lanes that are not what the source sent, that are missing or too many; and those whose source, ids or
 // weights are wrong. Gaps of the expert-contiguous layout count as rows: they must be zero.
-std::int64_t count_wrong_received(const BenchSetup& setup, int rank, const Received& received);
+std::int64_t count_wrong_received(const BenchSetup& setup, int rank, const Delivered& delivered);
+
+// What combine has summed: the rows of write_expert_rows, or the received rows themselves (compact layout).
+enum class Returned : std::uint8_t { kExpertRows, kReceivedRows };
 
 // Output rows of combine on `rank` that differ from plain sums in the documented order.
-std::int64_t count_wrong_combined(const BenchSetup& setup, int rank, const std::byte* output);
+std::int64_t count_wrong_combined(const BenchSetup& setup, int rank, const std::byte* output,
+                                  Returned returned = Returned::kExpertRows);
 
 }  // namespace tokenyard::cli

@@ -131,7 +131,8 @@ void LatencyBenchRank::combine(const Routing& routing) {
 
 std::int64_t LatencyBenchRank::wrong_received(const Received& received) const {
   if (!setup_.options.check) return 0;
-  const std::int64_t num_wrong = count_wrong_received(setup_, rank_, received);
+  const std::int64_t num_wrong =
+      count_wrong_received(setup_, rank_, delivered_by(received, static_cast<int>(setup_.shape.lanes.size())));
   tensors_.poison(received);
   return num_wrong;
 }

@@ -92,7 +92,9 @@ Received BenchRank::run_dispatch(const std::string& operation, const Routing* ca
   const DispatchArgs args = tensors_.dispatch_args(cached);
   Received received;
   const double microseconds = time([&] { received = plan_.dispatch(args); });
-  record(operation, microseconds, setup_.options.check ? count_wrong_received(setup_, group_.rank(), received) : 0);
+  const auto num_lanes = static_cast<int>(setup_.shape.lanes.size());
+  record(operation, microseconds,
+         setup_.options.check ? count_wrong_received(setup_, group_.rank(), delivered_by(received, num_lanes)) : 0);
   return received;
 }
 

@@ -47,7 +47,6 @@ void check_word(const char* option, const std::string& word, std::initializer_li
 
 void check_options(const BenchOptions& options, const ModeDefaults& defaults) {
   check_word("--output", options.output, {"slot", "caller"});
-  if (!options.against.empty()) check_word("--against", options.against, {"mpi"});
   check_word("--bind", options.bind, {"core", "none"});
   if (!options.caches.empty()) check_word("--caches", options.caches, {"cold", "warm"});
   if (defaults.mode == Mode::kThroughput) {
@@ -97,6 +96,37 @@ std::int64_t BenchSetup::num_wire_rows() const {
   std::int64_t num_rows = 0;
   for (const ExpectedRank& rank : expected) num_rows += static_cast<std::int64_t>(rank.rows.size());
   return num_rows - num_local_rows();
+}
+
+void check_device_options(const BenchOptions& options) {
+  check_word("--device", options.device, {"cpu", "cuda"});
+  if (!options.against.empty()) check_word("--against", options.against, {"mpi", "nccl"});
+  check_word("--copies", options.copies, {"chosen", "bulk", "plain"});
+  const bool on_gpus = options.device == "cuda";
+  if (!on_gpus) {
+    if (options.against == "nccl") throw UsageError("--against nccl is measured between GPUs: add --device cuda");
+    if (options.graph || options.table || options.num_sms != 0 || options.copies != "chosen") {
+      throw UsageError("--sms, --copies, --graph and --table are for ranks on GPUs: add --device cuda");
+    }
+    return;
+  }
+  if (options.mode != "throughput") {
+    throw UsageError("--device cuda measures throughput mode: ranks on GPUs have no other yet");
+  }
+  if (options.against == "mpi")
+    throw UsageError("--against mpi is measured on the host: with --device cuda use --against nccl");
+  if (options.overflow != "grow" || options.recv_capacity != 0) {
+    throw UsageError(
+        "--overflow and --capacity are for --device cpu: on GPUs sized output and capacity output are both measured, with room "
+        "for all rows");
+  }
+  if (options.table && (options.graph || !options.against.empty() || options.num_sms != 0 || options.output != "slot" ||
+                        options.layout != "compact" || options.quantize != "none")) {
+    throw UsageError(
+        "--table measures the loads and steps that have goals: --sms, --graph, --copy-out, --against, --layout and --quantize "
+        "do "
+        "not go with it");
+  }
 }
 
 std::vector<BenchSetup> make_bench_setups(const BenchOptions& options, int num_ranks) {

@@ -44,6 +44,9 @@ struct BenchSetup {
   std::int64_t num_local_rows() const;
 };
 
+// Whether the options suit the device that they name: throws UsageError where they do not.
+void check_device_options(const BenchOptions& options);
+
 // One setup for each number of tokens, exactly one in throughput mode. Their shapes are equal, so that one plan serves all of
 // them. Throws UsageError and Error as run_bench does.
 std::vector<BenchSetup> make_bench_setups(const BenchOptions& options, int num_ranks);

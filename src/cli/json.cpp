@@ -46,9 +46,15 @@ Record to_record(const Json& object) {
 }  // namespace
 
 std::string to_json(const Record& header, const std::string& list_name, const std::vector<Record>& list) {
+  return to_json(header, {{list_name, list}});
+}
+
+std::string to_json(const Record& header, const std::vector<std::pair<std::string, std::vector<Record>>>& lists) {
   Json document = to_object(header);
-  Json& objects = document[list_name] = Json::array();
-  for (const Record& record : list) objects.push_back(to_object(record));
+  for (const auto& [name, list] : lists) {
+    Json& objects = document[name] = Json::array();
+    for (const Record& record : list) objects.push_back(to_object(record));
+  }
   // Text from outside (a file's path, a processor's name) may hold bytes that are not UTF-8.
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -25,7 +25,8 @@ void add_rank_options(CLI::App& command, RankOptions& options, int default_num_r
       ->type_name("COUNT")
       ->check(CLI::Range(1, kMaxRanks));
   auto* processes = command.add_flag_callback(
-      "--processes", [&options] { options.kind = RankKind::kProcesses; }, "run every rank as a process of its own [default]");
+      "--processes", [&options] { options.kind = RankKind::kProcesses; },
+      "run every rank as a process of its own [default, on GPUs: threads]");
   command
       .add_flag_callback(
           "--threads", [&options] { options.kind = RankKind::kThreads; }, "run the ranks as threads of one process")
@@ -92,6 +93,24 @@ void add_demo(CLI::App& program, DemoOptions& options) {
       ->type_name("FILE.npy");
 }
 
+void add_gpu_options(CLI::App& command, BenchOptions& options) {
+  command.add_option("--device", options.device, "where ranks live: host memory, or GPUs, which they take in turn")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_option("--sms", options.num_sms, "GPUs: SMs that a call may occupy; 0: the library chooses")
+      ->type_name("COUNT")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command
+      .add_option("--copies", options.copies, "GPUs: rows move by bulk copies (Hopper and later), or plain loads and stores")
+      ->check(CLI::IsMember({"chosen", "bulk", "plain"}))
+      ->capture_default_str();
+  command.add_flag("--graph", options.graph, "GPUs: time replays of a dispatch and a combine captured in a CUDA graph, too");
+  command.add_flag_callback(
+      "--copy-out", [&options] { options.output = "caller"; }, "results go to ordinary tensors: the same as --output caller");
+  command.add_flag("--table", options.table, "GPUs: measure all loads and steps that have goals, and print both side by side");
+}
+
 void add_bench(CLI::App& program, BenchOptions& options) {
   CLI::App& command = *program.add_subcommand("bench", "measure dispatch and combine against a memcpy of the same bytes");
   command.footer(
@@ -99,13 +118,19 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       "Times are microseconds (us) of the slowest rank; GB/s are 10^9 bytes per second. Exit code 1: wrong rows.\n\n"
       "Latency mode (--mode latency) measures dispatch, combine, and both in a row, each beside two bare flag round trips\n"
       "between the ranks and memcpys of the same bytes of rows.\n\n"
+      "On GPUs (--device cuda) there is a rank per GPU, two at least, in threads of one process or with --processes in "
+      "processes of\n"
+      "their own. Times are of the GPUs' streams, but by the wall clock where the host waits for sizes; the ceiling is what "
+      "copy\n"
+      "engines carry between the GPUs in the same run. --table measures everything that has a goal.\n\n"
       "Routing (--routing): uniform: all experts equally likely; zipf:S: the i-th most popular expert with weight 1/i^S;\n"
       "grouped:G/K: experts in G groups, each token stays within K of them; FILE.npy: integers [tokens, top_k], as saved by\n"
       "demo --record.\n"
       "Started by torchrun, OpenMPI's mpirun or Slurm's srun, a process is one rank and starts none.\n\n"
       "Example: tokenyard bench --ranks 2 --tokens 4096 --hidden 7168 --experts 256 --top-k 8 --check --against mpi --json "
       "out.json\n"
-      "Example: tokenyard bench --mode latency --tokens 1,8,64 --quantize float8-ue8m0 --layout expert-padded --check");
+      "Example: tokenyard bench --mode latency --tokens 1,8,64 --quantize float8-ue8m0 --layout expert-padded --check\n"
+      "Example: tokenyard bench --device cuda --processes --ranks 2 --sms 16 --graph --against nccl --check");
   add_rank_options(command, options.ranks, BenchOptions::kDefaultRanks);
   command.add_option("--mode", options.mode, "what to measure: training and prefill, or decode")
       ->check(CLI::IsMember({"throughput", "latency"}))
@@ -171,8 +196,9 @@ void add_bench(CLI::App& program, BenchOptions& options) {
   command
       .add_option("--json", options.json_path, "write the header and the lines there too, as an object with a list `results`")
       ->type_name("FILE");
-  command.add_option("--against", options.against, "measure another way too: OpenMPI's MPI_Alltoallv")
-      ->check(CLI::IsMember({"mpi"}));
+  command.add_option("--against", options.against, "measure another way too: OpenMPI's MPI_Alltoallv, or NCCL between GPUs")
+      ->check(CLI::IsMember({"mpi", "nccl"}));
+  add_gpu_options(command, options);
 }
 
 void add_plan(CLI::App& program, PlanOptions& options) {
@@ -254,6 +280,7 @@ void add_info(CLI::App& program, InfoOptions& options) {
       "Prints what this build can do and what this host has. Memory is in KiB, MiB and GiB (powers of 1,024), in JSON in\n"
       "bytes.\n\n"
       "Example: tokenyard info --json");
+  command.add_flag("--measure", options.measure, "measure what GPUs and the links between them do, too");
   command.add_flag("--json", options.json, "print JSON instead of text");
 }
 

@@ -15,7 +15,7 @@ namespace tokenyard::cli {
 // How the ranks of a command come about.
 struct RankOptions {
   std::optional<int> num_ranks;  // unset: the command's default, or what the environment says
-  RankKind kind = RankKind::kProcesses;
+  std::optional<RankKind> kind;  // unset: the command's default
   double timeout_seconds = 30;
 
   std::chrono::milliseconds timeout() const {
@@ -66,7 +66,13 @@ struct BenchOptions {
   std::optional<int> num_warmups;
   bool check = false;
   std::string json_path;  // empty: no file
-  std::string against;    // "mpi" or empty
+  std::string against;    // "mpi", "nccl" (GPUs) or empty
+
+  std::string device = "cpu";     // or "cuda"; what follows is for GPUs
+  int num_sms = 0;                // 0: the library chooses
+  std::string copies = "chosen";  // or "bulk", "plain"
+  bool graph = false;
+  bool table = false;  // all goals, instead of one load
 };
 
 struct PlanOptions {
@@ -110,6 +116,7 @@ struct ReportOptions {
 };
 
 struct InfoOptions {
+  bool measure = false;  // what links between GPUs carry
   bool json = false;
 };
 

@@ -12,10 +12,11 @@ std::string RankSource::description() const {
                      launch.kind == RankKind::kThreads ? "threads of one process" : "processes of this host");
 }
 
-RankSource choose_ranks(const RankOptions& options, int default_num_ranks) {
+RankSource choose_ranks(const RankOptions& options, int default_num_ranks, RankKind default_kind) {
   RankSource source;
-  source.launch = {
-      .num_ranks = options.num_ranks.value_or(default_num_ranks), .kind = options.kind, .timeout = options.timeout()};
+  source.launch = {.num_ranks = options.num_ranks.value_or(default_num_ranks),
+                   .kind = options.kind.value_or(default_kind),
+                   .timeout = options.timeout()};
   source.launcher = TcpRendezvous::launcher_from_environment();
   if (source.launcher.empty()) return source;
 

@@ -21,7 +21,7 @@ struct RankSource {
 
 // Decides by the environment: where a launcher's variables are set, this process is one rank. Throws UsageError where the
 // options contradict the environment, and Error where variables are missing or malformed.
-RankSource choose_ranks(const RankOptions& options, int default_num_ranks);
+RankSource choose_ranks(const RankOptions& options, int default_num_ranks, RankKind default_kind = RankKind::kProcesses);
 
 // Runs `body` on the ranks and returns the program's exit code. A process that is itself a rank first writes what it inferred
 // to standard error.
