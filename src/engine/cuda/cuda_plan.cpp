@@ -161,11 +161,8 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
   return carve.num_bytes();
 }
 
-// Through a stream of its own, which kernels that wait do not hold up.
-template <class T>
-void CudaPlan::upload(T* target, const std::vector<T>& values) const {
-  check_cuda(cudaMemcpyAsync(target, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, side_stream()),
-             "cudaMemcpyAsync");
+void CudaPlan::upload_bytes(void* target, const void* values, std::size_t num_bytes) {
+  check_cuda(cudaMemcpyAsync(target, values, num_bytes, cudaMemcpyHostToDevice, side_stream()), "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(side_stream()), "cudaStreamSynchronize");
 }
 

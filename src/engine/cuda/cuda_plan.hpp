@@ -78,8 +78,12 @@ class CudaPlan final : public Plan::Impl {
   std::shared_ptr<MemoryRegion> own_memory(std::size_t num_bytes) const override;
   std::size_t carve_scratch(std::byte* memory);
   void upload_placement();
+  // Through the side stream, which kernels that wait do not hold up.
   template <class T>
-  void upload(T* target, const std::vector<T>& values) const;
+  static void upload(T* target, const std::vector<T>& values) {
+    upload_bytes(target, values.data(), values.size() * sizeof(T));
+  }
+  static void upload_bytes(void* target, const void* values, std::size_t num_bytes);
 
   // Throws Error(kInvalidArgument) for options that cannot be, and Error(kUnsupported) for what cannot be captured.
   cuda::Launch launch_of(const Execution& execution) const;
