@@ -101,7 +101,7 @@ std::int64_t BenchSetup::num_wire_rows() const {
 void check_device_options(const BenchOptions& options) {
   check_word("--device", options.device, {"cpu", "cuda"});
   if (!options.against.empty()) check_word("--against", options.against, {"mpi", "nccl"});
-  check_word("--copies", options.copies, {"chosen", "bulk", "plain"});
+  check_word("--copies", options.copies, {"chosen", "bulk", "plain", "engine"});
   const bool on_gpus = options.device == "cuda";
   if (!on_gpus) {
     if (options.against == "nccl") throw UsageError("--against nccl is measured between GPUs: add --device cuda");

@@ -29,9 +29,10 @@ namespace {
 
 Copies parse_copies(const std::string& text) {
   if (text == "bulk") return Copies::kBulk;
+  if (text == "engine") return Copies::kEngine;
   if (text == "plain") return Copies::kPlain;
   if (text == "chosen") return Copies::kChosen;
-  throw UsageError(fmt::format("--copies {}: expected bulk, plain or chosen", text));
+  throw UsageError(fmt::format("--copies {}: expected bulk, plain, engine or chosen", text));
 }
 
 // As many as all ranks of a GPU can have at once, or they would wait for each other for ever.
@@ -44,14 +45,17 @@ std::vector<GpuStep> steps_of(const BenchSetup& setup, const GpuStage& stage) {
   const int num_sms = affordable_sms(stage, options.num_sms);
   const Copies copies = parse_copies(options.copies);
   const bool copy_out = setup.caller_outputs;
+  // Copy engines need sizes that the host knows, and rows that can be read in the slot.
+  const bool engines = copies == Copies::kEngine;
   std::vector<GpuStep> steps;
   for (const char* operation : {kDispatchCached, kDispatch, kDispatchCapacity}) {
+    if (engines && operation == kDispatchCapacity) continue;
     steps.push_back({.operation = operation, .copy_out = copy_out, .num_sms = num_sms, .copies = copies});
   }
   if (setup.can_combine_in_place()) {
     steps.push_back({.operation = kCombineInPlace, .copy_out = false, .num_sms = num_sms, .copies = copies});
   }
-  if (setup.can_combine()) {
+  if (setup.can_combine() && !engines) {
     steps.push_back({.operation = kCombine, .copy_out = true, .num_sms = num_sms, .copies = copies});
     if (options.graph) steps.push_back({.operation = kGraph, .copy_out = copy_out, .num_sms = num_sms, .copies = copies});
   }

@@ -102,8 +102,9 @@ void add_gpu_options(CLI::App& command, BenchOptions& options) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command
-      .add_option("--copies", options.copies, "GPUs: rows move by bulk copies (Hopper and later), or plain loads and stores")
-      ->check(CLI::IsMember({"chosen", "bulk", "plain"}))
+      .add_option("--copies", options.copies,
+                  "GPUs: rows move by bulk copies (Hopper and later), plain loads and stores, or copy engines")
+      ->check(CLI::IsMember({"chosen", "bulk", "plain", "engine"}))
       ->capture_default_str();
   command.add_flag("--graph", options.graph, "GPUs: time replays of a dispatch and a combine captured in a CUDA graph, too");
   command.add_flag_callback(
