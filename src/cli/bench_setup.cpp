@@ -63,6 +63,14 @@ void check_options(const BenchOptions& options, const ModeDefaults& defaults) {
   }
 }
 
+bool names_load_or_step(const BenchOptions& options) {
+  const BenchOptions defaults;
+  return !options.token_counts.empty() || options.hidden != defaults.hidden || options.num_experts != defaults.num_experts ||
+         options.top_k != defaults.top_k || options.dtype != defaults.dtype || options.quantize != defaults.quantize ||
+         options.layout != defaults.layout || options.routing != defaults.routing || options.output != defaults.output ||
+         options.num_sms != defaults.num_sms || options.graph || !options.against.empty();
+}
+
 Shape make_shape(const BenchOptions& options, const ModeDefaults& defaults) {
   Shape shape;
   shape.mode = defaults.mode;
@@ -120,12 +128,11 @@ void check_device_options(const BenchOptions& options) {
         "--overflow and --capacity are for --device cpu: on GPUs sized output and capacity output are both measured, with room "
         "for all rows");
   }
-  if (options.table && (options.graph || !options.against.empty() || options.num_sms != 0 || options.output != "slot" ||
-                        options.layout != "compact" || options.quantize != "none")) {
+  if (options.table && names_load_or_step(options)) {
     throw UsageError(
-        "--table measures the loads and steps that have goals: --sms, --graph, --copy-out, --against, --layout and --quantize "
-        "do "
-        "not go with it");
+        "--table measures the loads and steps that have goals: options that name a load or a step, as --tokens, --layout, "
+        "--sms or "
+        "--against, do not go with it");
   }
 }
 

@@ -17,9 +17,9 @@ namespace tokenyard::cli {
 struct GpuScene {
   std::string gpu;  // its name
   int num_gpus = 1;
-  int num_ranks_on_gpu = 1;           // of rank 0's
-  std::optional<double> copy_engine;  // GB/s per direction, all ranks sending; nothing for a single rank
-  std::optional<double> copy_engine_one_way;
+  int num_ranks_on_gpu = 1;             // of rank 0's
+  std::optional<double> copy_engine{};  // GB/s per direction, all ranks sending; nothing for a single rank
+  std::optional<double> copy_engine_one_way{};
 };
 
 // A step over all ranks.

@@ -49,7 +49,23 @@ TEST(bad_arguments, what_is_not_understood_ends_with_2) {
   expect_refused({"bench", "--quantize", "float8", "--dtype", "fp8"}, 2, "starts from float32, bfloat16 or float16");
   expect_refused({"bench", "--quantize", "int8"}, 2, "--quantize");
   expect_refused({"bench", "--caches", "tepid"}, 2, "--caches");
-  expect_refused({"bench", "--against", "nccl"}, 2, "--against");
+  expect_refused({"bench", "--against", "gloo"}, 2, "--against");
+  expect_refused({"bench", "--against", "nccl"}, 2, "add --device cuda");
+  expect_refused({"bench", "--device", "tpu"}, 2, "--device");
+  for (const std::vector<std::string>& option :
+       {std::vector<std::string>{"--graph"}, {"--table"}, {"--sms", "16"}, {"--copies", "plain"}}) {
+    std::vector<std::string> arguments{"bench"};
+    arguments.insert(arguments.end(), option.begin(), option.end());
+    expect_refused(arguments, 2, "are for ranks on GPUs: add --device cuda");
+  }
+  expect_refused({"bench", "--device", "cuda", "--mode", "latency"}, 2, "throughput mode");
+  expect_refused({"bench", "--device", "cuda", "--against", "mpi"}, 2, "use --against nccl");
+  expect_refused({"bench", "--device", "cuda", "--overflow", "drop"}, 2, "for --device cpu");
+  expect_refused({"bench", "--device", "cuda", "--tokens", "8,16"}, 2, "only latency mode measures several");
+  expect_refused({"bench", "--device", "cuda", "--copies", "engines"}, 2, "--copies");
+  expect_refused({"bench", "--device", "cuda", "--sms", "-1"}, 2, "--sms");
+  expect_refused({"bench", "--device", "cuda", "--table", "--sms", "8"}, 2, "--table measures the loads");
+  expect_refused({"bench", "--device", "cuda", "--table", "--tokens", "8"}, 2, "--table measures the loads");
   expect_refused({"plan", "--lane", "half:8"}, 2, "unknown element type \"half\"");
   expect_refused({"plan", "--ranks", "2049"}, 2, "--ranks");
   expect_refused({"info", "--verbose"}, 2, "--verbose");

@@ -44,6 +44,13 @@ TEST(help, every_routing_is_explained) {
   for (const char* source : {"uniform", "zipf:S", "grouped:G/K", "FILE.npy"}) EXPECT_THAT(help_of("bench"), HasSubstr(source));
 }
 
+TEST(help, what_is_measured_on_gpus_is_explained) {
+  for (const char* word : {"--device", "--sms", "--copies", "--graph", "--copy-out", "--table", "wall clock"}) {
+    EXPECT_THAT(help_of("bench"), HasSubstr(word));
+  }
+  EXPECT_THAT(help_of("info"), HasSubstr("--measure"));
+}
+
 TEST(help, the_version_is_the_librarys) { EXPECT_EQ(run_tokenyard({"--version"}).output, std::string(version()) + "\n"); }
 
 }  // namespace

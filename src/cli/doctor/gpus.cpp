@@ -11,6 +11,7 @@
 #include "cli/doctor/probe_apart.hpp"
 #include "cli/doctor/probes.hpp"
 #include "cli/doctor/system_files.hpp"
+#include "cli/gpu_part.hpp"
 #include "cli/host_facts.hpp"
 #include "cli/table.hpp"
 
@@ -18,7 +19,7 @@ namespace tokenyard::cli {
 namespace {
 
 constexpr std::chrono::milliseconds kTimeout{20'000};  // a driver without persistence mode wakes its GPUs one after the other
-constexpr const char* kNotUsed = "not used by this version";
+constexpr const char* kNoGpuRanks = "ranks cannot run on GPUs here";
 
 // The module that the kernel has loaded; empty where there is none.
 std::string kernel_module_version() { return read_line("/sys/module/nvidia/version"); }
@@ -82,7 +83,7 @@ Findings ask_driver() {
   }
   if (!driver) {
     findings.warning(
-        "driver", fmt::format("{} GPU device node{}, but {}", num_nodes, num_nodes == 1 ? "" : "s", problem), kNotUsed,
+        "driver", fmt::format("{} GPU device node{}, but {}", num_nodes, num_nodes == 1 ? "" : "s", problem), kNoGpuRanks,
         "in a container: docker --gpus all (nvidia-container-toolkit) with NVIDIA_DRIVER_CAPABILITIES=compute,utility; "
         "otherwise the package of the driver's libraries");
     return findings.take();
@@ -96,11 +97,11 @@ Findings ask_driver() {
       findings.not_applicable("driver", fmt::format("no GPU is visible ({})", problem));
     } else if (visible != nullptr) {
       findings.warning(
-          "driver", fmt::format("{}: {}", value, problem), kNotUsed,
+          "driver", fmt::format("{}: {}", value, problem), kNoGpuRanks,
           fmt::format("CUDA_VISIBLE_DEVICES='{}' may hide the GPUs: unset it, and see whether they come back", visible));
     } else {
       findings.warning(
-          "driver", fmt::format("{}: {}", value, problem), kNotUsed,
+          "driver", fmt::format("{}: {}", value, problem), kNoGpuRanks,
           "nvidia-smi and dmesg say more; after an update of the driver, load the new module or restart the host; in "
           "a container, its libraries must be of the host's driver");
     }
@@ -109,10 +110,10 @@ Findings ask_driver() {
   findings.ok("driver", value);
   std::vector<Gpu> gpus;
   if (problem = driver->list_gpus(gpus); !problem.empty()) {
-    findings.warning("GPUs", problem, kNotUsed, "nvidia-smi -q and dmesg | grep -i xid say more");
+    findings.warning("GPUs", problem, kNoGpuRanks, "nvidia-smi -q and dmesg | grep -i xid say more");
     return findings.take();
   }
-  findings.ok("GPUs", describe(gpus), kNotUsed);
+  findings.ok("GPUs", describe(gpus), gpu_part().is_built ? "ranks can run on them" : "not used: this build has no GPU part");
   judge_peer_access(findings, *driver, static_cast<int>(gpus.size()));
   return findings.take();
 }
@@ -122,7 +123,7 @@ Findings ask_driver() {
 Findings probe_gpus() {
   return probe_apart(ask_driver, kTimeout, [](const std::string& loss) {
     SectionFindings findings(Section::kGpus);
-    findings.warning("driver", loss, kNotUsed,
+    findings.warning("driver", loss, kNoGpuRanks,
                      "nvidia-smi and dmesg | grep -i -e nvrm -e xid say more; a GPU may need a reset");
     return findings.take();
   });
