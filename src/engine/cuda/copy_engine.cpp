@@ -14,6 +14,10 @@
 namespace tokenyard {
 namespace {
 
+// The more chunks, the earlier the first copy begins and the less is left to be summed behind the last; each costs a launch.
+constexpr int kPushChunks = 4;
+constexpr int kPullChunks = 8;
+
 std::int64_t staged_rows(const Routing::Data& routing) {
   std::int64_t num_rows = 0;
   for (int rank = 0; rank < routing.num_ranks; ++rank) {
@@ -47,7 +51,7 @@ void CudaPlan::check_engines(const CombineCall& call) const {
 }
 
 void CudaPlan::make_copy_streams() {
-  if (!copy_streams_.empty()) return;
+  if (static_cast<int>(copy_streams_.size()) == num_copy_streams_) return;
   const auto make_event = [](Event* event) {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
@@ -76,8 +80,13 @@ void CudaPlan::ensure_staging(Track track, int slot_idx, std::size_t num_bytes) 
 }
 
 void CudaPlan::begin_copies(int chunk, Stream stream) {
+  if (copy_streams_.empty()) return;
   check_cuda(cudaEventRecord(may_copy_[chunk], stream), "cudaEventRecord");
   for (const Stream copies : copy_streams_) check_cuda(cudaStreamWaitEvent(copies, may_copy_[chunk], 0), "cudaStreamWaitEvent");
+}
+
+Stream CudaPlan::copy_stream(int peer) const {
+  return copy_streams_.empty() ? stream_ : copy_streams_[static_cast<std::size_t>(peer) % copy_streams_.size()];
 }
 
 void CudaPlan::end_copies(int chunk) {
@@ -88,6 +97,22 @@ void CudaPlan::end_copies(int chunk) {
 
 void CudaPlan::await_copies(int chunk, Stream stream) const {
   for (const auto& copied : copied_) check_cuda(cudaStreamWaitEvent(stream, copied[chunk], 0), "cudaStreamWaitEvent");
+}
+
+void CudaPlan::find_chunks(Track track, int slot_idx, const Routing::Data& routing, int num_chunks,
+                           const cuda::Launch& launch) {
+  const DeviceRouting& device = *routing.device;
+  cuda::chunk_tokens({.num_tokens = routing.num_tokens,
+                      .max_fan_out = dimensions_.max_fan_out,
+                      .rank = peers_->rank(),
+                      .fan_out = device.fan_out,
+                      .destination = device.destination,
+                      .row = device.row,
+                      .sent = device.sent,
+                      .num_chunks = num_chunks,
+                      .begin = scratch_[slot_idx].chunk_begin[static_cast<int>(track)],
+                      .end = scratch_[slot_idx].chunk_end[static_cast<int>(track)]},
+                     launch);
 }
 
 void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
@@ -108,27 +133,30 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
     enter_cached(call, &handshake);
     cuda::meet({.handshake = handshake, .state = state}, launch);
   }
-  for (int chunk = 0; chunk < kNumChunks; ++chunk) {
+  find_chunks(Track::kDispatch, slot_idx, routing, kPushChunks, launch);
+  for (int chunk = 0; chunk < kPushChunks; ++chunk) {
     cuda::PushArgs pack = push_args(lanes, args, call);
     pack.layout = &staged;
     pack.windows = scratch_[slot_idx].staging_windows;
     pack.staged = routing.device->sent;
     pack.chunk = chunk;
-    pack.num_chunks = kNumChunks;
+    pack.num_chunks = kPushChunks;
+    pack.chunk_begin = scratch_[slot_idx].chunk_begin[static_cast<int>(Track::kDispatch)] + chunk;
+    pack.chunk_end = scratch_[slot_idx].chunk_end[static_cast<int>(Track::kDispatch)] + chunk;
     cuda::push(pack, launch);
     begin_copies(chunk, launch.stream);
     for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
       if (peer == rank) continue;
-      const Stream stream = copy_streams_[peer % copy_streams_.size()];
+      const Stream stream = copy_stream(peer);
       const SentBlock& block = routing.sent[peer];
       std::byte* window = slot.windows[peer]->data();
-      const std::int64_t begin = chunk_begin(block.num_rows, chunk, kNumChunks);
-      const std::int64_t num_rows = chunk_begin(block.num_rows, chunk + 1, kNumChunks) - begin;
+      const std::int64_t begin = chunk_begin(block.num_rows, chunk, kPushChunks);
+      const std::int64_t num_rows = chunk_begin(block.num_rows, chunk + 1, kPushChunks) - begin;
       for (std::size_t lane = 0; lane < shape_.lanes.size(); ++lane) {
         const RowCopy copy{window + slot.layout.lanes[lane], staging + staged.lanes[lane], shape_.lanes[lane].row_bytes()};
         copy.enqueue(block.first_row + begin, block.staged_row + begin, num_rows, stream);
       }
-      if (cached || chunk != kNumChunks - 1) continue;
+      if (cached || chunk != kPushChunks - 1) continue;
       const auto copy_array = [&](std::size_t to, std::size_t from, std::size_t row_bytes) {
         const RowCopy copy{window + to, staging + from, row_bytes};
         copy.enqueue(block.first_row, block.staged_row, block.num_rows, stream);
@@ -144,7 +172,7 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
   cuda::PushArgs own = push_args(lanes, args, call);
   own.windows = scratch_[slot_idx].own_window;
   cuda::push(own, launch);
-  await_copies(kNumChunks - 1, launch.stream);
+  await_copies(kPushChunks - 1, launch.stream);
 
   handshake = {};
   handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
@@ -162,7 +190,6 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   const int slot_idx = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot_idx];
   const Routing::Data& routing = *call.routing;
-  const DeviceRouting& device = *routing.device;
   const std::size_t row_bytes = combine_lane_.row_bytes();
   ensure_staging(Track::kCombine, slot_idx, static_cast<std::size_t>(staged_rows(routing)) * row_bytes);
   std::byte* staging = staging_[static_cast<int>(Track::kCombine)][slot_idx]->data();
@@ -173,37 +200,28 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   entry.exit_post = entry.exit_wait = cuda::LineWord::kNone;
   entry.ends_turn = false;
   cuda::meet({.handshake = entry, .state = reduce.state}, launch);
-  for (int chunk = 0; chunk < kNumChunks; ++chunk) {
+  for (int chunk = 0; chunk < kPullChunks; ++chunk) {
     begin_copies(chunk, launch.stream);
     for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
       if (peer == peers_->rank()) continue;
       const SentBlock& block = routing.sent[peer];
-      const std::int64_t begin = chunk_begin(block.num_rows, chunk, kNumChunks);
-      const std::int64_t num_rows = chunk_begin(block.num_rows, chunk + 1, kNumChunks) - begin;
+      const std::int64_t begin = chunk_begin(block.num_rows, chunk, kPullChunks);
+      const std::int64_t num_rows = chunk_begin(block.num_rows, chunk + 1, kPullChunks) - begin;
       const RowCopy copy{staging, read.windows[peer]->data() + read.layout.lanes[0], row_bytes};
-      copy.enqueue(block.staged_row + begin, block.first_row + begin, num_rows, copy_streams_[peer % copy_streams_.size()]);
+      copy.enqueue(block.staged_row + begin, block.first_row + begin, num_rows, copy_stream(peer));
     }
     end_copies(chunk);
   }
-  cuda::chunk_tokens({.num_tokens = routing.num_tokens,
-                      .max_fan_out = dimensions_.max_fan_out,
-                      .rank = peers_->rank(),
-                      .fan_out = device.fan_out,
-                      .destination = device.destination,
-                      .row = device.row,
-                      .sent = device.sent,
-                      .num_chunks = kNumChunks,
-                      .chunk_tokens = scratch.chunk_tokens},
-                     launch);
+  find_chunks(Track::kCombine, slot_idx, routing, kPullChunks, launch);
   const cuda::Handshake whole = reduce.handshake;
   reduce.staged_rows = staging;
-  reduce.staged = device.sent;
+  reduce.staged = routing.device->sent;
   reduce.staged_slot = call.header.in_place_slot;
-  for (int chunk = 0; chunk < kNumChunks; ++chunk) {
+  for (int chunk = 0; chunk < kPullChunks; ++chunk) {
     await_copies(chunk, launch.stream);
-    reduce.token_range = scratch.chunk_tokens + chunk;
+    reduce.token_range = scratch.chunk_begin[static_cast<int>(Track::kCombine)] + chunk;
     reduce.handshake = {.signals = whole.signals};
-    if (chunk == kNumChunks - 1) {
+    if (chunk == kPullChunks - 1) {
       reduce.handshake.exit_post = whole.exit_post;
       reduce.handshake.exit_wait = whole.exit_wait;
       reduce.handshake.exit_phase = whole.exit_phase;

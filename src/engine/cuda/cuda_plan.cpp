@@ -30,10 +30,11 @@ int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
   return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
 }
 
-// A peer's copies wait for nobody else's, as long as there are queues enough.
+// A peer's copies wait for nobody else's. Where ranks share a GPU, its queues for streams would not suffice: streams that share
+// one wait for each other, and so ranks could wait for themselves.
 int choose_num_copy_streams(const CudaPlanOptions& options, int num_ranks) {
   constexpr int kMaxCopyStreams = 4;
-  return options.num_ranks_on_gpu > 1 ? 1 : std::clamp(num_ranks - 1, 1, kMaxCopyStreams);
+  return options.num_ranks_on_gpu > 1 ? 0 : std::clamp(num_ranks - 1, 1, kMaxCopyStreams);
 }
 
 }  // namespace
@@ -145,7 +146,10 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.combine_windows = carve.take<std::byte*>(num_ranks);
     scratch.own_window = carve.take<std::byte*>(num_ranks);
     scratch.staging_windows = carve.take<std::byte*>(num_ranks);
-    scratch.chunk_tokens = carve.take<std::int32_t>(kNumChunks + 1);
+    for (int track = 0; track < kNumTracks; ++track) {
+      scratch.chunk_begin[track] = carve.take<std::int32_t>(cuda::kMaxChunks + 1);
+      scratch.chunk_end[track] = carve.take<std::int32_t>(cuda::kMaxChunks);
+    }
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);

@@ -14,6 +14,7 @@
 #include "engine/cuda/routing_memory.hpp"
 #include "engine/cuda/stream_order.hpp"
 #include "engine/plan_impl.hpp"
+#include "kernels/cuda/chunk_tokens.hpp"
 #include "kernels/cuda/count.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/launch.hpp"
@@ -53,18 +54,19 @@ class CudaPlan final : public Plan::Impl {
   // What kernels of one slot share, on the device.
   struct SlotScratch {
     std::array<cuda::LaunchState*, kNumTracks> state{};
-    std::array<std::uint64_t*, kNumTracks> word{};   // of the turn
-    std::array<PeerLine**, kNumTracks> lines{};      // [R]
-    std::int32_t* rank_counts = nullptr;             // [R]: what this rank sends
-    std::int32_t* expert_counts = nullptr;           // [R, L]
-    std::int32_t** rank_count_matrices = nullptr;    // [R]
-    std::int32_t** expert_count_matrices = nullptr;  // [R]
-    std::byte** windows = nullptr;                   // [R]
-    const std::byte** rows = nullptr;                // [R]: lane 0 in the windows
-    std::byte** combine_windows = nullptr;           // [R]
-    std::byte** own_window = nullptr;                // [R]: no peers
-    std::byte** staging_windows = nullptr;           // [R]: to pack rows in; not this rank's own
-    std::int32_t* chunk_tokens = nullptr;            // [kNumChunks + 1]
+    std::array<std::uint64_t*, kNumTracks> word{};        // of the turn
+    std::array<PeerLine**, kNumTracks> lines{};           // [R]
+    std::int32_t* rank_counts = nullptr;                  // [R]: what this rank sends
+    std::int32_t* expert_counts = nullptr;                // [R, L]
+    std::int32_t** rank_count_matrices = nullptr;         // [R]
+    std::int32_t** expert_count_matrices = nullptr;       // [R]
+    std::byte** windows = nullptr;                        // [R]
+    const std::byte** rows = nullptr;                     // [R]: lane 0 in the windows
+    std::byte** combine_windows = nullptr;                // [R]
+    std::byte** own_window = nullptr;                     // [R]: no peers
+    std::byte** staging_windows = nullptr;                // [R]: to pack rows in; not this rank's own
+    std::array<std::int32_t*, kNumTracks> chunk_begin{};  // [kMaxChunks + 1]
+    std::array<std::int32_t*, kNumTracks> chunk_end{};    // [kMaxChunks]
     std::uint32_t* gate = nullptr;
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
@@ -132,6 +134,7 @@ class CudaPlan final : public Plan::Impl {
   static bool uses_engines(const Execution& execution) { return execution.copies == Copies::kEngine; }
   void check_engines(const CombineCall& call) const;
   void make_copy_streams();
+  void find_chunks(Track track, int slot_idx, const Routing::Data& routing, int num_chunks, const cuda::Launch& launch);
   void ensure_staging(Track track, int slot_idx, std::size_t num_bytes);
   void push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
                        const cuda::Launch& launch, Halves halves);
@@ -139,6 +142,7 @@ class CudaPlan final : public Plan::Impl {
   // What is asked of the copy streams between the two comes behind what `stream` has been asked for, and before what it is
   // asked for behind await_copies().
   void begin_copies(int chunk, Stream stream);
+  Stream copy_stream(int peer) const;
   void end_copies(int chunk);
   void await_copies(int chunk, Stream stream) const;
 
@@ -146,8 +150,8 @@ class CudaPlan final : public Plan::Impl {
   void fold(const CombineCall& call, const cuda::Launch& launch);
 
   cuda::Device device_;
-  int num_sms_;  // of a call that does not say
-  int num_copy_streams_;
+  int num_sms_;           // of a call that does not say
+  int num_copy_streams_;  // 0: copies stand in the call's stream
   std::shared_ptr<RoutingMemoryPool> routings_;
   std::shared_ptr<MemoryRegion> scratch_memory_;
   std::array<SlotScratch, kNumSlots> scratch_{};
@@ -168,11 +172,10 @@ class CudaPlan final : public Plan::Impl {
   Event settled_ = nullptr;
 
   // Copy engines; made by the first call that uses them.
-  static constexpr int kNumChunks = 4;
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
   std::vector<Stream> copy_streams_;
-  std::array<Event, kNumChunks> may_copy_{};
-  std::vector<std::array<Event, kNumChunks>> copied_;  // by stream
+  std::array<Event, cuda::kMaxChunks> may_copy_{};
+  std::vector<std::array<Event, cuda::kMaxChunks>> copied_;  // by stream
 };
 
 }  // namespace tokenyard

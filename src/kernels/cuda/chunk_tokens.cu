@@ -8,8 +8,12 @@ namespace {
 constexpr int kNumThreads = 1024;
 
 __global__ void __launch_bounds__(kNumThreads, 1) find_chunk_tokens(const __grid_constant__ ChunkTokensArgs args) {
-  __shared__ int first[kMaxChunks + 1];  // token with a contribution in the chunk
-  if (threadIdx.x <= kMaxChunks) first[threadIdx.x] = static_cast<int>(args.num_tokens);
+  __shared__ int first[kMaxChunks];  // token with a row in the chunk
+  __shared__ int last[kMaxChunks];
+  if (threadIdx.x < kMaxChunks) {
+    first[threadIdx.x] = static_cast<int>(args.num_tokens);
+    last[threadIdx.x] = -1;
+  }
   __syncthreads();
   const std::int64_t num_entries = args.num_tokens * args.max_fan_out;
   for (std::int64_t entry = threadIdx.x; entry < num_entries; entry += kNumThreads) {
@@ -22,13 +26,16 @@ __global__ void __launch_bounds__(kNumThreads, 1) find_chunk_tokens(const __grid
     while (in_block < chunk_begin(block.num_rows, chunk, args.num_chunks)) --chunk;
     while (in_block >= chunk_begin(block.num_rows, chunk + 1, args.num_chunks)) ++chunk;
     atomicMin(&first[chunk], static_cast<int>(token));
+    atomicMax(&last[chunk], static_cast<int>(token));
   }
   __syncthreads();
   if (threadIdx.x != 0) return;
-  int end = static_cast<int>(args.num_tokens);
-  args.chunk_tokens[args.num_chunks] = end;
-  for (int chunk = args.num_chunks - 1; chunk > 0; --chunk) args.chunk_tokens[chunk] = end = min(end, first[chunk]);
-  args.chunk_tokens[0] = 0;
+  int begin = static_cast<int>(args.num_tokens);
+  args.begin[args.num_chunks] = begin;
+  for (int chunk = args.num_chunks - 1; chunk >= 0; --chunk) args.begin[chunk] = begin = min(begin, first[chunk]);
+  args.begin[0] = 0;
+  int end = 0;
+  for (int chunk = 0; chunk < args.num_chunks; ++chunk) args.end[chunk] = end = max(end, last[chunk] + 1);
 }
 
 const RegisteredKernels kKernels{address_of(find_chunk_tokens)};

@@ -1,4 +1,4 @@
-// Which tokens can be summed when the first chunks of all blocks of contributions are there.
+// Which tokens have rows in which chunks of the blocks that a rank exchanges with the others.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,10 @@ struct ChunkTokensArgs {
   const std::int64_t* row = nullptr;
   const SentBlock* sent = nullptr;  // [R]
   int num_chunks = 1;               // at most kMaxChunks
-  // [num_chunks + 1], ascending from 0 to num_tokens: what other ranks contribute to tokens below entry c lies in chunks 0 to
-  // c - 1.
-  std::int32_t* chunk_tokens = nullptr;
+  // [num_chunks + 1], ascending from 0 to num_tokens. Rows of tokens below begin[c] all lie in chunks 0 to c - 1.
+  std::int32_t* begin = nullptr;
+  // [num_chunks]: rows of tokens from end[c] on all lie in chunks behind c.
+  std::int32_t* end = nullptr;
 };
 
 // One block. Stream-ordered, capturable.

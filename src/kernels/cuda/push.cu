@@ -82,6 +82,8 @@ struct Kernel {
   const SentBlock* staged;
   int chunk;
   int num_chunks;
+  const std::int32_t* chunk_begin;
+  const std::int32_t* chunk_end;
 
   Handshake handshake;
   LaunchState* state;
@@ -116,7 +118,12 @@ struct Route {
 class Routes {
  public:
   __device__ Routes(const Kernel& kernel, const Share& share, int lane)
-      : share_(share), num_parts_all_(kernel.num_tokens * kernel.num_parts), lane_(lane) {
+      : share_(share), first_token_(kernel.first_token), num_tokens_(kernel.num_tokens), lane_(lane) {
+    if (kernel.staged != nullptr) {
+      first_token_ = *kernel.chunk_begin;
+      num_tokens_ = max(*kernel.chunk_end - *kernel.chunk_begin, 0);
+    }
+    num_parts_all_ = num_tokens_ * kernel.num_parts;
     while (width_ < kernel.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(kPartsPerTicket, kWarp / width_);
     if (kernel.num_tokens > 0 && lane < kernel.num_ranks) window_of_lane_ = kernel.windows[lane];
@@ -153,10 +160,10 @@ class Routes {
  private:
   // Ranks begin at different tokens: where neighbouring tokens go to the same ranks, the sources do not all crowd there at
   // once.
-  __device__ static std::int64_t token_at(const Kernel& kernel, std::int64_t position) {
+  __device__ std::int64_t token_at(const Kernel& kernel, std::int64_t position) const {
     const std::int64_t token =
-        (kernel.num_parts == 1 ? position : static_cast<std::uint32_t>(position) / kernel.num_parts) + kernel.first_token;
-    return token < kernel.num_tokens ? token : token - kernel.num_tokens;
+        (kernel.num_parts == 1 ? position : static_cast<std::uint32_t>(position) / kernel.num_parts) + first_token_;
+    return kernel.staged != nullptr || token < num_tokens_ ? token : token - num_tokens_;
   }
 
   __device__ void draw() {
@@ -192,6 +199,8 @@ class Routes {
   }
 
   Share share_;
+  std::int64_t first_token_;
+  std::int64_t num_tokens_;
   std::int64_t num_parts_all_;
   int lane_;
   int width_ = 1;  // a power of two
@@ -483,6 +492,8 @@ Kernel prepare(const PushArgs& args) {
   kernel.staged = args.staged;
   kernel.chunk = args.chunk;
   kernel.num_chunks = args.num_chunks;
+  kernel.chunk_begin = args.chunk_begin;
+  kernel.chunk_end = args.chunk_end;
   kernel.handshake = args.handshake;
   kernel.state = args.state;
   return kernel;

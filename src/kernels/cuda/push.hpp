@@ -38,6 +38,8 @@ struct PushArgs {
   const SentBlock* staged = nullptr;
   int chunk = 0;
   int num_chunks = 1;
+  const std::int32_t* chunk_begin = nullptr;  // with `staged`: the tokens whose rows may lie in the chunk; see ChunkTokensArgs
+  const std::int32_t* chunk_end = nullptr;
 
   Handshake handshake{};
   LaunchState* state = nullptr;
