@@ -121,6 +121,16 @@ void check_device_options(const BenchOptions& options) {
   if (options.mode != "throughput") {
     throw UsageError("--device cuda measures throughput mode: ranks on GPUs have no other yet");
   }
+  if (options.token_counts.size() > 1) {
+    throw UsageError(
+        fmt::format("--tokens: {} numbers are given, but on GPUs one is measured at a time", options.token_counts.size()));
+  }
+  if (options.copies == "engine" && (options.table || options.graph)) {
+    throw UsageError(
+        "--copies engine: copy engines carry rows whose number the host knows, and goals and graphs are for the other ways: "
+        "leave "
+        "--table and --graph out");
+  }
   if (options.against == "mpi")
     throw UsageError("--against mpi is measured on the host: with --device cuda use --against nccl");
   if (options.overflow != "grow" || options.recv_capacity != 0) {
@@ -130,9 +140,8 @@ void check_device_options(const BenchOptions& options) {
   }
   if (options.table && names_load_or_step(options)) {
     throw UsageError(
-        "--table measures the loads and steps that have goals: options that name a load or a step, as --tokens, --layout, "
-        "--sms or "
-        "--against, do not go with it");
+        "--table measures the loads and steps that have goals: options that name a load or a step, as --tokens or "
+        "--sms, do not go with it");
   }
 }
 

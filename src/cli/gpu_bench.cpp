@@ -164,8 +164,10 @@ std::vector<BenchSetup> make_setups(const BenchOptions& options, int num_ranks) 
 }  // namespace
 
 int run_gpu_bench(const BenchOptions& options) {
-  // Streams that share a queue wait for each other's kernels, and those wait for other ranks.
+  // Streams that share a queue wait for each other's kernels, and loading a kernel may wait for those that run; but they wait
+  // for other ranks.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   const int num_gpus = count_gpus_apart();
   const RankSource source = choose_ranks(options.ranks, std::max(BenchOptions::kDefaultRanks, num_gpus), RankKind::kThreads);
   std::vector<BenchSetup> setups = make_setups(options, source.launch.num_ranks);

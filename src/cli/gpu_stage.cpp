@@ -47,6 +47,10 @@ GpuStage::GpuStage(std::shared_ptr<Exchange> exchange, const Group& group, int d
   load_line_up();
   sweep_ = GpuMemory(std::max(kCopyBytes, 2 * static_cast<std::size_t>(properties.l2CacheSize)));
   window_ = group_.window(kCopyOffset + kCopyBytes);
+  // What the driver loads for fills and copies, it loads now.
+  make_cold();
+  check_cuda(cudaMemcpyAsync(window_->local() + kCopyOffset, sweep_.data(), kCopyBytes, cudaMemcpyDeviceToDevice, stream_),
+             "cudaMemcpyAsync");
   settle();
 }
 

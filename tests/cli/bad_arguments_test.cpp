@@ -61,8 +61,9 @@ TEST(bad_arguments, what_is_not_understood_ends_with_2) {
   expect_refused({"bench", "--device", "cuda", "--mode", "latency"}, 2, "throughput mode");
   expect_refused({"bench", "--device", "cuda", "--against", "mpi"}, 2, "use --against nccl");
   expect_refused({"bench", "--device", "cuda", "--overflow", "drop"}, 2, "for --device cpu");
-  expect_refused({"bench", "--device", "cuda", "--tokens", "8,16"}, 2, "only latency mode measures several");
-  expect_refused({"bench", "--device", "cuda", "--copies", "engines"}, 2, "--copies");
+  expect_refused({"bench", "--device", "cuda", "--tokens", "8,16"}, 2, "one is measured at a time");
+  expect_refused({"bench", "--device", "cuda", "--copies", "fast"}, 2, "--copies");
+  expect_refused({"bench", "--device", "cuda", "--copies", "engine", "--graph"}, 2, "leave --table and --graph out");
   expect_refused({"bench", "--device", "cuda", "--sms", "-1"}, 2, "--sms");
   expect_refused({"bench", "--device", "cuda", "--table", "--sms", "8"}, 2, "--table measures the loads");
   expect_refused({"bench", "--device", "cuda", "--table", "--tokens", "8"}, 2, "--table measures the loads");

@@ -74,8 +74,11 @@ TEST(gpu_program, no_row_is_wrong_in_any_layout_on_threads_and_processes) {
 
 TEST(gpu_program, no_row_is_wrong_for_other_payloads_and_copies) {
   if (!has_gpus()) GTEST_SKIP() << "needs a GPU, and a build for it";
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {"--dtype", "fp8"}, {"--quantize", "float8-ue8m0"}, {"--dtype", "byte"}, {"--copies", "plain", "--sms", "4"}}) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{{"--dtype", "fp8"},
+                                                                                         {"--quantize", "float8-ue8m0"},
+                                                                                         {"--dtype", "byte"},
+                                                                                         {"--copies", "plain", "--sms", "4"},
+                                                                                         {"--copies", "engine"}}) {
     const Json report = run_small_bench(arguments);
     ASSERT_FALSE(report.is_null());
     for (const Json& result : report["results"]) EXPECT_EQ(result["wrong_rows"], 0) << result;
