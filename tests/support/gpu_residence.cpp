@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 
@@ -45,6 +46,8 @@ constexpr int kNumSmsShared = 128;  // that the ranks of one GPU may take togeth
 
 GpuResidence::GpuResidence(GpuRank* gpu, const Options& options)
     : gpu_(gpu), shake_(options.shake), random_(seed_of(options.seed, options.rank)) {
+  const char* wanted = std::getenv("TOKENYARD_TEST_ENGINES");
+  has_engines_ = options.num_ranks_per_gpu == 1 && (wanted == nullptr || *wanted != '0');
   RandomBits common(seed_of(options.seed, -1));
   num_sms_ = options.num_ranks_per_gpu == 1
                  ? common.pick({0, 1, 8, 32})
@@ -99,7 +102,7 @@ Execution GpuResidence::next_execution(bool is_split, bool may_use_engines) {
   if (random_.one_in(2)) execution.num_sms = static_cast<int>(random_.from(1, 8));
   execution.copies = random_.pick({Copies::kChosen, Copies::kChosen, Copies::kPlain, Copies::kBulk});
   if (execution.copies == Copies::kBulk && !gpu_->has_bulk_copies()) execution.copies = Copies::kChosen;
-  if (may_use_engines && random_.one_in(3)) execution.copies = Copies::kEngine;
+  if (may_use_engines && has_engines_ && random_.one_in(3)) execution.copies = Copies::kEngine;
   return execution;
 }
 

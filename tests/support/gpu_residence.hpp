@@ -13,7 +13,7 @@ class GpuResidence : public Residence {
   struct Options {
     std::uint64_t seed = 0;  // equal on all ranks
     int rank = 0;
-    int num_ranks_per_gpu = 1;
+    int num_ranks_per_gpu = 1;  // 1: calls may use copy engines, unless TOKENYARD_TEST_ENGINES=0
     bool shake = false;
   };
   GpuResidence(GpuRank* gpu, const Options& options);
@@ -35,6 +35,7 @@ class GpuResidence : public Residence {
   }
 
  private:
+  bool has_engines_ = false;
   enum class Tensors { kPinned, kOnDevice, kMixed };
 
   void maybe_delay();

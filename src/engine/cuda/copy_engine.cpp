@@ -51,7 +51,7 @@ void CudaPlan::check_engines(const CombineCall& call) const {
 }
 
 void CudaPlan::make_copy_streams() {
-  if (static_cast<int>(copy_streams_.size()) == num_copy_streams_) return;
+  if (!copy_streams_.empty()) return;
   const auto make_event = [](Event* event) {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
@@ -80,14 +80,11 @@ void CudaPlan::ensure_staging(Track track, int slot_idx, std::size_t num_bytes) 
 }
 
 void CudaPlan::begin_copies(int chunk, Stream stream) {
-  if (copy_streams_.empty()) return;
   check_cuda(cudaEventRecord(may_copy_[chunk], stream), "cudaEventRecord");
   for (const Stream copies : copy_streams_) check_cuda(cudaStreamWaitEvent(copies, may_copy_[chunk], 0), "cudaStreamWaitEvent");
 }
 
-Stream CudaPlan::copy_stream(int peer) const {
-  return copy_streams_.empty() ? stream_ : copy_streams_[static_cast<std::size_t>(peer) % copy_streams_.size()];
-}
+Stream CudaPlan::copy_stream(int peer) const { return copy_streams_[static_cast<std::size_t>(peer) % copy_streams_.size()]; }
 
 void CudaPlan::end_copies(int chunk) {
   for (std::size_t i = 0; i < copy_streams_.size(); ++i) {

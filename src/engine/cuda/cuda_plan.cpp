@@ -30,11 +30,10 @@ int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
   return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
 }
 
-// A peer's copies wait for nobody else's. Where ranks share a GPU, its queues for streams would not suffice: streams that share
-// one wait for each other, and so ranks could wait for themselves.
-int choose_num_copy_streams(const CudaPlanOptions& options, int num_ranks) {
+// A peer's copies wait for nobody else's.
+int choose_num_copy_streams(int num_ranks) {
   constexpr int kMaxCopyStreams = 4;
-  return options.num_ranks_on_gpu > 1 ? 0 : std::clamp(num_ranks - 1, 1, kMaxCopyStreams);
+  return std::clamp(num_ranks - 1, 1, kMaxCopyStreams);
 }
 
 }  // namespace
@@ -49,7 +48,8 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
     : Plan::Impl(peers, std::move(shape), place, peers->device_place()),
       device_(cuda::current_device()),
       num_sms_(choose_num_sms(options, device_)),
-      num_copy_streams_(choose_num_copy_streams(options, dimensions_.num_ranks)) {
+      num_ranks_on_gpu_(options.num_ranks_on_gpu),
+      num_copy_streams_(choose_num_copy_streams(dimensions_.num_ranks)) {
   if (shape_.mode != Mode::kThroughput) {
     fail(ErrorCode::kUnsupported,
          "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
@@ -257,6 +257,12 @@ cuda::Launch CudaPlan::launch_of(const Execution& execution) const {
   if (execution.copies == Copies::kBulk && !device_.has_bulk_copies) {
     fail(ErrorCode::kUnsupported, "GPU {} has no asynchronous bulk copies, which came with Hopper: leave copies at kChosen",
          memory_.device);
+  }
+  if (uses_engines(execution) && num_ranks_on_gpu_ > 1) {
+    fail(ErrorCode::kUnsupported,
+         "{} ranks share GPU {}, and so do their copies: copies of one rank would stand behind those of another that waits for "
+         "them. Give every rank a GPU of its own, or leave copies at kChosen",
+         num_ranks_on_gpu_, memory_.device);
   }
   if (uses_engines(execution) && shape_.overflow != Overflow::kGrow) {
     fail(ErrorCode::kUnsupported,

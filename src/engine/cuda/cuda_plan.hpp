@@ -150,8 +150,9 @@ class CudaPlan final : public Plan::Impl {
   void fold(const CombineCall& call, const cuda::Launch& launch);
 
   cuda::Device device_;
-  int num_sms_;           // of a call that does not say
-  int num_copy_streams_;  // 0: copies stand in the call's stream
+  int num_sms_;  // of a call that does not say
+  int num_ranks_on_gpu_;
+  int num_copy_streams_;
   std::shared_ptr<RoutingMemoryPool> routings_;
   std::shared_ptr<MemoryRegion> scratch_memory_;
   std::array<SlotScratch, kNumSlots> scratch_{};
