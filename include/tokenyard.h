@@ -575,7 +575,10 @@ typedef int32_t ty_copies;
 enum {
   TY_COPIES_CHOSEN = 0,  // bulk where the GPU has it
   TY_COPIES_BULK = 1,    // asynchronous bulk copies, Hopper and later: few SMs fill the link
-  TY_COPIES_PLAIN = 2    // loads and stores of 16 bytes: any GPU
+  TY_COPIES_PLAIN = 2,   // loads and stores of 16 bytes: any GPU
+  // Rows are packed, and then the GPU's copy engines carry them. TY_OVERFLOW_GROW and a GPU for each rank; a combine needs its
+  // rows in the slot (TY_LAYOUT_COMPACT, ty_received_get_combine_buffer). TY_UNSUPPORTED otherwise.
+  TY_COPIES_ENGINE = 3
 };
 
 // Where and how a call runs on a GPU. May differ per rank. Ranks in host memory take the defaults alone: TY_UNSUPPORTED

@@ -99,7 +99,7 @@ Execution read_execution(const ty_execution* given, const char* name) {
   execution.wait_for = static_cast<Event>(read.wait_for);
   execution.record = static_cast<Event>(read.record);
   execution.num_sms = read.num_sms;
-  execution.copies = enum_of(read.copies, Copies::kPlain, "execution->copies");
+  execution.copies = enum_of(read.copies, Copies::kEngine, "execution->copies");
   return execution;
 }
 

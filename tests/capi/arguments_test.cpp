@@ -197,8 +197,8 @@ TEST(arguments, of_a_combine_all_arrive) {
 
 TEST(arguments, of_an_execution_are_checked) {
   ty_execution given = TY_EXECUTION_INIT;
-  given.copies = 3;
-  test::expect_error([&] { read_execution(&given, "args->execution"); }, ErrorCode::kInvalidArgument, "execution->copies is 3");
+  given.copies = 4;
+  test::expect_error([&] { read_execution(&given, "args->execution"); }, ErrorCode::kInvalidArgument, "execution->copies is 4");
   given.struct_size = 0;
   test::expect_error([&] { read_execution(&given, "args->execution"); }, ErrorCode::kInvalidArgument,
                      "args->execution: struct_size is 0");
