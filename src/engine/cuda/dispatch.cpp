@@ -389,8 +389,9 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   count(args, call.turn, *call.made, launch, call.timeout);
   const bool is_open = !slot.in_doubt;
   place_rows(call, *call.made, launch, Entry::kMeet, is_open ? slot.capacity : -1);
-  if (is_open)
+  if (is_open && !uses_engines(args.execution)) {
     push(lanes, args, call, launch, halves);  // which the gate keeps from working, should the slot turn out too small
+  }
   if (grows) {
     const cuda::PlaceTotals totals = await_totals(call);
     if (must_be_opened(slot, totals.max_recv_rows)) {
