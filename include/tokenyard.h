@@ -28,6 +28,10 @@
 //
 // Threads. Where nothing is said, one thread at a time may use a handle, and different threads may use different handles at
 // once. Functions without a handle may be called by any number of threads.
+//
+// GPUs. Where a group lies on GPUs (ty_group_options.device), "blocking" functions of plans enqueue in a stream and return,
+// with exceptions that they name; tensors are memory of the GPU. A stream is a cudaStream_t, an event a cudaEvent_t, passed as
+// void*, so that no header of CUDA is needed; NULL is the default stream, and no event. docs/gpu.md says the rest.
 #ifndef TOKENYARD_H
 #define TOKENYARD_H
 
@@ -37,7 +41,7 @@
 
 // The interface that this header describes. Within a major version all changes are additions, which raise the minor one.
 #define TY_ABI_MAJOR 0
-#define TY_ABI_MINOR 1
+#define TY_ABI_MINOR 2
 #define TY_ABI_VERSION (TY_ABI_MAJOR * 65536 + TY_ABI_MINOR)
 
 #if defined(__GNUC__)
@@ -284,13 +288,25 @@ enum {
   TY_WAITING_YIELD = 2
 };
 
+// ty_device.number: the rank's number on its host, as the launcher says.
+enum { TY_LOCAL_DEVICE = -1 };
+
+// The GPU on which a rank keeps its windows.
+typedef struct ty_device {
+  size_t struct_size;
+  int32_t number;   // among the GPUs that this process sees, or TY_LOCAL_DEVICE
+  int32_t num_sms;  // that a call may occupy unless it says otherwise; 0: 16, or fewer where many ranks share the GPU
+} ty_device;
+#define TY_DEVICE_INIT {sizeof(ty_device), TY_LOCAL_DEVICE, 0}
+
 typedef struct ty_group_options {
   size_t struct_size;
   int64_t domain;      // ranks with equal numbers that can map each other's memory form a domain; -1: all ranks of a host do
   int32_t timeout_ms;  // of every wait, unless a call gives its own
   ty_waiting waiting;
+  const ty_device* device;  // on all ranks or none; NULL: windows lie in host memory. Since ABI 0.2
 } ty_group_options;
-#define TY_GROUP_OPTIONS_INIT {sizeof(ty_group_options), -1, 30000, TY_WAITING_AUTO}
+#define TY_GROUP_OPTIONS_INIT {sizeof(ty_group_options), -1, 30000, TY_WAITING_AUTO, NULL}
 
 typedef struct ty_group ty_group;
 
@@ -298,7 +314,8 @@ typedef struct ty_group ty_group;
 enum { TY_GROUP_TIMEOUT = -1 };
 
 // Collective; blocking for options->timeout_ms. `options` may be NULL. The group keeps the Exchange alive. TY_TIMEOUT,
-// TY_PEER_LOST, TY_DISAGREEMENT, TY_SYSTEM.
+// TY_PEER_LOST, TY_DISAGREEMENT, TY_SYSTEM. With a device: TY_INVALID_ARGUMENT for a GPU that is not there, TY_UNSUPPORTED
+// without a driver, without a GPU, or in a build without CUDA.
 TY_API ty_status ty_group_create(ty_exchange* exchange, const ty_group_options* options, ty_group** group);
 
 // Peers that still wait for this rank then learn that it has left.
@@ -310,12 +327,14 @@ TY_API int32_t ty_group_num_ranks(const ty_group* group);
 TY_API int32_t ty_group_num_domains(const ty_group* group);
 TY_API int32_t ty_group_domain_of(const ty_group* group, int32_t rank);
 TY_API int32_t ty_group_timeout_ms(const ty_group* group);
+TY_API int32_t ty_group_device(const ty_group* group);  // a number among the GPUs that this process sees; -1: none
 
 // Collective; blocking for the group's timeout. TY_TIMEOUT, TY_PEER_LOST, TY_DISAGREEMENT where ranks made different calls.
 TY_API ty_status ty_group_barrier(ty_group* group);
 
 // The first failure of the group since it was made or recovered, without waiting for anything; its code is TY_OK where there is
-// none. Any thread.
+// none. Any thread. Kernels report failures, too, and a stream goes on after a wait that has failed: look here once its work is
+// over.
 TY_API ty_status ty_group_get_failure(const ty_group* group, ty_failure* failure);
 
 // Collective; blocking for the group's timeout, within which all ranks must call it: every rank has seen the failure and goes
@@ -339,7 +358,7 @@ TY_API ty_status ty_window_create(ty_group* group, size_t num_bytes, ty_window**
 // The region stays mapped until the last handle on every rank is gone.
 TY_API void ty_window_destroy(ty_window* window);
 
-TY_API void* ty_window_local(const ty_window* window);  // this rank's region, 4096-byte aligned, zero at first
+TY_API void* ty_window_local(const ty_window* window);  // this rank's region, 4096-byte aligned, zero at first; maybe on a GPU
 TY_API size_t ty_window_num_bytes(const ty_window* window);
 TY_API int32_t ty_window_rank(const ty_window* window);
 TY_API int32_t ty_window_num_ranks(const ty_window* window);
@@ -368,6 +387,33 @@ TY_API ty_status ty_window_wait(const ty_window* window, size_t offset, ty_compa
 // are visible at all peers.
 TY_API ty_status ty_window_fence(const ty_window* window, int32_t peer);
 TY_API ty_status ty_window_quiet(const ty_window* window);
+
+// The same in a stream of the group's device: these enqueue and return, may be captured in a graph, and run in the stream's
+// order. A signal releases what the stream did before it; what the stream does behind a wait sees what the signaller had put. A
+// wait that takes longer than timeout_ms (or TY_GROUP_TIMEOUT) becomes the group's failure, and the stream goes on.
+// TY_UNSUPPORTED for a window in host memory.
+TY_API ty_status ty_window_put_in_stream(const ty_window* window, int32_t peer, size_t offset, const void* source,
+                                         size_t num_bytes, void* stream);
+TY_API ty_status ty_window_signal_in_stream(const ty_window* window, int32_t peer, size_t offset, uint64_t value, void* stream);
+TY_API ty_status ty_window_wait_in_stream(const ty_window* window, size_t offset, ty_compare compare, uint64_t value,
+                                          int32_t timeout_ms, void* stream);
+
+// A window as kernels of the group's device see it: the fields of tokenyard::DeviceWindow, which the verbs of
+// tokenyard/device.cuh take. Good as long as a handle of the window is there.
+typedef struct ty_device_window {
+  size_t struct_size;
+  size_t num_bytes;              // per rank
+  void* const* regions;          // [num_ranks], on the device: NULL for ranks of other domains
+  uint64_t* const* failures;     // [num_ranks], on the device: every rank's failure word, or NULL
+  uint64_t timeout_nanoseconds;  // of a wait that names none
+  uint64_t missed_deadline;      // what a wait that ends too early writes into the failure words
+  int32_t rank;
+  int32_t num_ranks;
+} ty_device_window;
+#define TY_DEVICE_WINDOW_INIT {sizeof(ty_device_window), 0, NULL, NULL, 0, 0, -1, 0}
+
+// TY_UNSUPPORTED for a window in host memory.
+TY_API ty_status ty_window_get_device_window(const ty_window* window, ty_device_window* device_window);
 
 // --- Shape: what a plan is made from ---
 
@@ -492,7 +538,8 @@ typedef struct ty_routing ty_routing;    // what a dispatch learned; never chang
 typedef struct ty_pending ty_pending;    // the first half of a split call has been made
 
 // Collective; blocking for the group's timeout. TY_INVALID_ARGUMENT for a shape that cannot be, TY_DISAGREEMENT naming ranks
-// and fields where the ranks' shapes differ: nothing is left behind in either case. TY_TIMEOUT, TY_PEER_LOST, TY_SYSTEM.
+// and fields where the ranks' shapes differ: nothing is left behind in either case. TY_TIMEOUT, TY_PEER_LOST, TY_SYSTEM. On
+// GPUs TY_UNSUPPORTED for latency mode, and to be called while no kernel of this rank's GPU waits for another rank.
 TY_API ty_status ty_plan_create(ty_group* group, const ty_shape* shape, ty_plan** plan);
 
 // Waits for a callback of ty_pending_on_done that is running, unless that callback itself calls it, and for nothing else.
@@ -502,7 +549,8 @@ TY_API int32_t ty_plan_num_local_experts(const ty_plan* plan);  // of this rank
 TY_API ty_status ty_plan_get_sizes(const ty_plan* plan, ty_plan_sizes* sizes);
 TY_API ty_status ty_plan_get_region(const ty_plan* plan, int32_t region_idx, ty_region* region);
 
-// Sizes of a dispatch's result on this rank, known before its rows arrive.
+// Sizes of a dispatch's result on this rank, known before its rows arrive. On GPUs the host does not learn them under
+// TY_OVERFLOW_DROP: num_recv_rows and num_expanded_rows are -1 then (but that of TY_LAYOUT_EXPERT_PADDED is known).
 typedef struct ty_recv_sizes {
   size_t struct_size;
   int64_t num_recv_rows;      // N: one per (token, this rank)
@@ -517,9 +565,34 @@ typedef struct ty_recv_sizes {
 // [L, expert_capacity, num_elements] for TY_LAYOUT_EXPERT_PADDED (ty_tensor_set_dense does). Called by the thread that called
 // dispatch, or the half of it that learns the sizes: begin in throughput mode, complete in latency mode. Any status but TY_OK
 // is that of the call, with the text of ty_set_error, after the turn, which the others complete; the call must then not be
-// repeated. Outputs that do not fit are TY_INVALID_ARGUMENT then, likewise after the turn, although rows were sent.
+// repeated. Outputs that do not fit are TY_INVALID_ARGUMENT then, likewise after the turn, although rows were sent. On GPUs the
+// kernels of the call may be waiting for other ranks meanwhile: take memory from a pool, not from CUDA.
 typedef ty_status (*ty_allocate_function)(void* context, const ty_recv_sizes* sizes, ty_tensor* const* outputs,
                                           int32_t num_outputs);
+
+// What moves rows on a GPU.
+typedef int32_t ty_copies;
+enum {
+  TY_COPIES_CHOSEN = 0,  // bulk where the GPU has it
+  TY_COPIES_BULK = 1,    // asynchronous bulk copies, Hopper and later: few SMs fill the link
+  TY_COPIES_PLAIN = 2,   // loads and stores of 16 bytes: any GPU
+  // Rows are packed, and then the GPU's copy engines carry them. TY_OVERFLOW_GROW and a GPU for each rank; a combine needs its
+  // rows in the slot (TY_LAYOUT_COMPACT, ty_received_get_combine_buffer). TY_UNSUPPORTED otherwise.
+  TY_COPIES_ENGINE = 3
+};
+
+// Where and how a call runs on a GPU. May differ per rank. Ranks in host memory take the defaults alone: TY_UNSUPPORTED
+// otherwise.
+typedef struct ty_execution {
+  size_t struct_size;
+  void* stream;     // cudaStream_t of the group's device, in which everything of the call runs; NULL: the default stream. A
+                    // slot's next dispatch must stand behind all that reads or writes the slot's rows
+  void* wait_for;   // cudaEvent_t: the call begins when it is past; or NULL
+  void* record;     // cudaEvent_t: recorded behind the call; or NULL
+  int32_t num_sms;  // that the call may occupy, 1 to those of the device; 0: the group's
+  ty_copies copies;
+} ty_execution;
+#define TY_EXECUTION_INIT {sizeof(ty_execution), NULL, NULL, NULL, 0, TY_COPIES_CHOSEN}
 
 typedef struct ty_dispatch_args {
   size_t struct_size;
@@ -533,10 +606,12 @@ typedef struct ty_dispatch_args {
   void* allocate_context;
   int32_t num_lanes;
   int32_t num_outputs;
-  int32_t slot;        // 0 or 1, equal on all ranks; -1 alternates
-  int32_t timeout_ms;  // of each wait, or TY_GROUP_TIMEOUT
+  int32_t slot;                   // 0 or 1, equal on all ranks; -1 alternates
+  int32_t timeout_ms;             // of each wait, or TY_GROUP_TIMEOUT
+  const ty_execution* execution;  // on GPUs; NULL: the defaults. Since ABI 0.2
 } ty_dispatch_args;
-#define TY_DISPATCH_ARGS_INIT {sizeof(ty_dispatch_args), NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, -1, TY_GROUP_TIMEOUT}
+#define TY_DISPATCH_ARGS_INIT \
+  {sizeof(ty_dispatch_args), NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, -1, TY_GROUP_TIMEOUT, NULL}
 
 typedef struct ty_combine_args {
   size_t struct_size;
@@ -552,13 +627,18 @@ typedef struct ty_combine_args {
   int32_t use_routing_weights;        // the factors are the weights that travelled with dispatch; expert layouts
   int32_t slot;                       // as for dispatch
   int32_t timeout_ms;                 // of each wait, or TY_GROUP_TIMEOUT
+  const ty_execution* execution;      // on GPUs; NULL: the defaults. Since ABI 0.2
 } ty_combine_args;
 #define TY_COMBINE_ARGS_INIT \
-  {sizeof(ty_combine_args), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, -1, TY_GROUP_TIMEOUT}
+  {sizeof(ty_combine_args), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, -1, TY_GROUP_TIMEOUT, NULL}
 
 // Collective; blocking, each wait for args->timeout_ms. Bad input is TY_INVALID_ARGUMENT before anything is sent: the call may
 // then be repeated; so is a third live result. A failure on any rank ends the call on all: TY_TIMEOUT, TY_PEER_LOST,
 // TY_DISAGREEMENT, TY_SYSTEM. TY_STALE for a Routing that has had its time.
+//
+// On GPUs it is enqueued in args->execution->stream and returns; tensors must stay valid until the stream has passed the call.
+// Under TY_OVERFLOW_GROW a dispatch that is not cached waits until the sizes are known, and no call can be captured in a graph
+// (TY_UNSUPPORTED). What fails in the stream shows in ty_group_get_failure, and is returned by the plan's next call.
 TY_API ty_status ty_plan_dispatch(ty_plan* plan, const ty_dispatch_args* args, ty_received** received);
 
 // Collective; blocking and errors as for ty_plan_dispatch. Sums rows per token in the order that Plan::combine states, in
@@ -571,11 +651,13 @@ TY_API ty_status ty_plan_combine(ty_plan* plan, const ty_combine_args* args);
 //
 // When begin returns, structs and handles of `args` may go, and so may the memory of a dispatch's lanes, ids and weights. Until
 // complete has returned these must stay valid: a dispatch's outputs and allocate's context; a combine's rows, biases, output
-// and returned_weights.
+// and returned_weights. On GPUs both halves are enqueued in the stream that begin was given, and all memory must stay valid
+// until the stream has passed them.
 TY_API ty_status ty_plan_begin_dispatch(ty_plan* plan, const ty_dispatch_args* args, ty_pending** pending);
 TY_API ty_status ty_plan_begin_combine(ty_plan* plan, const ty_combine_args* args, ty_pending** pending);
 
-// Latency mode: skips `rank` from the next call on. Local; only ty_group_recover takes masked ranks back.
+// Latency mode (TY_UNSUPPORTED otherwise): skips `rank` from the next call on. Local; only ty_group_recover takes masked ranks
+// back.
 TY_API ty_status ty_plan_mask_rank(ty_plan* plan, int32_t rank);
 
 // Writes the masked ranks, as many as fit into `capacity`, and their number, which may be larger.
@@ -594,10 +676,13 @@ typedef struct ty_peer_counters {
 TY_API ty_status ty_plan_get_counters(const ty_plan* plan, int32_t rank, ty_peer_counters* counters);
 
 // Collective: replaces the placement. Local and not blocking by itself; every rank must pass the same table between the same
-// calls. A cached dispatch with a Routing made before it is TY_STALE.
+// calls. A cached dispatch with a Routing made before it is TY_STALE. On GPUs it waits until the plan's calls are over; of
+// captured ones that are replayed it does not know: synchronise with their streams first.
 TY_API ty_status ty_plan_place(ty_plan* plan, const ty_placement* placement);
 
 // --- Pending: between the halves ---
+
+// On GPUs an event of the stream says whether a half is done: ty_pending_done, _wait and _on_done are TY_UNSUPPORTED.
 
 // Whether complete will not wait; true also after a failure of the group, which complete returns if anything is missing. One
 // wait it does not see: in throughput mode a combine whose rows are read in place waits in complete until the others have read
@@ -632,7 +717,8 @@ TY_API ty_status ty_received_get_lane(const ty_received* received, int32_t lane_
 
 // A borrowed tensor for the experts' outputs, in the layout of the lanes with rows of the combine type, from which combine
 // takes rows without a copy in between. Writable until the result is released or combined. May overlap the lanes.
-// TY_UNSUPPORTED unless the rows are in the slot of a plan that combines; TY_STALE once released.
+// TY_UNSUPPORTED unless the rows are in the slot of a plan that combines; TY_STALE once released. The slot's first use of it
+// may take memory, which on GPUs is TY_UNSUPPORTED while a stream is captured.
 TY_API ty_status ty_received_get_combine_buffer(const ty_received* received, ty_tensor* buffer);
 
 TY_API ty_status ty_received_get_sizes(const ty_received* received, ty_recv_sizes* sizes);
@@ -643,7 +729,8 @@ TY_API ty_status ty_received_get_routing(const ty_received* received, ty_routing
 TY_API int32_t ty_received_slot(const ty_received* received);
 TY_API bool ty_received_live(const ty_received* received);
 
-// Lets the ranks write into the slot again; tensors of the slot are dangling from here on. Idempotent.
+// Lets the ranks write into the slot again; tensors of the slot are dangling from here on. Idempotent. On GPUs the slot's next
+// dispatch says so in its stream: kernels that were enqueued before may still use the rows if that dispatch stands behind them.
 TY_API void ty_received_release(ty_received* received);
 
 // Releases, too.
@@ -656,6 +743,9 @@ TY_API void ty_received_destroy(ty_received* received);
 // TY_OVERFLOW_DROP N and N' are the fixed capacities, and entries that stand for no row are -1 (weights: 0).
 TY_API void ty_routing_destroy(ty_routing* routing);
 
+// Of ranks on GPUs the tensors are memory of the GPU, written when the call's stream has come so far; a Routing of a captured
+// call must live as long as the graph. Numbers that the host does not know are fetched from the GPU: these wait until it has
+// finished the dispatch, at most for the group's timeout, and are -1 if it has not (ty_last_error says so).
 TY_API int64_t ty_routing_num_tokens(const ty_routing* routing);  // that this rank sent
 TY_API int64_t ty_routing_num_recv_rows(const ty_routing* routing);
 TY_API int64_t ty_routing_num_expanded_rows(const ty_routing* routing);

@@ -25,10 +25,12 @@ enum class Copies : std::uint8_t {
 const char* to_string(Copies copies) noexcept;
 
 // For groups on GPUs; ranks in host memory take the defaults alone (otherwise Error(kUnsupported)). May differ per rank.
+// docs/gpu.md says what the caller orders, and what may be captured in a graph.
 struct Execution {
   // Everything of the call runs in this stream of the group's device, in the order of the calls. Null: the default stream.
   // A slot's next dispatch must stand behind all that reads or writes the slot's rows; if that is in other streams, wait_for
-  // says so.
+  // says so. Calls of the same slot, and calls with the same Routing, are kept in order by the library, whatever their streams,
+  // unless they are captured.
   Stream stream = nullptr;
   Event wait_for = nullptr;  // the call begins when this event is past
   Event record = nullptr;    // recorded behind the call

@@ -32,10 +32,13 @@ struct GroupOptions {
   Waiting waiting = Waiting::kAuto;
 
   // Unset: ranks keep windows in host memory. Set, on all ranks or none: in memory of this GPU, a number among those that the
-  // process sees, or kLocalDevice. Several ranks may share one. Tensors that are given to calls must then be memory that this
-  // GPU can reach, and those that calls return are on it.
+  // process sees, or kLocalDevice. Tensors that are given to calls must then be memory that this GPU can reach, and those that
+  // calls return are on it. Several ranks may share one GPU if the kernels that wait for each other fit on it together:
+  // docs/gpu.md says what that takes. Error(kInvalidArgument) for a GPU that is not there, Error(kUnsupported) without a driver
+  // or in a build without CUDA.
   std::optional<int> device{};
-  int num_sms = 0;  // GPUs: that a call may occupy unless it says otherwise; 0: chosen
+  // GPUs: that a call may occupy unless it says otherwise. 0: 16, or fewer where many ranks share the GPU.
+  int num_sms = 0;
 };
 
 // Copies share the group. One thread at a time makes windows and plans, in the same order on all ranks; different plans may
@@ -57,16 +60,19 @@ class Group {
   Window window(std::size_t num_bytes) const;
 
   // Collective, blocking. Throws Error(kInvalidArgument) for a shape that cannot be, and Error(kDisagreement) naming ranks and
-  // fields where the ranks' shapes differ; nothing is left behind in either case.
+  // fields where the ranks' shapes differ; nothing is left behind in either case. On GPUs it takes memory, which waits for
+  // kernels of the device: make plans while no kernel waits for another rank. Error(kUnsupported) there for latency mode.
   Plan plan(const Shape& shape) const;
 
   // Collective, blocking.
   void barrier() const;
 
-  // The first failure of the group since it was made or recovered, without blocking or synchronising.
+  // The first failure of the group since it was made or recovered, without blocking or synchronising. On GPUs
+  // kernels report it, too, and a stream goes on after a wait that has failed: look here once its work is over.
   std::optional<Failure> status() const noexcept;
 
   // Collective, blocking: every rank has seen the failure and goes on. Live results and Routings made before it become stale.
+  // On GPUs it waits until this rank's calls are over; of captured ones it does not know: synchronise with their streams first.
   // With a dead rank this throws like any other call; make a new group of the survivors then. All ranks must call it within the
   // group's timeout of each other: a round of the Exchange that is missed ends the Exchange, and a new one is needed.
   void recover() const;

@@ -17,7 +17,8 @@
 
 namespace tokenyard {
 
-// Sizes of a dispatch's result on this rank, known before its rows arrive.
+// Sizes of a dispatch's result on this rank, known before its rows arrive. On GPUs the host does not learn them under kDrop:
+// num_recv_rows and num_expanded_rows are -1 then (but kExpertPadded's num_expanded_rows is known).
 struct RecvSizes {
   std::int64_t num_recv_rows = 0;      // N: one per (token, this rank)
   std::int64_t num_expanded_rows = 0;  // N': rows of the expert layout, padding included; N for the compact one. A bound in
@@ -47,7 +48,8 @@ struct DispatchArgs {
   // Under kGrow too few rows can only be noticed when the sizes are known: that Error(kInvalidArgument) comes after the turn,
   // which the others complete; the call must then not be repeated.
   std::span<const TensorView> outputs{};
-  // The same for a caller who wants to know the size first: called once the sizes are known, fills one view per lane.
+  // The same for a caller who wants to know the size first: called once the sizes are known, fills one view per lane. On GPUs
+  // the kernels of the call may be waiting for other ranks by then: take memory from a pool, not from CUDA.
   std::function<void(const RecvSizes& sizes, std::span<TensorView> outputs)> allocate{};
 
   std::optional<std::chrono::milliseconds> timeout{};  // of each wait; unset: the group's
@@ -72,7 +74,7 @@ class Received {
   // experts' outputs, in the layout of the lanes with rows of the combine type. Writable until the result is released or
   // combined. Combine takes rows from here without a copy in between. In throughput mode the compact layout's buffer is the
   // slot's own memory, which overlaps the lanes, and its rows are read by the tokens' homes in place; all others are memory of
-  // their own, taken at the slot's first use of them.
+  // their own, taken at the slot's first use of them (on GPUs: Error(kUnsupported) while a stream is captured).
   TensorView combine_buffer() const;
 
   const RecvSizes& sizes() const;
@@ -80,7 +82,9 @@ class Received {
   int slot() const;
   bool live() const noexcept;
 
-  // Lets the ranks write into the slot again. Idempotent, never blocks; views of the slot are dangling from here on.
+  // Lets the ranks write into the slot again. Idempotent, never blocks; views of the slot are dangling from here on. On GPUs
+  // it is said by the slot's next dispatch, so kernels that were enqueued before may still use the rows, if that dispatch
+  // stands behind them (Execution).
   void release() noexcept;
 
   class Impl;
@@ -123,6 +127,10 @@ struct CombineArgs {
 // outputs and whatever allocate refers to, a combine's rows, biases, output and returned_weights. A dispatch's lanes, ids and
 // weights have been read when begin returns, and Routings are shared.
 // Dropping it without complete() never blocks, but leaves the turn open: the slot stays taken, and peers will miss this rank.
+//
+// On GPUs both halves are enqueued in the stream that begin was given, so other work may be enqueued in between. Everything
+// that the call reads must stay valid until the stream has passed it. Whether a half is done says an event: done, wait and
+// on_done are Error(kUnsupported).
 class Pending {
  public:
   Pending();
@@ -175,6 +183,14 @@ struct PeerCounters {
 // Made by Group::plan(). Copies share the plan. One thread at a time; calls come in the same order on all ranks. On CPU ranks
 // every call blocks until its results are there; a failure on any rank ends it with an Error on all: kTimeout, kPeerLost,
 // kDisagreement, or kSystem where a rank ran out of memory or descriptors.
+//
+// On GPUs (GroupOptions::device) calls are enqueued in Execution::stream and return; arguments must stay valid until the stream
+// has passed the call. Under Overflow::kGrow a dispatch that is not cached waits on the host, too, until the sizes are known;
+// a slot that has to grow waits for the stream as well; and no call can be captured in a graph. Under kDrop nothing waits, and
+// calls can be captured; each launch of the graph is then a call in the ranks' order of calls. A failure that kernels find ends
+// their waits and leaves their results undefined; Group::status() tells of it, and the plan's next call throws it. Throughput
+// mode only.
+//
 // Letting go of the last handle never waits for other ranks, but for a callback of Pending::on_done that is running.
 class Plan {
  public:
@@ -201,7 +217,7 @@ class Plan {
   // Latency mode, where the memory that a rank writes to belongs to it alone: skips `rank` from the next call on. Nothing is
   // sent to it or awaited from it, and its experts count as absent. Local; only Group::recover() takes masked ranks back.
   // Should `rank` be alive, its group has failed: its next call that waits ends with an error, in other plans too. With
-  // mask_late_ranks several ranks that are silent at once may take a timeout each.
+  // mask_late_ranks several ranks that are silent at once may take a timeout each. Error(kUnsupported) in throughput mode.
   void mask_rank(int rank) const;
   std::vector<int> masked_ranks() const;
 
@@ -209,7 +225,9 @@ class Plan {
   std::vector<PeerCounters> counters() const;
 
   // Collective: replaces the placement; every rank must pass the same table, with no more experts on any rank than the plan
-  // was made for. Routings made before it still combine, but a cached dispatch with one is Error(kStale).
+  // was made for. Routings made before it still combine, but a cached dispatch with one is Error(kStale). On GPUs it waits
+  // until the plan's calls are over, at most for the group's timeout; of replays of captured ones it does not know: synchronise
+  // with their streams first. Later replays use the new table, if it leaves each rank as many experts as before.
   void place(const PlacementTable& placement) const;
 
   class Impl;

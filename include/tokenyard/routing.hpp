@@ -12,16 +12,22 @@ namespace tokenyard {
 // that the rows were in. N: received rows, k: top-k, R: ranks, L: this rank's experts, N': expanded rows. Under Overflow::kDrop
 // N and N' are the fixed capacities, and entries that stand for no row are -1 (weights: 0); num_recv_rows() counts the real
 // ones.
+//
+// Of ranks on GPUs the views are memory of the GPU, written when the call's stream has come so far. The host need not know N:
+// the numbers below that it does not know are fetched, for which they wait until the GPU has finished the dispatch, at most for
+// the group's timeout (Error(kTimeout)). They do not know when a captured call is replayed: synchronise with its stream first.
+// A Routing of a captured call must live as long as the graph, each replay of which writes its contents anew.
 class Routing {
  public:
   Routing() = default;  // empty: any use is Error(kStale)
 
   explicit operator bool() const noexcept { return data_ != nullptr; }
 
-  std::int64_t num_tokens() const;  // that this rank sent
-  std::int64_t num_recv_rows() const;
-  std::int64_t num_expanded_rows() const;  // rows of the expert layout, padding included; num_recv_rows() for the compact one
-  std::int64_t num_dropped() const;        // (token, expert) pairs that this rank lost for want of capacity
+  std::int64_t num_tokens() const;         // that this rank sent
+  std::int64_t num_recv_rows() const;      // GPUs, kDrop: fetched
+  std::int64_t num_expanded_rows() const;  // rows of the expert layout, padding included; num_recv_rows() for the compact one.
+                                           // GPUs, kDrop: fetched, except for kExpertPadded
+  std::int64_t num_dropped() const;        // (token, expert) pairs that this rank lost for want of capacity. GPUs: fetched
 
   ConstTensorView topk_idx() const;        // i32 [N, k]: this rank's local expert ids, -1 for experts elsewhere
   ConstTensorView topk_weights() const;    // f32 [N, k]: all k weights of the token as its source gave them, also those of

@@ -26,13 +26,11 @@ namespace tokenyard {
 // rank, offset or length outside the window, kUnsupported for a peer that cannot be reached.
 //
 // Groups on GPUs have windows in the memory of their GPUs, for three kinds of users:
-//  - The host, by the same verbs with the same promises: put and get are copies, signal and atomic_add kernels of one warp, all
-//  in
+//  - The host, by the same verbs with the same promises: put and get are copies, signal and atomic_add kernels of one warp, in
 //    a stream of the window's own, for whose end they wait. Each call costs some ten microseconds, a `wait` one copy of a word
 //    per look. `source` and `destination` may be memory of the host or of a GPU.
-//  - A stream, by the verbs that take one. They enqueue and return, may be captured in a graph, and run in the stream's order,
-//  so
-//    a signal releases what the stream did before it and a wait holds up what comes behind it.
+//  - A stream, by the verbs that take one. They enqueue and return, may be captured in a graph, and run in the stream's order:
+//    a signal releases what the stream did before it, and a wait holds up what comes behind it.
 //  - Kernels, by device_window() and the verbs of tokenyard/device.cuh.
 // Let go of the last copy only when kernels and streams of this rank have done with the window, and make windows while no
 // kernel waits for another rank. Streams of ranks that are threads need queues of their own: CUDA_DEVICE_MAX_CONNECTIONS=32.

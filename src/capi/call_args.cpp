@@ -65,6 +65,7 @@ DispatchArguments::DispatchArguments(const ty_dispatch_args* given) {
   args_.outputs = outputs_;
   if (read.allocate != nullptr) args_.allocate = allocate_by(read.allocate, read.allocate_context);
   args_.timeout = timeout_or_group(read.timeout_ms, "args->timeout_ms");
+  args_.execution = read_execution(read.execution, "args->execution");
 }
 
 CombineArgs read_combine_args(const ty_combine_args* given) {
@@ -86,7 +87,20 @@ CombineArgs read_combine_args(const ty_combine_args* given) {
   args.output = read_tensor(read.output, "args->output");
   args.slot = read.slot;
   args.timeout = timeout_or_group(read.timeout_ms, "args->timeout_ms");
+  args.execution = read_execution(read.execution, "args->execution");
   return args;
+}
+
+Execution read_execution(const ty_execution* given, const char* name) {
+  Execution execution;
+  if (given == nullptr) return execution;
+  const ty_execution read = read_struct(given, name);
+  execution.stream = static_cast<Stream>(read.stream);
+  execution.wait_for = static_cast<Event>(read.wait_for);
+  execution.record = static_cast<Event>(read.record);
+  execution.num_sms = read.num_sms;
+  execution.copies = enum_of(read.copies, Copies::kEngine, "execution->copies");
+  return execution;
 }
 
 }  // namespace tokenyard::capi

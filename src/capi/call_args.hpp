@@ -25,4 +25,7 @@ class DispatchArguments {
 
 CombineArgs read_combine_args(const ty_combine_args* given);
 
+// Null: the defaults.
+Execution read_execution(const ty_execution* given, const char* name);
+
 }  // namespace tokenyard::capi

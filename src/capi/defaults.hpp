@@ -14,6 +14,8 @@ inline constexpr ty_tensor kDefaults<ty_tensor> = TY_TENSOR_INIT;
 template <>
 inline constexpr ty_tcp_rendezvous kDefaults<ty_tcp_rendezvous> = TY_TCP_RENDEZVOUS_INIT;
 template <>
+inline constexpr ty_device kDefaults<ty_device> = TY_DEVICE_INIT;
+template <>
 inline constexpr ty_group_options kDefaults<ty_group_options> = TY_GROUP_OPTIONS_INIT;
 template <>
 inline constexpr ty_lane kDefaults<ty_lane> = TY_LANE_INIT;
@@ -23,6 +25,8 @@ template <>
 inline constexpr ty_placement kDefaults<ty_placement> = TY_PLACEMENT_INIT;
 template <>
 inline constexpr ty_shape kDefaults<ty_shape> = TY_SHAPE_INIT;
+template <>
+inline constexpr ty_execution kDefaults<ty_execution> = TY_EXECUTION_INIT;
 template <>
 inline constexpr ty_dispatch_args kDefaults<ty_dispatch_args> = TY_DISPATCH_ARGS_INIT;
 template <>

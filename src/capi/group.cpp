@@ -21,6 +21,11 @@ GroupOptions read_options(const ty_group_options* given) {
     fail_argument("options->domain is {}: number domains from 0, or give -1", read.domain);
   }
   if (read.domain >= 0) options.domain = static_cast<int>(read.domain);
+  if (read.device != nullptr) {
+    const ty_device device = read_struct(read.device, "options->device");
+    options.device = device.number;
+    options.num_sms = device.num_sms;
+  }
   return options;
 }
 
@@ -42,6 +47,8 @@ int32_t ty_group_domain_of(const ty_group* group, int32_t rank) { return group =
 int32_t ty_group_timeout_ms(const ty_group* group) {
   return group == nullptr ? -1 : static_cast<std::int32_t>(group->group.timeout().count());
 }
+
+int32_t ty_group_device(const ty_group* group) { return group == nullptr ? -1 : group->group.device().value_or(-1); }
 
 ty_status ty_group_barrier(ty_group* group) {
   return guarded([&] { required(group, "group").group.barrier(); });

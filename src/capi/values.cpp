@@ -41,6 +41,9 @@ static_assert(same(TY_WAITING_AUTO, Waiting::kAuto) && same(TY_WAITING_SPIN, Wai
               same(TY_WAITING_YIELD, Waiting::kYield));
 static_assert(same(TY_COMPARE_EQUAL, Compare::kEqual) && same(TY_COMPARE_NOT_EQUAL, Compare::kNotEqual) &&
               same(TY_COMPARE_GREATER_EQUAL, Compare::kGreaterEqual));
+static_assert(TY_LOCAL_DEVICE == kLocalDevice);
+static_assert(same(TY_COPIES_CHOSEN, Copies::kChosen) && same(TY_COPIES_BULK, Copies::kBulk) &&
+              same(TY_COPIES_PLAIN, Copies::kPlain) && same(TY_COPIES_ENGINE, Copies::kEngine));
 static_assert(same(TY_MODE_THROUGHPUT, Mode::kThroughput) && same(TY_MODE_LATENCY, Mode::kLatency));
 static_assert(same(TY_LAYOUT_COMPACT, Layout::kCompact) && same(TY_LAYOUT_EXPERT_CONTIGUOUS, Layout::kExpertContiguous) &&
               same(TY_LAYOUT_EXPERT_PADDED, Layout::kExpertPadded));

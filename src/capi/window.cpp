@@ -1,6 +1,7 @@
 #include "tokenyard/window.hpp"
 
 #include "capi/handles.hpp"
+#include "capi/structs.hpp"
 #include "capi/values.hpp"
 
 using namespace tokenyard;
@@ -75,4 +76,40 @@ ty_status ty_window_fence(const ty_window* window, int32_t peer) {
 
 ty_status ty_window_quiet(const ty_window* window) {
   return guarded([&] { required(window, "window").window.quiet(); });
+}
+
+ty_status ty_window_put_in_stream(const ty_window* window, int32_t peer, size_t offset, const void* source, size_t num_bytes,
+                                  void* stream) {
+  return guarded([&] {
+    required(window, "window")
+        .window.put(peer, offset, buffer(source, num_bytes, "source"), num_bytes, static_cast<Stream>(stream));
+  });
+}
+
+ty_status ty_window_signal_in_stream(const ty_window* window, int32_t peer, size_t offset, uint64_t value, void* stream) {
+  return guarded([&] { required(window, "window").window.signal(peer, offset, value, static_cast<Stream>(stream)); });
+}
+
+ty_status ty_window_wait_in_stream(const ty_window* window, size_t offset, ty_compare compare, uint64_t value,
+                                   int32_t timeout_ms, void* stream) {
+  return guarded([&] {
+    required(window, "window")
+        .window.wait(offset, enum_of(compare, Compare::kGreaterEqual, "compare"), value, static_cast<Stream>(stream),
+                     timeout_or_group(timeout_ms, "timeout_ms"));
+  });
+}
+
+ty_status ty_window_get_device_window(const ty_window* window, ty_device_window* device_window) {
+  return guarded([&] {
+    const DeviceWindow& found = required(window, "window").window.device_window();
+    ty_device_window written = TY_DEVICE_WINDOW_INIT;
+    written.num_bytes = found.num_bytes;
+    written.regions = reinterpret_cast<void* const*>(found.regions);
+    written.failures = found.failures;
+    written.timeout_nanoseconds = found.timeout_nanoseconds;
+    written.missed_deadline = found.missed_deadline;
+    written.rank = found.rank;
+    written.num_ranks = found.num_ranks;
+    write_struct(written, device_window, "device_window");
+  });
 }

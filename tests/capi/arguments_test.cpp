@@ -73,6 +73,14 @@ TEST(arguments, of_a_shape_all_arrive) {
   EXPECT_EQ(read_shape(&shape), wanted);
 }
 
+void expect_same(const Execution& execution, const Execution& wanted) {
+  EXPECT_EQ(execution.stream, wanted.stream);
+  EXPECT_EQ(execution.wait_for, wanted.wait_for);
+  EXPECT_EQ(execution.record, wanted.record);
+  EXPECT_EQ(execution.num_sms, wanted.num_sms);
+  EXPECT_EQ(execution.copies, wanted.copies);
+}
+
 TEST(arguments, that_are_left_out_have_the_defaults_of_both_interfaces) {
   const ty_shape shape = TY_SHAPE_INIT;
   EXPECT_EQ(read_shape(&shape), Shape());
@@ -86,7 +94,16 @@ TEST(arguments, that_are_left_out_have_the_defaults_of_both_interfaces) {
   EXPECT_FALSE(arguments.args().allocate);
   EXPECT_EQ(arguments.args().slot, DispatchArgs().slot);
   EXPECT_FALSE(arguments.args().timeout);
+  expect_same(arguments.args().execution, Execution());
 }
+
+// Pointers that are told apart, and never used.
+struct Streams {
+  std::array<std::byte, 3> bytes{};
+  ty_execution execution{sizeof(ty_execution), &bytes[0], &bytes[1], &bytes[2], 12, TY_COPIES_PLAIN};
+  Execution wanted{reinterpret_cast<Stream>(&bytes[0]), reinterpret_cast<Event>(&bytes[1]), reinterpret_cast<Event>(&bytes[2]),
+                   12, Copies::kPlain};
+};
 
 // A tensor that is known by its pointer and first extent.
 struct Marked {
@@ -115,6 +132,8 @@ TEST(arguments, of_a_dispatch_all_arrive) {
   given.num_outputs = 1;
   given.slot = 1;
   given.timeout_ms = 77;
+  const Streams streams;
+  given.execution = &streams.execution;
   const DispatchArguments arguments(&given);
   const DispatchArgs& args = arguments.args();
   ASSERT_EQ(args.lanes.size(), 1U);
@@ -126,6 +145,7 @@ TEST(arguments, of_a_dispatch_all_arrive) {
   EXPECT_EQ(args.routing, &routing.routing);
   EXPECT_EQ(args.slot, 1);
   EXPECT_EQ(args.timeout, 77ms);
+  expect_same(args.execution, streams.wanted);
 }
 
 TEST(arguments, lists_that_no_plan_takes_are_not_read) {
@@ -157,6 +177,8 @@ TEST(arguments, of_a_combine_all_arrive) {
   given.use_routing_weights = 1;
   given.slot = 0;
   given.timeout_ms = 78;
+  const Streams streams;
+  given.execution = &streams.execution;
   const CombineArgs args = read_combine_args(&given);
   EXPECT_EQ(args.routing, &routing.routing);
   expect_mark(args.rows, rows);
@@ -170,6 +192,16 @@ TEST(arguments, of_a_combine_all_arrive) {
   EXPECT_TRUE(args.use_routing_weights);
   EXPECT_EQ(args.slot, 0);
   EXPECT_EQ(args.timeout, 78ms);
+  expect_same(args.execution, streams.wanted);
+}
+
+TEST(arguments, of_an_execution_are_checked) {
+  ty_execution given = TY_EXECUTION_INIT;
+  given.copies = 4;
+  test::expect_error([&] { read_execution(&given, "args->execution"); }, ErrorCode::kInvalidArgument, "execution->copies is 4");
+  given.struct_size = 0;
+  test::expect_error([&] { read_execution(&given, "args->execution"); }, ErrorCode::kInvalidArgument,
+                     "args->execution: struct_size is 0");
 }
 
 }  // namespace

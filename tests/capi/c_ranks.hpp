@@ -50,8 +50,10 @@ Owner make(Function function, Args... args) {
   return Owner(handle);
 }
 
-// Runs body(rank, group) on a thread per rank.
-inline void run_c_ranks(int num_ranks, const std::function<void(int rank, ty_group* group)>& body, int timeout_ms = 20'000) {
+// Runs body(rank, group) on a thread per rank. `choose_options` may set more than the timeout; what options point to must last
+// as long as the ranks.
+inline void run_c_ranks(int num_ranks, const std::function<void(int rank, ty_group* group)>& body, int timeout_ms = 20'000,
+                        const std::function<void(int rank, ty_group_options* options)>& choose_options = nullptr) {
   std::vector<ty_exchange*> exchanges(static_cast<std::size_t>(num_ranks));
   expect_ok(ty_exchange_create_threads(num_ranks, exchanges.data()));
   std::vector<std::jthread> threads;
@@ -60,6 +62,7 @@ inline void run_c_ranks(int num_ranks, const std::function<void(int rank, ty_gro
       const CExchange exchange(exchanges[static_cast<std::size_t>(rank)]);
       ty_group_options options = TY_GROUP_OPTIONS_INIT;
       options.timeout_ms = timeout_ms;
+      if (choose_options != nullptr) choose_options(rank, &options);
       const auto group = make<CGroup>(ty_group_create, exchange.get(), &options);
       ASSERT_NE(group, nullptr);
       body(rank, group.get());

@@ -57,6 +57,27 @@ TEST(errors, come_from_values_that_do_not_exist) {
   expect_status(ty_compute_plan_region(&shape, 2, 1000, &region), TY_INVALID_ARGUMENT, "region_idx is 1000");
 }
 
+TEST(errors, come_from_gpus_that_are_not_there) {
+  ty_exchange* handle = nullptr;
+  expect_ok(ty_exchange_create_threads(1, &handle));
+  const CExchange exchange(handle);
+  ty_device device = TY_DEVICE_INIT;
+  device.number = 1'000;
+  ty_group_options options = TY_GROUP_OPTIONS_INIT;
+  options.device = &device;
+  ty_group* group = nullptr;
+  // Depends on the build and the host.
+  EXPECT_THAT(ty_group_create(exchange.get(), &options, &group), testing::AnyOf(TY_UNSUPPORTED, TY_INVALID_ARGUMENT));
+  EXPECT_EQ(group, nullptr);
+  EXPECT_THAT(ty_last_error(),
+              testing::AnyOf(testing::HasSubstr("this build of Tokenyard has no CUDA"),
+                             testing::HasSubstr("the NVIDIA driver is missing"), testing::HasSubstr("no GPU is visible"),
+                             testing::HasSubstr("GroupOptions::device is 1000")));
+
+  device.struct_size = 0;
+  expect_status(ty_group_create(exchange.get(), &options, &group), TY_INVALID_ARGUMENT, "options->device: struct_size is 0");
+}
+
 TEST(errors, come_from_placements_that_do_not_add_up) {
   const ty_lane lane = float_lane();
   const std::int32_t experts[] = {0, 1, 2, 3};

@@ -50,6 +50,33 @@ TEST(structs, of_an_older_caller_have_the_defaults_of_what_he_does_not_know) {
   expect_status(ty_compute_plan_sizes(&older, kNumRanks, &sizes), TY_INVALID_ARGUMENT, "shape->mode is -77");
 }
 
+// What came with ABI 0.2 lies behind the end of these, and would crash if it were read.
+TEST(structs, of_callers_who_know_no_gpus_ask_for_none) {
+  const auto give_size_of_abi_0_1 = [](int, ty_group_options* options) {
+    options->struct_size = offsetof(ty_group_options, device);
+    options->device = reinterpret_cast<const ty_device*>(std::uintptr_t{1});
+  };
+  const auto run_layer = [](int rank, ty_group* group) {
+    EXPECT_EQ(ty_group_device(group), -1);
+    const CPlan plan = make_small_plan(group);
+    const SmallLayer layer(rank);
+    const auto* const nowhere = reinterpret_cast<const ty_execution*>(std::uintptr_t{1});
+    ty_dispatch_args dispatch = layer.dispatch();
+    dispatch.struct_size = offsetof(ty_dispatch_args, execution);
+    dispatch.execution = nowhere;
+    const auto received = make<CReceived>(ty_plan_dispatch, plan.get(), &dispatch);
+    const auto routing = make<CRouting>(ty_received_get_routing, received.get());
+    ty_tensor rows = TY_TENSOR_INIT;
+    expect_ok(ty_received_get_lane(received.get(), 0, &rows));
+    ty_combine_args combine = layer.combine(routing.get(), &rows);
+    combine.struct_size = offsetof(ty_combine_args, execution);
+    combine.execution = nowhere;
+    expect_ok(ty_plan_combine(plan.get(), &combine));
+    expect_ok(ty_group_barrier(group));
+  };
+  run_c_ranks(kNumRanks, run_layer, 20'000, give_size_of_abi_0_1);
+}
+
 TEST(structs, of_a_newer_caller_are_taken_if_he_sets_nothing_that_is_unknown) {
   const ty_lane lane = float_lane();
   ty_plan_sizes sizes = TY_PLAN_SIZES_INIT;

@@ -22,6 +22,7 @@ TEST(window, carries_bytes_and_signals_between_ranks) {
     EXPECT_EQ(ty_window_mapped(w, rank), ty_window_local(w));
     EXPECT_NE(ty_window_mapped(w, peer), nullptr);
     EXPECT_EQ(ty_window_mapped(w, 2), nullptr);
+    EXPECT_EQ(ty_group_device(group), -1);
 
     const std::array<int, 4> sent{rank, 10, 20, 30};
     expect_ok(ty_window_put(w, peer, 64, sent.data(), sizeof(sent)));
@@ -65,6 +66,11 @@ TEST(window, refuses_what_lies_outside_and_waits_no_longer_than_told) {
     expect_status(ty_window_load(w, 0, nullptr), TY_INVALID_ARGUMENT, "value is NULL");
     expect_status(ty_window_wait(w, 0, 3, 1, 10, nullptr), TY_INVALID_ARGUMENT, "compare is 3");
     expect_status(ty_window_wait(w, 0, TY_COMPARE_EQUAL, 1, -2, nullptr), TY_INVALID_ARGUMENT, "timeout_ms is -2");
+    expect_status(ty_window_put_in_stream(w, 1, 0, &value, sizeof(value), nullptr), TY_UNSUPPORTED, "lies in host memory");
+    expect_status(ty_window_signal_in_stream(w, 1, 0, 1, nullptr), TY_UNSUPPORTED, "lies in host memory");
+    expect_status(ty_window_wait_in_stream(w, 0, TY_COMPARE_EQUAL, 1, 10, nullptr), TY_UNSUPPORTED, "lies in host memory");
+    ty_device_window device_window = TY_DEVICE_WINDOW_INIT;
+    expect_status(ty_window_get_device_window(w, &device_window), TY_UNSUPPORTED, "lies in host memory");
     expect_ok(ty_group_barrier(group));
     if (rank == 0) expect_status(ty_window_wait(w, 0, TY_COMPARE_NOT_EQUAL, 0, 20, nullptr), TY_TIMEOUT, "to be != 0; it is 0");
   });

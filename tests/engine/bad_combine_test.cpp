@@ -66,6 +66,9 @@ const WrongCombine kWrongCombines[] = {
     {"no_routing", kCompact, [](Attempt& a) { a.args.routing = nullptr; }, kStale, "the Routing is empty"},
     {"empty_routing", kCompact, [](Attempt& a) { a.args.routing = &a.scrap.empty; }, kStale, "the Routing is empty"},
 
+    {"a_stream", kCompact, [](Attempt& a) { a.args.execution.stream = reinterpret_cast<Stream>(a.scrap.floats.data()); },
+     ErrorCode::kUnsupported, "set GroupOptions::device"},
+
     {"no_rows", kCompact, [](Attempt& a) { a.args.rows = {}; }, kInvalid, "rows must be a dense float32 tensor of at least"},
     {"rows_at_null", kCompact, [](Attempt& a) { a.args.rows.data = nullptr; }, kInvalid, "rows is a null pointer"},
     {"rows_of_another_type", kCompact, [](Attempt& a) { a.args.rows = doubles(a, {a.num_rows(), kHidden}); }, kInvalid,

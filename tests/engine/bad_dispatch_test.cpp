@@ -134,6 +134,18 @@ const WrongDispatch kWrongDispatches[] = {
        a.outputs = s.outputs;
      },
      kInvalid, "2 outputs were given and the plan has 1 lanes"},
+
+    // Never used as what they claim to be.
+    {"a_stream", [](auto&, auto& s, auto& a) { a.execution.stream = reinterpret_cast<Stream>(s.floats.data()); },
+     ErrorCode::kUnsupported, "set GroupOptions::device"},
+    {"an_event_to_wait_for", [](auto&, auto& s, auto& a) { a.execution.wait_for = reinterpret_cast<Event>(s.floats.data()); },
+     ErrorCode::kUnsupported, "set GroupOptions::device"},
+    {"an_event_to_record", [](auto&, auto& s, auto& a) { a.execution.record = reinterpret_cast<Event>(s.floats.data()); },
+     ErrorCode::kUnsupported, "set GroupOptions::device"},
+    {"a_number_of_sms", [](auto&, auto&, auto& a) { a.execution.num_sms = 8; }, ErrorCode::kUnsupported,
+     "set GroupOptions::device"},
+    {"plain_copies", [](auto&, auto&, auto& a) { a.execution.copies = Copies::kPlain; }, ErrorCode::kUnsupported,
+     "set GroupOptions::device"},
 };
 
 class wrong_dispatch : public testing::TestWithParam<WrongDispatch> {};

@@ -139,6 +139,7 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     }
     scratch.rank_counts = carve.take<std::int32_t>(num_ranks);
     scratch.expert_counts = carve.take<std::int32_t>(num_ranks * num_experts);
+    scratch.announced_counts = carve.take<std::int32_t>(num_ranks * num_experts);
     scratch.rank_count_matrices = carve.take<std::int32_t*>(num_ranks);
     scratch.expert_count_matrices = carve.take<std::int32_t*>(num_ranks);
     scratch.windows = carve.take<std::byte*>(num_ranks);

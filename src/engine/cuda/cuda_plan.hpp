@@ -58,6 +58,7 @@ class CudaPlan final : public Plan::Impl {
     std::array<PeerLine**, kNumTracks> lines{};           // [R]
     std::int32_t* rank_counts = nullptr;                  // [R]: what this rank sends
     std::int32_t* expert_counts = nullptr;                // [R, L]
+    std::int32_t* announced_counts = nullptr;             // [R, L]: what all ranks send to this one's experts
     std::int32_t** rank_count_matrices = nullptr;         // [R]
     std::int32_t** expert_count_matrices = nullptr;       // [R]
     std::byte** windows = nullptr;                        // [R]

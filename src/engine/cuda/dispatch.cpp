@@ -146,6 +146,7 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .source_offsets = device.source_offsets,
                .must_fit = grows,
                .gate = scratch.gate,
+               .announced_counts = scratch.announced_counts,
                .num_local_experts = routing.num_local_experts,
                .expert_alignment = shape_.layout == Layout::kExpertContiguous ? shape_.expert_alignment : 1,
                .totals = grows ? &totals_[slot] : nullptr,
@@ -257,8 +258,6 @@ void CudaPlan::index_rows(const DispatchCall& call, const cuda::Launch& launch) 
   const DeviceRouting& device = *routing.device;
   const std::byte* window = slot.windows[peers_->rank()]->data();
   const bool compact = shape_.layout == Layout::kCompact;
-  const auto* announced =
-      reinterpret_cast<const std::int32_t*>(control_[peers_->rank()]->data() + control_layout_.expert_counts[slot_idx]);
   float* weights = routing.has_weights ? device.topk_weights : nullptr;
   cuda::collect_rows({.top_k = shape_.top_k,
                       .num_local_experts = routing.num_local_experts,
@@ -274,7 +273,7 @@ void CudaPlan::index_rows(const DispatchCall& call, const cuda::Launch& launch) 
                       .topk_weights = weights,
                       .source_token = device.source_token,
                       .ordinal = device.recv_ordinal,
-                      .announced_counts = compact ? announced : nullptr,
+                      .announced_counts = compact ? scratch.announced_counts : nullptr,
                       .max_local_experts = dimensions_.max_local_experts,
                       .expert_counts = compact ? device.expert_counts : nullptr,
                       .expert_dropped = compact ? device.expert_dropped : nullptr,
@@ -304,7 +303,7 @@ void CudaPlan::index_rows(const DispatchCall& call, const cuda::Launch& launch) 
                         .topk_weights = weights,
                         .expert_counts = device.expert_counts,
                         .expert_offsets = device.expert_offsets,
-                        .announced_counts = announced,
+                        .announced_counts = scratch.announced_counts,
                         .max_local_experts = dimensions_.max_local_experts,
                         .expert_dropped = device.expert_dropped,
                         .num_view_rows = routing.num_view_rows,

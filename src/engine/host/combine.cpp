@@ -47,6 +47,7 @@ CombineCall HostPlan::begin(const CombineArgs& args) {
     fail_argument("slot {} still has a combine that was begun: complete it first (at most {} are under way at once)", slot_idx,
                   kNumSlots);
   }
+  check_execution(args.execution);
   check_combine(args, routing);
   const int in_place_slot = find_in_place_slot(args, routing);
 

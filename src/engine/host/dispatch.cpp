@@ -188,6 +188,7 @@ DispatchCall HostPlan::begin(const DispatchArgs& args) {
   // Nothing is sent before all that can be wrong on this rank alone has been checked.
   peers_->check();
   const int slot_idx = choose_slot(args.slot, next_dispatch_slot_);
+  check_execution(args.execution);
   check_dispatch(args, slot_idx);
   const bool cached = args.routing != nullptr;
   CallTrace trace(peers_->trace_track(), cached ? "begin cached dispatch" : "begin dispatch");

@@ -30,6 +30,15 @@ void HostPlan::free_if_unread(int slot_idx) noexcept {
   signals_->post_free(signals_->next(Track::kDispatch, slot_idx));
 }
 
+void HostPlan::check_execution(const Execution& execution) {
+  const bool is_default = execution.stream == nullptr && execution.wait_for == nullptr && execution.record == nullptr &&
+                          execution.num_sms == 0 && execution.copies == Copies::kChosen;
+  if (is_default) return;
+  fail(ErrorCode::kUnsupported,
+       "a stream, events, num_sms or copies are given, and the group's ranks compute on the host: leave execution as it is, or "
+       "set GroupOptions::device");
+}
+
 void HostPlan::mask_rank(int rank) {
   if (shape_.mode != Mode::kLatency) {
     fail(ErrorCode::kUnsupported, "ranks can be masked in latency mode only: in throughput mode they write into shared rows");

@@ -42,6 +42,9 @@ class HostPlan final : public Plan::Impl {
   // Posts the `free` that a released slot owes, unless a combine still has its rows read there.
   void free_if_unread(int slot_idx) noexcept;
 
+  // Throws Error(kUnsupported) for what only GPUs can be asked for.
+  static void check_execution(const Execution& execution);
+
   // Steps of a dispatch. `Routing::Data*` is filled step by step.
   std::shared_ptr<Routing::Data> count_tokens(const DispatchArgs& args);
   std::vector<ConstTensorView> quantize_lanes(const DispatchArgs& args);

@@ -118,6 +118,16 @@ __device__ void place_sources(const PlaceArgs& args, std::int64_t most, bool fit
   }
 }
 
+__device__ void keep_announced(const PlaceArgs& args) {
+  if (args.announced_counts == nullptr) return;
+  const int num_counts = args.num_ranks * args.max_local_experts;
+  for (int i = static_cast<int>(blockIdx.x) * kNumThreads + static_cast<int>(threadIdx.x); i < num_counts;
+       i += static_cast<int>(gridDim.x) * kNumThreads) {
+    args.announced_counts[i] =
+        static_cast<std::int32_t>(expert_count_at(args, i / args.max_local_experts, i % args.max_local_experts));
+  }
+}
+
 __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_constant__ PlaceArgs args) {
   extern __shared__ std::int64_t first_row[];  // [R]
   __shared__ bool fits;
@@ -128,6 +138,7 @@ __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_cons
   if (enters && blockIdx.x == 0 && call_turn.may_work()) enter(args, call_turn);
   const bool is_well = __syncthreads_and(await_entry(args.handshake, call_turn)) != 0;
   if (is_well) {
+    keep_announced(args);
     for (int rank = thread; rank < args.num_ranks; rank += kNumThreads) first_row[rank] = rows_of(args, args.rank, rank);
     if (thread >= kNumThreads - 32) {
       const std::int64_t most = most_rows(args, lane);

@@ -45,6 +45,10 @@ struct PlaceArgs {
   bool must_fit = false;
   std::uint32_t* gate = nullptr;  // 1 if rows may be pushed, otherwise 0; or null
 
+  // [R, max_local_experts], or null: a copy of this rank's expert counts for the kernels behind. A peer may begin the next
+  // turn, and announce its counts in the matrix, before they have run.
+  std::int32_t* announced_counts = nullptr;
+
   int num_local_experts = 0;
   int expert_alignment = 1;       // of kExpertContiguous
   PlaceTotals* totals = nullptr;  // pinned, or null

@@ -147,6 +147,7 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
     expert_counts[rank] = device_announced.data();
     const DeviceArray<std::int32_t*> all_rank_counts(rank_counts);
     const DeviceArray<std::int32_t*> all_expert_counts(expert_counts);
+    const DeviceArray<std::int32_t> kept_announced(announced.size());
     const int alignment = random.pick({1, 16, 128});
     const int num_local_experts = routed.placement.num_local_experts(rank);
     cuda::place({.own_rank_counts = device.rank_counts.data(),
@@ -163,6 +164,7 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
                  .destination = device.destination.data(),
                  .row = device.row.data(),
                  .source_offsets = device.source_offsets.data(),
+                 .announced_counts = kept_announced.data(),
                  .num_local_experts = num_local_experts,
                  .expert_alignment = alignment,
                  .totals = device.totals.data(),
@@ -172,6 +174,7 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
     check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
     EXPECT_EQ(device.row.contents(), tokens.row);
     EXPECT_EQ(device.source_offsets.contents(), tokens.source_offsets);
+    EXPECT_EQ(kept_announced.contents(), announced);
     const cuda::PlaceTotals totals = device.totals.contents()[0];
     EXPECT_EQ(totals.max_recv_rows, most);
     EXPECT_EQ(std::min(totals.num_recv_rows, routed.capacity), tokens.source_offsets.back());
