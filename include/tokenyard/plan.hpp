@@ -174,7 +174,8 @@ struct PeerCounters {
 
 // Made by Group::plan(). Copies share the plan. One thread at a time; calls come in the same order on all ranks. On CPU ranks
 // every call blocks until its results are there; a failure on any rank ends it with an Error on all: kTimeout, kPeerLost,
-// kDisagreement, or kSystem where a rank ran out of memory or descriptors.
+// kDisagreement, or kSystem where a rank ran out of memory or descriptors. On GPUs calls return before that: failures end what
+// is under way, are told by Group::status(), and thrown by the next call.
 // Letting go of the last handle never waits for other ranks, but for a callback of Pending::on_done that is running.
 class Plan {
  public:
