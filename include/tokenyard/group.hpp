@@ -67,12 +67,13 @@ class Group {
   // Collective, blocking.
   void barrier() const;
 
-  // The first failure of the group since it was made or recovered, without blocking or synchronising. On GPUs
-  // kernels report it, too, and a stream goes on after a wait that has failed: look here once its work is over.
+  // The first failure of the group since it was made or recovered, without blocking or synchronising. On GPUs calls return
+  // before they are done, so this is where their failures are seen: what a call delivers is right if, once it is over, there is
+  // none.
   std::optional<Failure> status() const noexcept;
 
   // Collective, blocking: every rank has seen the failure and goes on. Live results and Routings made before it become stale.
-  // On GPUs it waits until this rank's calls are over; of captured ones it does not know: synchronise with their streams first.
+  // On GPUs it waits for the calls that are under way; wait for launched graphs before, which may be launched again behind it.
   // With a dead rank this throws like any other call; make a new group of the survivors then. All ranks must call it within the
   // group's timeout of each other: a round of the Exchange that is missed ends the Exchange, and a new one is needed.
   void recover() const;

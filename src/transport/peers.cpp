@@ -192,7 +192,16 @@ void Peers::raise(const Failure& failure, const std::string& text) {
 std::optional<Failure> Peers::failure() const noexcept {
   const std::uint64_t packed = word(rank(), &ControlPage::failure).load(std::memory_order_acquire);
   if (packed == 0) return std::nullopt;
-  return unpack_failure(packed);
+  const Failure failure = unpack_failure(packed);
+  if (!device_place_.on_device() || failure.code != ErrorCode::kTimeout) return failure;
+  const Failure loss{ErrorCode::kPeerLost, failure.phase, failure.culprit, failure.reporter};
+  std::uint64_t judged = judged_failure_.load(std::memory_order_acquire);
+  if (judged != packed && judged != pack(loss)) {
+    const bool is_gone = is_member(failure.culprit) && failure.culprit != rank() && channel_->is_gone(failure.culprit);
+    judged = is_gone ? pack(loss) : packed;
+    judged_failure_.store(judged, std::memory_order_release);
+  }
+  return unpack_failure(judged);
 }
 
 void Peers::check() const {
@@ -220,6 +229,7 @@ void Peers::throw_failure(const Failure& failure) const {
 
 void Peers::forget_failure() {
   word(rank(), &ControlPage::failure).store(0, std::memory_order_release);
+  judged_failure_.store(0, std::memory_order_release);
   word(rank(), &ControlPage::waiting).store(0, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_acq_rel);
 }

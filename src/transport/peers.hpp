@@ -93,7 +93,11 @@ class Peers {
   void check() const;
   // For waits that do not know whom they wait for: makes a failure of the death of any member. Takes a system call for each.
   void check_members(Phase phase);
+  // Kernels do not see who is gone: a deadline that one of them missed because of a rank that is gone when the failure is first
+  // asked for here, is that rank's loss.
   std::optional<Failure> failure() const noexcept;
+  // By rank; null for ranks of other domains. Whoever uses the words below after this object is gone keeps them.
+  const std::vector<std::shared_ptr<MemoryRegion>>& pages() const noexcept { return pages_; }
   // By rank, where kernels find its ControlPage::failure; null for ranks of other domains. Empty unless device_place() is on a
   // device.
   const std::vector<std::uint64_t*>& device_failure_words() const noexcept { return device_failure_words_; }
@@ -148,6 +152,7 @@ class Peers {
   MemoryPlace device_place_;
   std::vector<std::shared_ptr<MemoryRegion>> pages_;  // by rank
   std::vector<std::uint64_t*> device_failure_words_;
+  mutable std::atomic<std::uint64_t> judged_failure_{0};  // what failure() has made of the page's word
   std::atomic<std::uint16_t> generation_{1};
   mutable std::atomic<int> num_announcements_{0};
 };

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "tests/support/ample_time.hpp"
+
 namespace tokenyard::test {
 
 class MeetingPoint {
@@ -21,7 +23,7 @@ class MeetingPoint {
       changed_.notify_all();
     } else {
       // A thread may have ended early, by an expectation that failed.
-      const bool met = changed_.wait_for(lock, std::chrono::seconds(60), [&] { return round_ != round; });
+      const bool met = changed_.wait_for(lock, 2 * ample_time(), [&] { return round_ != round; });
       if (!met) throw std::runtime_error("not all threads of the test came");
     }
   }

@@ -11,11 +11,9 @@
 namespace tokenyard::test {
 namespace {
 
-constexpr std::chrono::seconds kTimeout{60};
-
 GroupOptions options_of(const Case& random_case) {
   GroupOptions options;
-  options.timeout = kTimeout;
+  options.timeout = 2 * ample_time();
   options.waiting = random_case.spin ? Waiting::kAuto : Waiting::kYield;
   return options;
 }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/deadline.hpp"
+#include "tests/support/ample_time.hpp"
 #include "tokenyard/error.hpp"
 #include "tokenyard/exchange.hpp"
 
@@ -24,8 +25,7 @@ namespace tokenyard::test {
 
 using namespace std::chrono_literals;
 
-// Long enough for a loaded machine; nothing that goes right waits for it.
-inline constexpr std::chrono::milliseconds kAmple = 30s;
+inline const std::chrono::milliseconds kAmple = ample_time();
 
 inline std::vector<std::byte> to_bytes(const std::string& text) {
   std::vector<std::byte> bytes(text.size());

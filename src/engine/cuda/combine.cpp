@@ -74,7 +74,7 @@ void CudaPlan::fold(const CombineCall& call, const cuda::Launch& launch) {
              launch);
 }
 
-CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves) {
+CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSection* section) {
   peers_->check();
   const CurrentDevice current(memory_.device);
   const Routing::Data& routing = usable_routing(args.routing);
@@ -95,10 +95,10 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves) {
   call.header.with_weights = static_cast<bool>(args.carried_weights);
   check_engines(call);
   call.turn = next_turn(Track::kCombine, slot_idx);
-  combine_pending_[slot_idx] = true;
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  if (was_captured_) guard.over();  // a capture that fails keeps nobody waiting
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
-  begin_in_stream(args.execution, call.turn, routing);
+  begin_in_stream(section, args.execution, call.turn, routing);
   if (sends(call)) fold(call, launch);
   if (!sends(call) && halves == Halves::kApart) {
     cuda::Handshake handshake;
@@ -109,11 +109,20 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves) {
     handshake.posts_data_at_entry = true;
     cuda::meet({.handshake = handshake, .state = scratch_[slot_idx].state[static_cast<int>(Track::kCombine)]}, launch);
   }
+  combine_pending_[slot_idx] = true;
+  if (call.header.in_place_slot >= 0) ++slots_[call.header.in_place_slot].num_readings;
   guard.over();
   return call;
 }
 
-void CudaPlan::complete(CombineCall* call, Halves halves) {
+void CudaPlan::end_reading(const CombineCall& call) {
+  combine_pending_[call.turn.slot] = false;
+  if (call.header.in_place_slot < 0) return;
+  Slot& slot = slots_[call.header.in_place_slot];
+  if (--slot.num_readings == 0) slot.owes_free = false;
+}
+
+void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section) {
   if (call->turn.generation != peers_->generation()) {
     fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
   }
@@ -122,10 +131,13 @@ void CudaPlan::complete(CombineCall* call, Halves halves) {
   const SlotScratch& scratch = scratch_[slot];
   const CombineArgs& args = call->args;
   const DeviceRouting& device = *call->routing->device;
-  TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  end_reading(*call);
+  peers_->check();
   const cuda::Launch launch = launch_of(args.execution);
   stream_ = args.execution.stream;
-  if (halves == Halves::kApart) begin_in_stream({.stream = stream_}, call->turn, *call->routing);
+  TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  if (was_captured_) guard.over();
+  if (halves == Halves::kApart) begin_in_stream(section, {.stream = stream_}, call->turn, *call->routing);
   const bool begins = halves == Halves::kTogether && !sends(*call);
   cuda::Handshake handshake;
   handshake.signals = signals_of(Track::kCombine, slot, call->timeout);
@@ -173,22 +185,26 @@ void CudaPlan::complete(CombineCall* call, Halves halves) {
   } else {
     cuda::reduce(reduce, launch);
   }
-  end_in_stream(args.execution, call->turn, *call->routing);
-  combine_pending_[slot] = false;
+  end_in_stream(section, args.execution);
   guard.over();
 }
 
 void CudaPlan::combine(const CombineArgs& args) {
-  CombineCall call = begin(args, Halves::kTogether);
-  complete(&call, Halves::kTogether);
+  StreamSection section(memory_.device, args.execution.stream);
+  CombineCall call = begin(args, Halves::kTogether, &section);
+  complete(&call, Halves::kTogether, &section);
 }
 
 CombineCall CudaPlan::begin(const CombineArgs& args) {
-  CombineCall call = begin(args, Halves::kApart);
-  end_in_stream({.stream = args.execution.stream}, call.turn, *call.routing);
+  StreamSection section(memory_.device, args.execution.stream);
+  CombineCall call = begin(args, Halves::kApart, &section);
+  end_in_stream(&section, {.stream = args.execution.stream});
   return call;
 }
 
-void CudaPlan::complete(CombineCall* call) { complete(call, Halves::kApart); }
+void CudaPlan::complete(CombineCall* call) {
+  StreamSection section(memory_.device, call->args.execution.stream);
+  complete(call, Halves::kApart, &section);
+}
 
 }  // namespace tokenyard

@@ -8,6 +8,7 @@
 #include "base/fail.hpp"
 #include "engine/cuda/carve.hpp"
 #include "engine/cuda/remains.hpp"
+#include "engine/turn_guard.hpp"
 #include "kernels/cuda/load.hpp"
 #include "memory/current_device.hpp"
 #include "memory/device_region.hpp"
@@ -15,6 +16,16 @@
 
 namespace tokenyard {
 namespace {
+
+// And behind them, blocks of rows sent, for each slot and rank.
+std::shared_ptr<cuda::PlaceTotals[]> make_totals(int num_ranks) {
+  const std::size_t num_bytes = kNumSlots * (sizeof(cuda::PlaceTotals) + static_cast<std::size_t>(num_ranks) * sizeof(SentBlock));
+  void* memory = nullptr;
+  check_cuda(cudaHostAlloc(&memory, num_bytes, cudaHostAllocPortable | cudaHostAllocMapped), "cudaHostAlloc");
+  auto* const totals = static_cast<cuda::PlaceTotals*>(memory);
+  std::fill_n(totals, kNumSlots, cuda::PlaceTotals{});
+  return {totals, [](cuda::PlaceTotals* pinned) { cudaFreeHost(pinned); }};
+}
 
 // Fewer do not fill the link, more disturb each other on it.
 constexpr int kChosenSms = 16;
@@ -54,15 +65,11 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
     fail(ErrorCode::kUnsupported,
          "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
   }
+  TurnGuard guard(peers_.get(), Phase::kMapping);  // the other ranks wait for this one's memory
   free_remains();
   cuda::load_kernels();
-  check_cuda(cudaEventCreateWithFlags(&settled_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  const std::size_t pinned_bytes =
-      kNumSlots * (sizeof(cuda::PlaceTotals) + static_cast<std::size_t>(dimensions_.num_ranks) * sizeof(SentBlock));
-  check_cuda(cudaHostAlloc(reinterpret_cast<void**>(&totals_), pinned_bytes, cudaHostAllocPortable | cudaHostAllocMapped),
-             "cudaHostAlloc");
-  std::fill_n(totals_, kNumSlots, cuda::PlaceTotals{});
-  sent_ = reinterpret_cast<SentBlock*>(totals_ + kNumSlots);
+  totals_ = make_totals(dimensions_.num_ranks);
+  sent_ = reinterpret_cast<SentBlock*>(totals_.get() + kNumSlots);
   scratch_memory_ = make_device_region(carve_scratch(nullptr), memory_);
   carve_scratch(scratch_memory_->data());
   routings_ = std::make_shared<RoutingMemoryPool>([this](std::size_t num_bytes) { return own_memory(num_bytes); });
@@ -106,10 +113,23 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
   }
   upload_placement();
   reset();
+  guard.over();
 }
 
 CudaPlan::~CudaPlan() {
-  std::vector<std::shared_ptr<void>> memory{scratch_memory_, routings_};
+  keep_until(calls_are_over(), used_memory());
+  // What is under way in them goes on.
+  for (const Stream stream : copy_streams_) cudaStreamDestroy(stream);
+  for (const Event event : may_copy_) cudaEventDestroy(event);
+  for (const auto& events : copied_) {
+    for (const Event event : events) cudaEventDestroy(event);
+  }
+}
+
+std::vector<std::shared_ptr<void>> CudaPlan::used_memory() const {
+  std::vector<std::shared_ptr<void>> memory{scratch_memory_, routings_, totals_};
+  // Where the words of failures are.
+  memory.insert(memory.end(), peers_->pages().begin(), peers_->pages().end());
   memory.insert(memory.end(), control_.begin(), control_.end());
   for (int slot = 0; slot < kNumSlots; ++slot) {
     memory.insert(memory.end(), slots_[slot].windows.begin(), slots_[slot].windows.end());
@@ -117,14 +137,7 @@ CudaPlan::~CudaPlan() {
     memory.insert(memory.end(),
                   {slots_[slot].expanded, slots_[slot].borrowed, quantized_[slot], staging_[0][slot], staging_[1][slot]});
   }
-  memory.emplace_back(totals_, [](void* totals) { cudaFreeHost(totals); });
-  keep_until(calls_are_over(), std::move(memory));
-  cudaEventDestroy(settled_);
-  for (const Stream stream : copy_streams_) cudaStreamDestroy(stream);
-  for (const Event event : may_copy_) cudaEventDestroy(event);
-  for (const auto& events : copied_) {
-    for (const Event event : events) cudaEventDestroy(event);
-  }
+  return memory;
 }
 
 std::size_t CudaPlan::carve_scratch(std::byte* memory) {
@@ -198,7 +211,7 @@ void CudaPlan::slot_opened(int slot_idx) {
 }
 
 std::shared_ptr<MemoryRegion> CudaPlan::own_memory(std::size_t num_bytes) const {
-  if (is_capturing(stream_)) {
+  if (was_captured_ && is_capturing(stream_)) {
     fail(ErrorCode::kUnsupported,
          "this call needs {} bytes that the plan has not taken yet, which cannot be done while a stream is captured: make the "
          "same call once before capturing it",
@@ -223,13 +236,8 @@ void CudaPlan::await_gpu(Phase phase, std::chrono::milliseconds timeout, const s
 }
 
 void CudaPlan::settle(Stream stream, std::chrono::milliseconds timeout) {
-  check_cuda(cudaEventRecord(settled_, stream), "cudaEventRecord");
-  await_gpu(Phase::kNone, timeout, [this] {
-    const cudaError_t result = cudaEventQuery(settled_);
-    if (result == cudaErrorNotReady) return false;
-    check_cuda(result, "cudaEventQuery");
-    return true;
-  });
+  settled_.leave(stream);
+  await_gpu(Phase::kNone, timeout, [this] { return settled_.is_over(); });
 }
 
 std::function<bool()> CudaPlan::calls_are_over() const {
@@ -270,11 +278,14 @@ cuda::Launch CudaPlan::launch_of(const Execution& execution) const {
          "copy engines need sizes that the host knows, which a plan with Overflow::kDrop does not have: make it with kGrow, or "
          "leave copies at kChosen");
   }
-  if (shape_.overflow == Overflow::kGrow && is_capturing(execution.stream)) {
+  was_captured_ = is_capturing(execution.stream);
+  if (shape_.overflow == Overflow::kGrow && was_captured_) {
     fail(ErrorCode::kUnsupported,
          "calls of this plan cannot be captured in a graph, because its slots grow: make the plan with Overflow::kDrop and a "
          "capacity");
   }
+  // What went wrong before the call would be taken for a failed launch. The device's own failures come again.
+  cudaGetLastError();
   return {.stream = execution.stream,
           .num_sms = execution.num_sms > 0 ? execution.num_sms : num_sms_,
           .plain_copies = execution.copies == Copies::kPlain};
@@ -291,17 +302,17 @@ void CudaPlan::check_reachable(const char* name, const ConstTensorView& tensor) 
   }
 }
 
-void CudaPlan::begin_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing) {
+void CudaPlan::begin_in_stream(StreamSection* section, const Execution& execution, const Turn& turn,
+                               const Routing::Data& routing) {
   if (execution.wait_for != nullptr) {
     check_cuda(cudaStreamWaitEvent(execution.stream, execution.wait_for, 0), "cudaStreamWaitEvent");
   }
-  (*orders_)[static_cast<int>(turn.track)][turn.slot].enter(execution.stream);
-  static_cast<RoutingMemory*>(routing.device->memory.get())->order.enter(execution.stream);
+  section->enter({orders_, &(*orders_)[static_cast<int>(turn.track)][turn.slot]});
+  section->enter(order_of(routing));
 }
 
-void CudaPlan::end_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing) {
-  (*orders_)[static_cast<int>(turn.track)][turn.slot].leave(execution.stream);
-  static_cast<RoutingMemory*>(routing.device->memory.get())->order.leave(execution.stream);
+void CudaPlan::end_in_stream(StreamSection* section, const Execution& execution) {
+  section->leave();
   if (execution.record != nullptr) check_cuda(cudaEventRecord(execution.record, execution.stream), "cudaEventRecord");
 }
 
@@ -332,14 +343,17 @@ void CudaPlan::mask_rank(int) {
 
 void CudaPlan::place(const PlacementTable& table) {
   const CurrentDevice current(memory_.device);
+  quiesce();  // may fail, and then nothing has changed
   Plan::Impl::place(table);
-  quiesce();
   upload_placement();
 }
 
 // The slot's next dispatch says so to the peers, in its stream.
 void CudaPlan::release(const Turn& turn) noexcept {
-  if (is_live(turn)) slots_[turn.slot].live.reset();
+  if (!is_live(turn)) return;
+  Slot& slot = slots_[turn.slot];
+  slot.live.reset();
+  slot.owes_free = slot.num_readings > 0;
 }
 
 void CudaPlan::quiesce() {

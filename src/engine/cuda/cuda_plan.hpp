@@ -93,14 +93,16 @@ class CudaPlan final : public Plan::Impl {
   void check_reachable(const char* name, const ConstTensorView& tensor) const;
   void check_tensors(const DispatchArgs& args) const;
   void check_tensors(const CombineArgs& args) const;
-  // Around all launches of a call. `routing` is the one that it works with.
-  void begin_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing);
-  void end_in_stream(const Execution& execution, const Turn& turn, const Routing::Data& routing);
+  // Around all launches of a call, or of one of its halves. `routing` is the one that it works with.
+  void begin_in_stream(StreamSection* section, const Execution& execution, const Turn& turn, const Routing::Data& routing);
+  static void end_in_stream(StreamSection* section, const Execution& execution);
   std::function<bool()> calls_are_over() const;
   // ensure_capacity, when nothing of this rank uses the slot's windows any more.
   void grow(int slot_idx, std::int64_t num_rows, std::chrono::milliseconds timeout);
   // Until all that was asked of `stream` is over.
   void settle(Stream stream, std::chrono::milliseconds timeout);
+  // Memory that launches may use after the plan is gone.
+  std::vector<std::shared_ptr<void>> used_memory() const;
   // Until `is_over` says so: throws what ends the group's waits, and Error(kTimeout).
   void await_gpu(Phase phase, std::chrono::milliseconds timeout, const std::function<bool()>& is_over);
 
@@ -123,14 +125,19 @@ class CudaPlan final : public Plan::Impl {
   void push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
             const cuda::Launch& launch, Halves halves);
   void size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, int slot_idx) const;
-  DispatchCall begin(const DispatchArgs& args, Halves halves);
-  Received complete(DispatchCall* call, Halves halves);
+  DispatchCall begin(const DispatchArgs& args, Halves halves, StreamSection* section);
+  // The launches of begin.
+  void send(const DispatchArgs& args, DispatchCall* call, const cuda::Launch& launch, Halves halves, StreamSection* section);
+  void find_outputs(DispatchCall* call);
+  Received complete(DispatchCall* call, Halves halves, StreamSection* section);
   void index_rows(const DispatchCall& call, const cuda::Launch& launch);
   void deliver(const DispatchCall& call, const cuda::Launch& launch);
 
   // Steps of a combine.
-  CombineCall begin(const CombineArgs& args, Halves halves);
-  void complete(CombineCall* call, Halves halves);
+  CombineCall begin(const CombineArgs& args, Halves halves, StreamSection* section);
+  void complete(CombineCall* call, Halves halves, StreamSection* section);
+  // The second half comes now: dispatches made behind it may take the slot whose rows are read in place.
+  void end_reading(const CombineCall& call);
   // copy_engine.cpp: the same where copy engines carry the rows.
   static bool uses_engines(const Execution& execution) { return execution.copies == Copies::kEngine; }
   void check_engines(const CombineCall& call) const;
@@ -168,10 +175,11 @@ class CudaPlan final : public Plan::Impl {
   std::array<std::array<std::uint64_t, kNumSlots>, kNumTracks> turns_{};  // calls made, as the host counts
   std::array<std::shared_ptr<MemoryRegion>, kNumSlots> quantized_;        // values, then scales
   SentBlock* sent_ = nullptr;                                             // [kNumSlots, R], pinned, behind the totals
-  cuda::PlaceTotals* totals_ = nullptr;                                   // [kNumSlots], pinned
+  std::shared_ptr<cuda::PlaceTotals[]> totals_;                           // [kNumSlots], pinned
   std::uint64_t num_tickets_ = 0;
-  Stream stream_ = nullptr;  // of the last call
-  Event settled_ = nullptr;
+  Stream stream_ = nullptr;            // of the last call
+  mutable bool was_captured_ = false;  // the last call was: its stream may be capturing still
+  StreamOrder settled_;
 
   // Copy engines; made by the first call that uses them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows

@@ -20,8 +20,6 @@
 namespace tokenyard {
 namespace {
 
-RoutingMemory& memory_of(const Routing::Data& routing) { return *static_cast<RoutingMemory*>(routing.device->memory.get()); }
-
 // The value that ends up at `source` when all calls that use the Routing are over.
 template <class T>
 T fetch(const RoutingMemory& memory, std::chrono::milliseconds timeout, int device, const T* source) {
@@ -339,7 +337,7 @@ void CudaPlan::deliver(const DispatchCall& call, const cuda::Launch& launch) {
   }
 }
 
-DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
+DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves, StreamSection* section) {
   peers_->check();
   const CurrentDevice current(memory_.device);
   const int slot_idx = choose_slot(args.slot, next_dispatch_slot_);
@@ -348,7 +346,6 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   const cuda::Launch launch = launch_of(args.execution);
   stream_ = args.execution.stream;
   const bool cached = args.routing != nullptr;
-  const bool grows = shape_.overflow == Overflow::kGrow;
   Slot& slot = slots_[slot_idx];
 
   DispatchCall call{};
@@ -357,6 +354,8 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   call.in_slot = args.outputs.empty() && args.allocate == nullptr;
   call.allocate = args.allocate;
   call.outputs.assign(args.outputs.begin(), args.outputs.end());
+  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  if (was_captured_) guard.over();  // a capture that fails keeps nobody waiting
   if (!cached) {
     call.made = make_routing(slot.capacity);
     call.made->num_tokens = args.topk_idx.shape[0];
@@ -367,14 +366,28 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
   call.routing = cached ? args.routing->data() : call.made;
   call.header.with_weights = static_cast<bool>(args.topk_weights);
   call.turn = next_turn(Track::kDispatch, slot_idx);
-  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
   next_dispatch_slot_ = (slot_idx + 1) % kNumSlots;
   slot.live = call.turn;
   slot.live_routing_id = call.routing->id;
+  try {
+    send(args, &call, launch, halves, section);
+  } catch (...) {
+    slot.live.reset();
+    throw;
+  }
+  guard.over();
+  return call;
+}
 
-  begin_in_stream(args.execution, call.turn, *call.routing);
+void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::Launch& launch, Halves halves,
+                    StreamSection* section) {
+  DispatchCall& call = *sent;
+  const int slot_idx = call.turn.slot;
+  Slot& slot = slots_[slot_idx];
+  const bool grows = shape_.overflow == Overflow::kGrow;
+  begin_in_stream(section, args.execution, call.turn, *call.routing);
   const std::vector<ConstTensorView> lanes = lanes_of(args, slot_idx, launch);
-  if (cached) {
+  if (call.made == nullptr) {
     if (must_be_opened(slot, call.routing->max_recv_rows)) grow(slot_idx, call.routing->max_recv_rows, call.timeout);
     find_outputs(&call);
     if (uses_engines(args.execution)) {
@@ -382,8 +395,7 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
     } else {
       push(lanes, args, call, launch, halves);
     }
-    guard.over();
-    return call;
+    return;
   }
   ++num_tickets_;
   count(args, call.turn, *call.made, launch, call.timeout);
@@ -403,7 +415,7 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
       call.made->has_weights = small->has_weights;
       call.made->id = id;
       call.routing = call.made;
-      memory_of(*call.made).order.enter(stream_);
+      section->enter(order_of(*call.made));
       ++num_tickets_;
       count(args, call.turn, *call.made, launch, call.timeout);
       place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
@@ -415,20 +427,31 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves) {
     size_routing(call.made.get(), nullptr, slot_idx);
   }
   find_outputs(&call);
-  guard.over();
-  return call;
 }
 
-Received CudaPlan::complete(DispatchCall* call, Halves halves) {
+void CudaPlan::find_outputs(DispatchCall* call) {
+  Plan::Impl::find_outputs(call);
+  if (call->allocate == nullptr || call->output_error != nullptr) return;
+  try {
+    for (const TensorView& output : call->outputs) check_reachable("an output", output);
+  } catch (...) {
+    call->output_error = std::current_exception();
+  }
+}
+
+Received CudaPlan::complete(DispatchCall* call, Halves halves, StreamSection* section) {
   const CurrentDevice current(memory_.device);
   const int slot_idx = call->turn.slot;
   Slot& slot = slots_[slot_idx];
   if (!is_live(call->turn)) fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
-  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  peers_->check();
   const cuda::Launch launch = launch_of(call->execution);
   stream_ = call->execution.stream;
+  TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  if (was_captured_) guard.over();
+  slot.live.reset();
   if (halves == Halves::kApart) {
-    begin_in_stream({.stream = stream_}, call->turn, *call->routing);
+    begin_in_stream(section, {.stream = stream_}, call->turn, *call->routing);
     cuda::Handshake handshake;
     handshake.signals = signals_of(Track::kDispatch, slot_idx, call->timeout);
     handshake.entry_wait = cuda::LineWord::kData;
@@ -438,10 +461,10 @@ Received CudaPlan::complete(DispatchCall* call, Halves halves) {
   }
   if (call->made != nullptr) index_rows(*call, launch);
   if (call->output_error == nullptr) deliver(*call, launch);
-  end_in_stream(call->execution, call->turn, *call->routing);
+  end_in_stream(section, call->execution);
 
   const bool stays = call->in_slot && call->output_error == nullptr;
-  if (!stays) slot.live.reset();
+  if (stays) slot.live = call->turn;
   guard.over();
   if (call->output_error != nullptr) std::rethrow_exception(call->output_error);
   const RecvSizes sizes = sizes_of(*call->routing);
@@ -450,16 +473,21 @@ Received CudaPlan::complete(DispatchCall* call, Halves halves) {
 }
 
 Received CudaPlan::dispatch(const DispatchArgs& args) {
-  DispatchCall call = begin(args, Halves::kTogether);
-  return complete(&call, Halves::kTogether);
+  StreamSection section(memory_.device, args.execution.stream);
+  DispatchCall call = begin(args, Halves::kTogether, &section);
+  return complete(&call, Halves::kTogether, &section);
 }
 
 DispatchCall CudaPlan::begin(const DispatchArgs& args) {
-  DispatchCall call = begin(args, Halves::kApart);
-  end_in_stream({.stream = args.execution.stream}, call.turn, *call.routing);
+  StreamSection section(memory_.device, args.execution.stream);
+  DispatchCall call = begin(args, Halves::kApart, &section);
+  end_in_stream(&section, {.stream = args.execution.stream});
   return call;
 }
 
-Received CudaPlan::complete(DispatchCall* call) { return complete(call, Halves::kApart); }
+Received CudaPlan::complete(DispatchCall* call) {
+  StreamSection section(memory_.device, call->execution.stream);
+  return complete(call, Halves::kApart, &section);
+}
 
 }  // namespace tokenyard

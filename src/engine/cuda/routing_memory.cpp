@@ -44,6 +44,11 @@ bool RoutingBounds::hold(const RoutingBounds& other) const {
   return num_rows >= other.num_rows && num_expanded_rows >= other.num_expanded_rows;
 }
 
+std::shared_ptr<StreamOrder> order_of(const Routing::Data& routing) {
+  const std::shared_ptr<void>& memory = routing.device->memory;
+  return {memory, &static_cast<RoutingMemory*>(memory.get())->order};
+}
+
 RoutingMemoryPool::~RoutingMemoryPool() {
   for (std::unique_ptr<RoutingMemory>& memory : unused_) {
     const std::shared_ptr<RoutingMemory> kept = std::move(memory);

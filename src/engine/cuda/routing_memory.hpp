@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/cuda/stream_order.hpp"
-#include "engine/device_routing.hpp"
+#include "engine/routing_data.hpp"
 #include "memory/memory_region.hpp"
 
 namespace tokenyard {
@@ -34,6 +34,9 @@ struct RoutingMemory {
   std::shared_ptr<MemoryRegion> region;
   StreamOrder order;  // of all calls that use it
 };
+
+// Of the calls that use `routing`, whose memory it keeps.
+std::shared_ptr<StreamOrder> order_of(const Routing::Data& routing);
 
 // Thread-safe: a Routing may be dropped anywhere, also after its plan.
 class RoutingMemoryPool : public std::enable_shared_from_this<RoutingMemoryPool> {

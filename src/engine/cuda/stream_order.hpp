@@ -1,7 +1,9 @@
 // Keeps calls that use the same memory one behind the other on the GPU, whichever streams they are in.
 #pragma once
 
+#include <memory>
 #include <mutex>
+#include <vector>
 
 #include "tokenyard/execution.hpp"
 
@@ -27,8 +29,26 @@ class StreamOrder {
  private:
   mutable std::mutex mutex_;
   Event event_ = nullptr;
-  Stream last_ = nullptr;
+  unsigned long long last_ = 0;  // the stream's number: its handle may be another stream's one day
   bool was_used_ = false;
+};
+
+// What a call has enqueued in a stream, for the orders that it stands in: it leaves them at its end, also where an exception
+// breaks the call off between two launches, since those made before are under way.
+class StreamSection {
+ public:
+  StreamSection(int device, Stream stream) : device_(device), stream_(stream) {}
+  ~StreamSection();
+  StreamSection(const StreamSection&) = delete;
+  StreamSection& operator=(const StreamSection&) = delete;
+
+  void enter(std::shared_ptr<StreamOrder> order);
+  void leave();
+
+ private:
+  int device_;
+  Stream stream_;
+  std::vector<std::shared_ptr<StreamOrder>> orders_;
 };
 
 bool is_capturing(Stream stream);

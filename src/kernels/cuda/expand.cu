@@ -39,6 +39,7 @@ struct ExpandKernel {
 
 struct ZeroKernel {
   int num_local_experts;
+  std::int64_t num_rows;
   const std::int64_t* expert_counts;
   const std::int64_t* expert_offsets;
   Expanded expanded;
@@ -92,7 +93,9 @@ __global__ void __launch_bounds__(kNumThreads, 1) zero_rows(const __grid_constan
   const int warp = static_cast<int>(threadIdx.x / 32);
   for (int expert = static_cast<int>(blockIdx.x); expert < kernel.num_local_experts; expert += static_cast<int>(gridDim.x)) {
     const std::int64_t begin = kernel.expert_offsets[expert] + kernel.expert_counts[expert];
-    for (std::int64_t row = begin + warp; row < kernel.expert_offsets[expert + 1]; row += kNumThreads / 32) {
+    // After a failure the groups need not be those that were announced.
+    const std::int64_t end = min(kernel.expert_offsets[expert + 1], kernel.num_rows);
+    for (std::int64_t row = begin + warp; row < end; row += kNumThreads / 32) {
       scatter_row(kernel.expanded, row, nullptr, lane);
     }
   }
@@ -136,6 +139,7 @@ void expand(const ExpandArgs& args, const Launch& launch) {
 
 void zero_gaps(const ZeroGapsArgs& args, const Launch& launch) {
   const ZeroKernel kernel{.num_local_experts = args.num_local_experts,
+                          .num_rows = args.expanded.shape[0],
                           .expert_counts = args.expert_counts,
                           .expert_offsets = args.expert_offsets,
                           .expanded = expanded_of(args.expanded)};

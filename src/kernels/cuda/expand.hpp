@@ -23,7 +23,7 @@ struct ExpandArgs {
 // Stream-ordered, capturable, as is zero_gaps.
 void expand(const ExpandArgs& args, const Launch& launch);
 
-// Zeroes the alignment gaps behind the groups of kExpertContiguous: experts may compute on them.
+// Zeroes the alignment gaps behind the groups of kExpertContiguous, as far as there are rows: experts may compute on them.
 struct ZeroGapsArgs {
   int num_local_experts = 0;
   const std::int64_t* expert_counts = nullptr;

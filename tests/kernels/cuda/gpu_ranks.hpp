@@ -10,6 +10,7 @@
 #include "kernels/cuda/signals.hpp"
 #include "memory/device_memory.hpp"
 #include "tests/kernels/cuda/device_array.hpp"
+#include "tests/support/ample_time.hpp"
 
 namespace tokenyard::test {
 
@@ -37,7 +38,7 @@ class GpuRanks {
   }
 
   // Lines for two tracks: tests may synchronise on one and measure the other.
-  cuda::Signals signals(int rank, std::chrono::nanoseconds timeout = std::chrono::seconds(20), int track = 0) const;
+  cuda::Signals signals(int rank, std::chrono::nanoseconds timeout = ample_time(), int track = 0) const;
   void set_turn(int rank, std::uint64_t turn, int track = 0);
   std::uint64_t turn(int rank, int track = 0) const;
   std::uint64_t failure(int rank) const;

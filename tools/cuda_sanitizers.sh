@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# usage: cuda_sanitizers.sh [FOLDER]
+#
+# Runs a short selection of the tests on GPUs under the tools of compute-sanitizer: memcheck, initcheck, synccheck and racecheck,
+# which sees shared memory alone. Prints a line per tool and test, `ok` or what was found, and exits with 1 if anything was.
+# FOLDER holds the test programs, somewhere below it: by default build/release. Logs stay in FOLDER/cuda_sanitizers.
+#
+# Needs a GPU, and compute-sanitizer, which comes with CUDA's toolkit: from PATH, or named by COMPUTE_SANITIZER.
+# SANITIZER_TOOLS="memcheck synccheck" runs some of the tools only.
+set -euo pipefail
+
+folder=${1:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release}
+sanitizer=${COMPUTE_SANITIZER:-$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)}
+read -r -a tools <<<"${SANITIZER_TOOLS:-memcheck initcheck synccheck racecheck}"
+
+[[ -x $sanitizer ]] || {
+  echo "cuda_sanitizers.sh needs compute-sanitizer, and there is none at $sanitizer: set COMPUTE_SANITIZER" >&2
+  exit 2
+}
+
+# Per test program: what is run of it.
+declare -A selections=(
+  [cuda_kernels_test]='*'
+  [cuda_engine_test]='*CudaRoundTrips*3_ranks:*CudaDisagreeingRanks*dispatch_or_cached:CudaFailures.*grow*:CudaFailures.*dropped*'
+  [cuda_random_shapes_threads_test]='*shapes*'
+)
+order=(cuda_kernels_test cuda_engine_test cuda_random_shapes_threads_test)
+
+# Kernels are tens of times slower here, and what goes right must not miss its deadline. All ranks share the first GPU's context.
+export TOKENYARD_TEST_TIMEOUT=600 TOKENYARD_TEST_SHAPES=${TOKENYARD_TEST_SHAPES:-12}
+export CUDA_MODULE_LOADING=EAGER CUDA_DEVICE_MAX_CONNECTIONS=32
+
+logs=$folder/cuda_sanitizers
+mkdir -p "$logs"
+status=0
+for tool in "${tools[@]}"; do
+  options=(--tool "$tool" --error-exitcode 99 --print-limit 20)
+  # There are more barriers in shared memory than it tracks by itself.
+  if [[ $tool == synccheck ]]; then options+=(--num-cuda-barriers 65536); fi
+  for program in "${order[@]}"; do
+    path=$(find "$folder" -type f -name "$program" -perm -u+x -print -quit)
+    if [[ -z $path ]]; then
+      printf '%-10s %-32s missing: build it first\n' "$tool" "$program"
+      status=1
+      continue
+    fi
+    log=$logs/$tool.$program.log
+    begin=$SECONDS
+    result=0
+    timeout -k 10 "${SANITIZER_LIMIT:-1200}" "$sanitizer" "${options[@]}" "$path" --gtest_filter="${selections[$program]}" \
+      >"$log" 2>&1 || result=$?
+    if grep -q '^\[  SKIPPED \]' "$log" && ! grep -q '^\[       OK \]' "$log"; then
+      verdict='skipped: no GPU is visible'
+    elif ((result == 0)); then
+      verdict=ok
+    elif ((result == 99)); then
+      verdict="$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$log" | tail -n 1 | sed 's/^=* *//')"
+    elif ((result == 124 || result == 137)); then
+      verdict="not finished within ${SANITIZER_LIMIT:-1200} s"
+    else
+      verdict="exit status $result"
+    fi
+    printf '%-10s %-32s %4d s  %s\n' "$tool" "$program" $((SECONDS - begin)) "$verdict"
+    if ((result != 0)); then status=1; fi
+  done
+done
+((status == 0)) || echo "the logs are in $logs"
+exit "$status"
