@@ -19,7 +19,8 @@ namespace {
 
 // And behind them, blocks of rows sent, for each slot and rank.
 std::shared_ptr<cuda::PlaceTotals[]> make_totals(int num_ranks) {
-  const std::size_t num_bytes = kNumSlots * (sizeof(cuda::PlaceTotals) + static_cast<std::size_t>(num_ranks) * sizeof(SentBlock));
+  const std::size_t num_bytes =
+      kNumSlots * (sizeof(cuda::PlaceTotals) + static_cast<std::size_t>(num_ranks) * sizeof(SentBlock));
   void* memory = nullptr;
   check_cuda(cudaHostAlloc(&memory, num_bytes, cudaHostAllocPortable | cudaHostAllocMapped), "cudaHostAlloc");
   auto* const totals = static_cast<cuda::PlaceTotals*>(memory);
