@@ -6,6 +6,7 @@
 
 #include "base/hooks.hpp"
 #include "tests/property/rank_run.hpp"
+#include "tests/support/ample_time.hpp"
 #include "tests/support/run_ranks.hpp"
 
 namespace tokenyard::test {
