@@ -75,7 +75,6 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
   carve_scratch(scratch_memory_->data());
   routings_ = std::make_shared<RoutingMemoryPool>([this](std::size_t num_bytes) { return own_memory(num_bytes); });
   routings_->reserve(kReservedRoutings, routing_bounds(dimensions_.first_recv_capacity));
-  open_windows();
   for (int slot = 0; slot < kNumSlots; ++slot) {
     if (shape_.quantization.has_value()) {
       quantized_[slot] =
@@ -88,6 +87,8 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
                                             : max_expanded_rows(dimensions_.max_local_experts));
     }
   }
+  // All memory is there: once the last window has been shared, other ranks may launch kernels that wait for this one.
+  open_windows();
 
   const std::vector<std::uint64_t*>& words = peers_->device_failure_words();
   upload(host_failures_, words);
