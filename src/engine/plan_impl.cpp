@@ -49,9 +49,10 @@ std::uint64_t Plan::Impl::window_tag(WindowKind kind, int slot, std::uint32_t nu
 void Plan::Impl::open_slot(int slot_idx, std::int64_t capacity, std::chrono::milliseconds timeout) {
   Slot& slot = slots_[slot_idx];
   const DispatchLayout layout = dispatch_layout(shape_, dimensions_, capacity);
-  for (std::shared_ptr<MemoryRegion>& window : slot.windows) retire(std::move(window));
-  slot.windows = peers_->share(window_tag(WindowKind::kDispatch, slot_idx, slot.num_growths++), layout.num_bytes,
+  auto windows = peers_->share(window_tag(WindowKind::kDispatch, slot_idx, slot.num_growths++), layout.num_bytes,
                                Deadline(timeout), memory_);
+  slot.windows.swap(windows);  // the old ones go when the new ones are there: an attempt that fails takes nothing away
+  for (std::shared_ptr<MemoryRegion>& window : windows) retire(std::move(window));
   slot.layout = layout;
   slot.capacity = capacity;
   slot.in_doubt = false;

@@ -129,6 +129,9 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
   if (cached) {
     enter_cached(call, &handshake);
     cuda::meet({.handshake = handshake, .state = state}, launch);
+    // Copies do not ask whether the peers have opened their slots, as kernels do: where one has not, its rows must stay.
+    settle(launch.stream, call.timeout);
+    peers_->check();
   }
   find_chunks(Track::kDispatch, slot_idx, routing, kPushChunks, launch);
   for (int chunk = 0; chunk < kPushChunks; ++chunk) {
