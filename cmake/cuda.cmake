@@ -21,8 +21,9 @@ if(NOT CMAKE_CUDA_COMPILER)
   endif()
 endif()
 
-# Ampere, Hopper and both kinds of Blackwell as machine code; PTX of the newest for what comes later.
-if(NOT CMAKE_CUDA_ARCHITECTURES)
+# Ampere, Hopper and both kinds of Blackwell as machine code; PTX of the newest for what comes later. CUDAARCHS in the
+# environment asks for others, as CMake defines it.
+if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)
 endif()
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # linked by name, where it is needed
