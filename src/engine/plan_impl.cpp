@@ -156,25 +156,6 @@ bool Plan::Impl::is_live(const Turn& turn) const noexcept {
   return slot.live.has_value() && slot.live->word() == turn.word();
 }
 
-void Plan::Impl::set_extents(Routing::Data* routing, std::int64_t capacity) const {
-  routing->num_expanded_rows = routing->num_recv_rows;
-  if (shape_.layout == Layout::kExpertContiguous) {
-    routing->num_expanded_rows = 0;
-    for (const std::int64_t num_rows : routing->expert_counts) {
-      routing->num_expanded_rows += aligned_rows(num_rows, shape_.expert_alignment);
-    }
-  } else if (shape_.layout == Layout::kExpertPadded) {
-    routing->num_expanded_rows = routing->num_local_experts * shape_.expert_capacity;
-  }
-  const bool fixed = shape_.overflow == Overflow::kDrop;
-  routing->num_view_rows = fixed ? capacity : routing->num_recv_rows;
-  routing->num_expanded_view_rows = fixed && shape_.layout == Layout::kExpertContiguous
-                                        ? max_expanded_rows(routing->num_local_experts)
-                                        : routing->num_expanded_rows;
-  // Announced pairs include those that will be dropped; what the tensors hold is the tighter bound then.
-  routing->num_expanded_rows = std::min(routing->num_expanded_rows, routing->num_expanded_view_rows);
-}
-
 std::int64_t Plan::Impl::max_expanded_rows(int num_local_experts) const {
   // Every expert's group may need a gap of up to alignment - 1 rows.
   return dimensions_.first_recv_capacity * shape_.top_k +

@@ -115,8 +115,6 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   const Routing::Data& usable_routing(const Routing* routing) const;
   RoutingKey routing_key() const;
 
-  // From the announced counts per expert and the number of rows.
-  void set_extents(Routing::Data* routing, std::int64_t capacity) const;
   RecvSizes sizes_of(const Routing::Data& routing) const;
   void find_outputs(DispatchCall* call);
   std::int64_t max_expanded_rows(int num_local_experts) const;

@@ -7,6 +7,7 @@
 #include "base/failure_word.hpp"
 #include "kernels/cuda/window_words.hpp"
 #include "memory/current_device.hpp"
+#include "memory/side_stream.hpp"
 
 namespace tokenyard {
 namespace {
@@ -21,11 +22,7 @@ class CudaVerbs final : public DeviceVerbs {
       : device_(peers.device_place().device) {
     const CurrentDevice current(device_);
     cuda::load_window_kernels();
-    // Other priorities have other queues, so that the host's verbs are not behind a kernel that waits in a stream.
-    int least = 0;
-    int greatest = 0;
-    check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
-    check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
+    stream_ = make_urgent_stream();
 
     std::vector<std::uint64_t> tables;
     for (const auto& region : regions) tables.push_back(reinterpret_cast<std::uint64_t>(region ? region->data() : nullptr));

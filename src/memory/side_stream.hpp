@@ -10,4 +10,8 @@ namespace tokenyard {
 // each other, so every further one could put a rank's kernels behind those of another rank that waits for them.
 Stream side_stream();
 
+// Another stream of the current device, of the highest priority: other priorities have other queues, so it does not stand
+// behind kernels that wait in streams of users. The caller destroys it.
+Stream make_urgent_stream();
+
 }  // namespace tokenyard

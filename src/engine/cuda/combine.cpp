@@ -6,7 +6,6 @@
 #include "engine/cuda/cuda_plan.hpp"
 #include "engine/turn_guard.hpp"
 #include "kernels/cuda/fold.hpp"
-#include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "memory/current_device.hpp"
 
@@ -33,17 +32,22 @@ void CudaPlan::check_tensors(const CombineArgs& args) const {
   check_reachable("output", args.output);
 }
 
+cuda::Handshake CudaPlan::combine_handshake(const CombineCall& call) const {
+  cuda::Handshake handshake;
+  handshake.signals = signals_of(Track::kCombine, call.turn.slot, call.timeout);
+  handshake.header = {.kind = CallKind::kCombine,
+                      .in_place_slot = call.header.in_place_slot,
+                      .with_weights = call.header.with_weights,
+                      .routing_id = call.routing->device->id};
+  return handshake;
+}
+
 void CudaPlan::fold(const CombineCall& call, const cuda::Launch& launch) {
   const int slot = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot];
   const CombineArgs& args = call.args;
   const DeviceRouting& device = *call.routing->device;
-  cuda::Handshake handshake;
-  handshake.signals = signals_of(Track::kCombine, slot, call.timeout);
-  handshake.header = {.kind = CallKind::kCombine,
-                      .in_place_slot = call.header.in_place_slot,
-                      .with_weights = call.header.with_weights,
-                      .routing_id = device.id};
+  cuda::Handshake handshake = combine_handshake(call);
   handshake.entry_post = cuda::LineWord::kEnter;
   handshake.entry_wait = cuda::LineWord::kEnter;
   handshake.checks_headers = true;
@@ -86,7 +90,6 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSectio
   check_combine(args, routing);
   check_tensors(args);
   const cuda::Launch launch = launch_of(args.execution);
-  stream_ = args.execution.stream;
   CombineCall call{};
   call.routing = args.routing->data();
   call.args = args;
@@ -101,13 +104,10 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSectio
   begin_in_stream(section, args.execution, call.turn, routing);
   if (sends(call)) fold(call, launch);
   if (!sends(call) && halves == Halves::kApart) {
-    cuda::Handshake handshake;
-    handshake.signals = signals_of(Track::kCombine, slot_idx, call.timeout);
-    handshake.header = {
-        .kind = CallKind::kCombine, .in_place_slot = call.header.in_place_slot, .routing_id = routing.device->id};
+    cuda::Handshake handshake = combine_handshake(call);
     handshake.entry_post = cuda::LineWord::kEnter;
     handshake.posts_data_at_entry = true;
-    cuda::meet({.handshake = handshake, .state = scratch_[slot_idx].state[static_cast<int>(Track::kCombine)]}, launch);
+    meet(call.turn, handshake, launch);
   }
   combine_pending_[slot_idx] = true;
   if (call.header.in_place_slot >= 0) ++slots_[call.header.in_place_slot].num_readings;
@@ -134,17 +134,11 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
   end_reading(*call);
   peers_->check();
   const cuda::Launch launch = launch_of(args.execution);
-  stream_ = args.execution.stream;
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   if (was_captured_) guard.over();
   if (halves == Halves::kApart) begin_in_stream(section, {.stream = stream_}, call->turn, *call->routing);
   const bool begins = halves == Halves::kTogether && !sends(*call);
-  cuda::Handshake handshake;
-  handshake.signals = signals_of(Track::kCombine, slot, call->timeout);
-  handshake.header = {.kind = CallKind::kCombine,
-                      .in_place_slot = call->header.in_place_slot,
-                      .with_weights = call->header.with_weights,
-                      .routing_id = device.id};
+  cuda::Handshake handshake = combine_handshake(*call);
   if (begins) {
     handshake.entry_post = cuda::LineWord::kEnter;
     handshake.posts_data_at_entry = true;

@@ -8,8 +8,8 @@
 #include "base/fail.hpp"
 #include "engine/cuda/cuda_plan.hpp"
 #include "kernels/cuda/chunk_tokens.hpp"
-#include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/push.hpp"
+#include "memory/side_stream.hpp"
 
 namespace tokenyard {
 namespace {
@@ -17,6 +17,7 @@ namespace {
 // The more chunks, the earlier the first copy begins and the less is left to be summed behind the last; each costs a launch.
 constexpr int kPushChunks = 4;
 constexpr int kPullChunks = 8;
+static_assert(std::max(kPushChunks, kPullChunks) <= cuda::kMaxChunks);
 
 std::int64_t staged_rows(const Routing::Data& routing) {
   std::int64_t num_rows = 0;
@@ -56,14 +57,9 @@ void CudaPlan::make_copy_streams() {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
   for (Event& event : may_copy_) make_event(&event);
-  int least = 0;
-  int greatest = 0;
-  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
   for (int i = 0; i < num_copy_streams_; ++i) {
     for (Event& event : copied_.emplace_back()) make_event(&event);
-    // Other priorities have other queues: copies do not stand behind kernels that wait.
-    check_cuda(cudaStreamCreateWithPriority(&copy_streams_.emplace_back(), cudaStreamNonBlocking, greatest),
-               "cudaStreamCreateWithPriority");
+    copy_streams_.push_back(make_urgent_stream());
   }
 }
 
@@ -123,12 +119,11 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
   const DispatchLayout staged = dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(staged_rows(routing), 1));
   ensure_staging(Track::kDispatch, slot_idx, staged.num_bytes);
   const std::byte* staging = staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data();
-  cuda::LaunchState* state = scratch_[slot_idx].state[static_cast<int>(Track::kDispatch)];
   cuda::Handshake handshake;
   handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
   if (cached) {
     enter_cached(call, &handshake);
-    cuda::meet({.handshake = handshake, .state = state}, launch);
+    meet(call.turn, handshake, launch);
     // Copies do not ask whether the peers have opened their slots, as kernels do: where one has not, its rows must stay.
     settle(launch.stream, call.timeout);
     peers_->check();
@@ -182,7 +177,7 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
     handshake.entry_phase = Phase::kDispatchRows;
     handshake.ends_turn = true;
   }
-  cuda::meet({.handshake = handshake, .state = state}, launch);
+  meet(call.turn, handshake, launch);
 }
 
 void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch) {
@@ -199,7 +194,7 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   cuda::Handshake entry = reduce.handshake;
   entry.exit_post = entry.exit_wait = cuda::LineWord::kNone;
   entry.ends_turn = false;
-  cuda::meet({.handshake = entry, .state = reduce.state}, launch);
+  meet(call.turn, entry, launch);
   for (int chunk = 0; chunk < kPullChunks; ++chunk) {
     begin_copies(chunk, launch.stream);
     for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {

@@ -10,6 +10,7 @@
 #include "engine/cuda/remains.hpp"
 #include "engine/turn_guard.hpp"
 #include "kernels/cuda/load.hpp"
+#include "kernels/cuda/meet.hpp"
 #include "memory/current_device.hpp"
 #include "memory/device_region.hpp"
 #include "memory/side_stream.hpp"
@@ -260,7 +261,7 @@ void CudaPlan::grow(int slot_idx, std::int64_t num_rows, std::chrono::millisecon
   ensure_capacity(slot_idx, num_rows, timeout);
 }
 
-cuda::Launch CudaPlan::launch_of(const Execution& execution) const {
+cuda::Launch CudaPlan::launch_of(const Execution& execution) {
   if (execution.num_sms < 0 || execution.num_sms > device_.num_sms) {
     fail_argument("num_sms is {} and GPU {} has {}: give 1 to {}, or 0 for the group's choice", execution.num_sms,
                   memory_.device, device_.num_sms, device_.num_sms);
@@ -288,6 +289,7 @@ cuda::Launch CudaPlan::launch_of(const Execution& execution) const {
   }
   // What went wrong before the call would be taken for a failed launch. The device's own failures come again.
   cudaGetLastError();
+  stream_ = execution.stream;
   return {.stream = execution.stream,
           .num_sms = execution.num_sms > 0 ? execution.num_sms : num_sms_,
           .plain_copies = execution.copies == Copies::kPlain};
@@ -330,6 +332,10 @@ cuda::Signals CudaPlan::signals_of(Track track, int slot, std::chrono::milliseco
 
 Turn CudaPlan::next_turn(Track track, int slot) {
   return {track, slot, ++turns_[static_cast<int>(track)][slot], peers_->generation()};
+}
+
+void CudaPlan::meet(const Turn& turn, const cuda::Handshake& handshake, const cuda::Launch& launch) const {
+  cuda::meet({.handshake = handshake, .state = scratch_[turn.slot].state[static_cast<int>(turn.track)]}, launch);
 }
 
 bool CudaPlan::is_done(const Turn&) const {

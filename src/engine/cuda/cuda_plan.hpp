@@ -89,7 +89,8 @@ class CudaPlan final : public Plan::Impl {
   static void upload_bytes(void* target, const void* values, std::size_t num_bytes);
 
   // Throws Error(kInvalidArgument) for options that cannot be, and Error(kUnsupported) for what cannot be captured.
-  cuda::Launch launch_of(const Execution& execution) const;
+  // Its stream is that of the present call from here on.
+  cuda::Launch launch_of(const Execution& execution);
   void check_reachable(const char* name, const ConstTensorView& tensor) const;
   void check_tensors(const DispatchArgs& args) const;
   void check_tensors(const CombineArgs& args) const;
@@ -108,6 +109,8 @@ class CudaPlan final : public Plan::Impl {
 
   cuda::Signals signals_of(Track track, int slot, std::chrono::milliseconds timeout) const;
   Turn next_turn(Track track, int slot);
+  // Where a call posts or waits and there is nothing else to be done.
+  void meet(const Turn& turn, const cuda::Handshake& handshake, const cuda::Launch& launch) const;
 
   // Steps of a dispatch.
   RoutingBounds routing_bounds(std::int64_t num_rows) const;
@@ -155,6 +158,8 @@ class CudaPlan final : public Plan::Impl {
   void await_copies(int chunk, Stream stream) const;
 
   bool reads_own_rows(const CombineArgs& args) const;
+  // Who takes part, and what this rank says about the call.
+  cuda::Handshake combine_handshake(const CombineCall& call) const;
   void fold(const CombineCall& call, const cuda::Launch& launch);
 
   cuda::Device device_;
@@ -177,8 +182,8 @@ class CudaPlan final : public Plan::Impl {
   SentBlock* sent_ = nullptr;                                             // [kNumSlots, R], pinned, behind the totals
   std::shared_ptr<cuda::PlaceTotals[]> totals_;                           // [kNumSlots], pinned
   std::uint64_t num_tickets_ = 0;
-  Stream stream_ = nullptr;            // of the last call
-  mutable bool was_captured_ = false;  // the last call was: its stream may be capturing still
+  Stream stream_ = nullptr;    // of the last call
+  bool was_captured_ = false;  // the last call was: its stream may be capturing still
   StreamOrder settled_;
 
   // Copy engines; made by the first call that uses them.

@@ -11,7 +11,6 @@
 #include "kernels/cuda/expand.hpp"
 #include "kernels/cuda/group_by_expert.hpp"
 #include "kernels/cuda/index_rows.hpp"
-#include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/push.hpp"
 #include "kernels/cuda/quantize.hpp"
 #include "memory/current_device.hpp"
@@ -344,7 +343,6 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves, StreamSect
   check_dispatch(args, slot_idx);
   check_tensors(args);
   const cuda::Launch launch = launch_of(args.execution);
-  stream_ = args.execution.stream;
   const bool cached = args.routing != nullptr;
   Slot& slot = slots_[slot_idx];
 
@@ -446,7 +444,6 @@ Received CudaPlan::complete(DispatchCall* call, Halves halves, StreamSection* se
   if (!is_live(call->turn)) fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
   peers_->check();
   const cuda::Launch launch = launch_of(call->execution);
-  stream_ = call->execution.stream;
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
   if (was_captured_) guard.over();
   slot.live.reset();
@@ -457,7 +454,7 @@ Received CudaPlan::complete(DispatchCall* call, Halves halves, StreamSection* se
     handshake.entry_wait = cuda::LineWord::kData;
     handshake.entry_phase = Phase::kDispatchRows;
     handshake.ends_turn = true;
-    cuda::meet({.handshake = handshake, .state = scratch_[slot_idx].state[static_cast<int>(Track::kDispatch)]}, launch);
+    meet(call->turn, handshake, launch);
   }
   if (call->made != nullptr) index_rows(*call, launch);
   if (call->output_error == nullptr) deliver(*call, launch);

@@ -59,6 +59,25 @@ std::shared_ptr<Routing::Data> HostPlan::count_tokens(const DispatchArgs& args) 
   return routing;
 }
 
+void HostPlan::set_extents(Routing::Data* routing, std::int64_t capacity) const {
+  routing->num_expanded_rows = routing->num_recv_rows;
+  if (shape_.layout == Layout::kExpertContiguous) {
+    routing->num_expanded_rows = 0;
+    for (const std::int64_t num_rows : routing->expert_counts) {
+      routing->num_expanded_rows += aligned_rows(num_rows, shape_.expert_alignment);
+    }
+  } else if (shape_.layout == Layout::kExpertPadded) {
+    routing->num_expanded_rows = routing->num_local_experts * shape_.expert_capacity;
+  }
+  const bool fixed = shape_.overflow == Overflow::kDrop;
+  routing->num_view_rows = fixed ? capacity : routing->num_recv_rows;
+  routing->num_expanded_view_rows = fixed && shape_.layout == Layout::kExpertContiguous
+                                        ? max_expanded_rows(routing->num_local_experts)
+                                        : routing->num_expanded_rows;
+  // Announced pairs include those that will be dropped; what the tensors hold is the tighter bound then.
+  routing->num_expanded_rows = std::min(routing->num_expanded_rows, routing->num_expanded_view_rows);
+}
+
 std::vector<ConstTensorView> HostPlan::quantize_lanes(const DispatchArgs& args) {
   const ConstTensorView& values = args.lanes[0];
   const std::int64_t num_tokens = values.shape[0];

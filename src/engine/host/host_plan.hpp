@@ -47,6 +47,8 @@ class HostPlan final : public Plan::Impl {
 
   // Steps of a dispatch. `Routing::Data*` is filled step by step.
   std::shared_ptr<Routing::Data> count_tokens(const DispatchArgs& args);
+  // From the announced counts per expert and the number of rows.
+  void set_extents(Routing::Data* routing, std::int64_t capacity) const;
   std::vector<ConstTensorView> quantize_lanes(const DispatchArgs& args);
   void push_rows(const DispatchArgs& args, const Slot& slot, const Routing::Data& routing);
   // Rows and bytes per peer, for the timeline.

@@ -10,6 +10,7 @@ struct Device {
   bool reaches_pageable_memory;
 };
 
+// Asked of the driver once per device: every launch wants to know.
 Device current_device();
 
 }  // namespace tokenyard::cuda
