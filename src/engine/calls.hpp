@@ -31,6 +31,7 @@ struct CallHeader {
   int in_place_slot = -1;           // combine: the dispatch slot in which this rank's contributions can be read, or -1
   bool with_weights = false;        // weights travel with the rows
   bool with_given_weights = false;  // combine: weights came before the rows
+  bool with_segments = false;       // on GPUs: see PeerLine
   std::uint64_t routing_id = 0;
   std::uint64_t placement = 0;
 };
@@ -48,6 +49,7 @@ struct DispatchCall {
   // What the caller's callback or outputs did wrong. The others count on this rank, so it must wait until the turn is over.
   std::exception_ptr output_error;
   Execution execution;
+  bool is_copied_out = false;  // the rows go to `outputs` without the second half's doing
 };
 
 // A combine between its halves.

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/hooks.hpp"
+#include "layout/segment.hpp"
 
 namespace tokenyard {
 namespace {
@@ -86,6 +87,11 @@ ControlLayout control_layout(const Shape& shape, const PlanDimensions& dimension
     layout.rank_counts[slot] = table.add("counts per rank" + suffix, num_ranks * num_ranks * sizeof(std::int32_t), true);
     layout.expert_counts[slot] =
         table.add("counts per expert" + suffix, num_ranks * max_local_experts * sizeof(std::int32_t), true);
+    const auto num_words = num_ranks * static_cast<std::size_t>(num_segments(dimensions.max_tokens));
+    for (const Track track : {Track::kDispatch, Track::kCombine}) {
+      const char* name = track == Track::kDispatch ? "dispatch segments" : "combine segments";
+      layout.segments[static_cast<int>(track)][slot] = table.add(name + suffix, num_words * sizeof(std::uint64_t), true);
+    }
   }
   layout.num_bytes = table.num_bytes();
   return layout;

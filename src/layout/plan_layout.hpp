@@ -49,6 +49,8 @@ struct ControlLayout {
                                                    // it sends to each rank
   std::array<std::size_t, kNumSlots>
       expert_counts;  // i32 [num_ranks, max_local_experts]: rows of rank i for this rank's experts
+  // u64 [num_ranks, segments of max_tokens rows], by writer: the signal word of the turn in which a segment's rows have come.
+  std::array<std::array<std::size_t, kNumSlots>, kNumTracks> segments;
   std::size_t num_bytes;
 };
 

@@ -25,8 +25,11 @@ struct alignas(64) PeerLine {
 
   // Written before `enter`.
   CallKind kind;
-  std::int32_t in_place_slot;        // combine: the dispatch slot in which the peer's contributions can be read, or -1
-  std::uint32_t with_weights;        // 1 if weights travel with the rows
+  std::int32_t in_place_slot;  // combine: the dispatch slot in which the peer's contributions can be read, or -1
+  std::uint16_t with_weights;  // 1 if weights travel with the rows
+  // Segments of rows (layout/segment.hpp). Dispatch: 1 if the peer wants them to be announced. Combine: 1 if it announces those
+  // that it sends.
+  std::uint16_t with_segments;
   std::uint32_t with_given_weights;  // combine: 1 if weights came before the rows
   std::uint64_t routing_id;          // of the Routing that the call works from; 0 for a dispatch that makes one
   std::uint64_t placement;           // fingerprint of the peer's placement

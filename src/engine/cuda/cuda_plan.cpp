@@ -11,6 +11,7 @@
 #include "engine/turn_guard.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/meet.hpp"
+#include "layout/segment.hpp"
 #include "memory/current_device.hpp"
 #include "memory/device_region.hpp"
 #include "memory/side_stream.hpp"
@@ -106,6 +107,8 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
     };
     SlotScratch& scratch = scratch_[slot];
     for (int track = 0; track < kNumTracks; ++track) {
+      upload(scratch.segments[track],
+             pointers(control_, control_layout_.segments[track][slot], static_cast<std::uint64_t*>(nullptr)));
       upload(scratch.lines[track], pointers(control_, control_layout_.lines[track][slot], static_cast<PeerLine*>(nullptr)));
     }
     upload(scratch.rank_count_matrices,
@@ -152,6 +155,8 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
       scratch.state[track] = carve.take<cuda::LaunchState>(1);
       scratch.word[track] = carve.take<std::uint64_t>(1);
       scratch.lines[track] = carve.take<PeerLine*>(num_ranks);
+      scratch.segments[track] = carve.take<std::uint64_t*>(num_ranks);
+      scratch.segments_done[track] = carve.take<std::uint32_t>(num_ranks * num_segments(dimensions_.max_tokens));
     }
     scratch.rank_counts = carve.take<std::int32_t>(num_ranks);
     scratch.expert_counts = carve.take<std::int32_t>(num_ranks * num_experts);
@@ -320,6 +325,13 @@ void CudaPlan::end_in_stream(StreamSection* section, const Execution& execution)
   if (execution.record != nullptr) check_cuda(cudaEventRecord(execution.record, execution.stream), "cudaEventRecord");
 }
 
+cuda::Segments CudaPlan::segments_of(Track track, int slot) const {
+  const SlotScratch& scratch = scratch_[slot];
+  return {.words = scratch.segments[static_cast<int>(track)],
+          .num_done = scratch.segments_done[static_cast<int>(track)],
+          .max_segments = static_cast<int>(num_segments(dimensions_.max_tokens))};
+}
+
 cuda::Signals CudaPlan::signals_of(Track track, int slot, std::chrono::milliseconds timeout) const {
   return {.rank = peers_->rank(),
           .num_ranks = dimensions_.num_ranks,
@@ -386,6 +398,9 @@ void CudaPlan::reset() {
     for (int track = 0; track < kNumTracks; ++track) {
       upload(scratch.word[track], std::vector<std::uint64_t>{signal_word(peers_->generation(), 1)});
       upload(scratch.state[track], std::vector<cuda::LaunchState>(1));
+      upload(
+          scratch.segments_done[track],
+          std::vector<std::uint32_t>(static_cast<std::size_t>(dimensions_.num_ranks * num_segments(dimensions_.max_tokens))));
     }
   }
 }

@@ -54,20 +54,22 @@ class CudaPlan final : public Plan::Impl {
   // What kernels of one slot share, on the device.
   struct SlotScratch {
     std::array<cuda::LaunchState*, kNumTracks> state{};
-    std::array<std::uint64_t*, kNumTracks> word{};        // of the turn
-    std::array<PeerLine**, kNumTracks> lines{};           // [R]
-    std::int32_t* rank_counts = nullptr;                  // [R]: what this rank sends
-    std::int32_t* expert_counts = nullptr;                // [R, L]
-    std::int32_t* announced_counts = nullptr;             // [R, L]: what all ranks send to this one's experts
-    std::int32_t** rank_count_matrices = nullptr;         // [R]
-    std::int32_t** expert_count_matrices = nullptr;       // [R]
-    std::byte** windows = nullptr;                        // [R]
-    const std::byte** rows = nullptr;                     // [R]: lane 0 in the windows
-    std::byte** combine_windows = nullptr;                // [R]
-    std::byte** own_window = nullptr;                     // [R]: no peers
-    std::byte** staging_windows = nullptr;                // [R]: to pack rows in; not this rank's own
-    std::array<std::int32_t*, kNumTracks> chunk_begin{};  // [kMaxChunks + 1]
-    std::array<std::int32_t*, kNumTracks> chunk_end{};    // [kMaxChunks]
+    std::array<std::uint64_t*, kNumTracks> word{};           // of the turn
+    std::array<PeerLine**, kNumTracks> lines{};              // [R]
+    std::array<std::uint64_t**, kNumTracks> segments{};      // [R]
+    std::array<std::uint32_t*, kNumTracks> segments_done{};  // [R, segments]
+    std::int32_t* rank_counts = nullptr;                     // [R]: what this rank sends
+    std::int32_t* expert_counts = nullptr;                   // [R, L]
+    std::int32_t* announced_counts = nullptr;                // [R, L]: what all ranks send to this one's experts
+    std::int32_t** rank_count_matrices = nullptr;            // [R]
+    std::int32_t** expert_count_matrices = nullptr;          // [R]
+    std::byte** windows = nullptr;                           // [R]
+    const std::byte** rows = nullptr;                        // [R]: lane 0 in the windows
+    std::byte** combine_windows = nullptr;                   // [R]
+    std::byte** own_window = nullptr;                        // [R]: no peers
+    std::byte** staging_windows = nullptr;                   // [R]: to pack rows in; not this rank's own
+    std::array<std::int32_t*, kNumTracks> chunk_begin{};     // [kMaxChunks + 1]
+    std::array<std::int32_t*, kNumTracks> chunk_end{};       // [kMaxChunks]
     std::uint32_t* gate = nullptr;
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
@@ -107,6 +109,7 @@ class CudaPlan final : public Plan::Impl {
   // Until `is_over` says so: throws what ends the group's waits, and Error(kTimeout).
   void await_gpu(Phase phase, std::chrono::milliseconds timeout, const std::function<bool()>& is_over);
 
+  cuda::Segments segments_of(Track track, int slot) const;
   cuda::Signals signals_of(Track track, int slot, std::chrono::milliseconds timeout) const;
   Turn next_turn(Track track, int slot);
   // Where a call posts or waits and there is nothing else to be done.
@@ -125,8 +128,10 @@ class CudaPlan final : public Plan::Impl {
   std::vector<ConstTensorView> lanes_of(const DispatchArgs& args, int slot_idx, const cuda::Launch& launch);
   cuda::PushArgs push_args(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call) const;
   void enter_cached(const DispatchCall& call, cuda::Handshake* handshake) const;
-  void push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-            const cuda::Launch& launch, Halves halves);
+  // Whether the rows may go on to the caller's tensors in the launch that pushes, while later ones are still coming.
+  bool may_copy_out(const DispatchCall& call, Halves halves) const;
+  void push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, DispatchCall* call, const cuda::Launch& launch,
+            Halves halves);
   void size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, int slot_idx) const;
   DispatchCall begin(const DispatchArgs& args, Halves halves, StreamSection* section);
   // The launches of begin.

@@ -120,7 +120,10 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
   cuda::Handshake handshake;
   handshake.signals = signals_of(Track::kDispatch, slot, call.timeout);
   if (entry == Entry::kMeet) {
-    handshake.header = {.kind = CallKind::kDispatch, .with_weights = call.header.with_weights, .placement = placement_word_};
+    handshake.header = {.kind = CallKind::kDispatch,
+                        .with_weights = call.header.with_weights,
+                        .with_segments = call.header.with_segments,
+                        .placement = placement_word_};
     handshake.entry_post = cuda::LineWord::kEnter;
     handshake.entry_wait = cuda::LineWord::kEnter;
     handshake.checks_headers = true;
@@ -148,7 +151,7 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .expert_alignment = shape_.layout == Layout::kExpertContiguous ? shape_.expert_alignment : 1,
                .totals = grows ? &totals_[slot] : nullptr,
                .ticket = num_tickets_,
-               .sent = grows ? device.sent : nullptr,
+               .sent = device.sent,
                .host_sent = grows ? sent_ + static_cast<std::int64_t>(slot) * dimensions_.num_ranks : nullptr,
                .routing_id = device.id,
                .routing_salt = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
@@ -221,16 +224,32 @@ cuda::PushArgs CudaPlan::push_args(std::span<const ConstTensorView> lanes, const
 }
 
 void CudaPlan::enter_cached(const DispatchCall& call, cuda::Handshake* handshake) const {
-  handshake->header = {.kind = CallKind::kCachedDispatch, .routing_id = call.routing->device->id, .placement = placement_word_};
+  handshake->header = {.kind = CallKind::kCachedDispatch,
+                       .with_segments = call.header.with_segments,
+                       .routing_id = call.routing->device->id,
+                       .placement = placement_word_};
   handshake->entry_post = cuda::LineWord::kEnter;
   handshake->entry_wait = cuda::LineWord::kEnter;
   handshake->checks_headers = true;
   handshake->entry_phase = Phase::kDispatchFree;
 }
 
-void CudaPlan::push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+bool CudaPlan::may_copy_out(const DispatchCall& call, Halves halves) const {
+  return halves == Halves::kTogether && shape_.layout == Layout::kCompact && !call.in_slot && !uses_engines(call.execution) &&
+         (call.allocate != nullptr || cuda::can_copy_out(call.outputs));
+}
+
+void CudaPlan::push(std::span<const ConstTensorView> lanes, const DispatchArgs& args, DispatchCall* pushed,
                     const cuda::Launch& launch, Halves halves) {
+  DispatchCall& call = *pushed;
   cuda::PushArgs push = push_args(lanes, args, call);
+  call.is_copied_out = call.header.with_segments && call.output_error == nullptr && cuda::can_copy_out(call.outputs);
+  if (call.is_copied_out) {
+    push.outputs = call.outputs;
+    push.source_offsets = call.routing->device->source_offsets;
+  }
+  push.segments = segments_of(Track::kDispatch, call.turn.slot);
+  push.sent = call.routing->device->sent;
   cuda::Handshake& handshake = push.handshake;
   handshake.signals = signals_of(Track::kDispatch, call.turn.slot, call.timeout);
   if (call.made == nullptr) {
@@ -313,6 +332,7 @@ void CudaPlan::index_rows(const DispatchCall& call, const cuda::Launch& launch) 
 }
 
 void CudaPlan::deliver(const DispatchCall& call, const cuda::Launch& launch) {
+  if (call.is_copied_out) return;
   const Slot& slot = slots_[call.turn.slot];
   const DeviceRouting& device = *call.routing->device;
   const std::byte* window = slot.windows[peers_->rank()]->data();
@@ -352,6 +372,7 @@ DispatchCall CudaPlan::begin(const DispatchArgs& args, Halves halves, StreamSect
   call.in_slot = args.outputs.empty() && args.allocate == nullptr;
   call.allocate = args.allocate;
   call.outputs.assign(args.outputs.begin(), args.outputs.end());
+  call.header.with_segments = may_copy_out(call, halves);
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
   if (was_captured_) guard.over();  // a capture that fails keeps nobody waiting
   if (!cached) {
@@ -391,40 +412,46 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     if (uses_engines(args.execution)) {
       push_by_engines(lanes, args, call, launch, halves);
     } else {
-      push(lanes, args, call, launch, halves);
+      push(lanes, args, &call, launch, halves);
     }
     return;
   }
+  // A caller who allocates must know the sizes first; the rows wait for that, since they are to go there at once.
+  const bool waits_for_outputs = grows && call.allocate != nullptr && call.header.with_segments;
+  const bool pushes = !uses_engines(args.execution) && !waits_for_outputs;
   ++num_tickets_;
   count(args, call.turn, *call.made, launch, call.timeout);
   const bool is_open = !slot.in_doubt;
   place_rows(call, *call.made, launch, Entry::kMeet, is_open ? slot.capacity : -1);
-  // Should the slot turn out too small, the gate keeps the push from working.
-  if (is_open && !uses_engines(args.execution)) push(lanes, args, call, launch, halves);
-  if (grows) {
-    const cuda::PlaceTotals totals = await_totals(call);
-    if (must_be_opened(slot, totals.max_recv_rows)) {
-      grow(slot_idx, totals.max_recv_rows, call.timeout);
-      // The Routing needs more memory as well.
-      const std::uint64_t id = call.made->id;
-      const std::shared_ptr<Routing::Data> small = std::move(call.made);
-      call.made = make_routing(slot.capacity);
-      call.made->num_tokens = small->num_tokens;
-      call.made->has_weights = small->has_weights;
-      call.made->id = id;
-      call.routing = call.made;
-      section->enter(order_of(*call.made));
-      ++num_tickets_;
-      count(args, call.turn, *call.made, launch, call.timeout);
-      place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
-      if (!uses_engines(args.execution)) push(lanes, args, call, launch, halves);
-    }
-    size_routing(call.made.get(), &totals, slot_idx);
-    if (uses_engines(args.execution)) push_by_engines(lanes, args, call, launch, halves);
-  } else {
+  if (!grows) {
     size_routing(call.made.get(), nullptr, slot_idx);
+    find_outputs(&call);
+    push(lanes, args, &call, launch, halves);
+    return;
   }
+  // Should the slot turn out too small, the gate keeps the push from working.
+  if (is_open && pushes) push(lanes, args, &call, launch, halves);
+  const cuda::PlaceTotals totals = await_totals(call);
+  if (must_be_opened(slot, totals.max_recv_rows)) {
+    grow(slot_idx, totals.max_recv_rows, call.timeout);
+    // The Routing needs more memory as well.
+    const std::uint64_t id = call.made->id;
+    const std::shared_ptr<Routing::Data> small = std::move(call.made);
+    call.made = make_routing(slot.capacity);
+    call.made->num_tokens = small->num_tokens;
+    call.made->has_weights = small->has_weights;
+    call.made->id = id;
+    call.routing = call.made;
+    section->enter(order_of(*call.made));
+    ++num_tickets_;
+    count(args, call.turn, *call.made, launch, call.timeout);
+    place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
+    if (pushes) push(lanes, args, &call, launch, halves);
+  }
+  size_routing(call.made.get(), &totals, slot_idx);
+  if (uses_engines(args.execution)) push_by_engines(lanes, args, call, launch, halves);
   find_outputs(&call);
+  if (waits_for_outputs) push(lanes, args, &call, launch, halves);
 }
 
 void CudaPlan::find_outputs(DispatchCall* call) {

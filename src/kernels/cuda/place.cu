@@ -90,7 +90,9 @@ __device__ void describe_sent(const PlaceArgs& args, int lane) {
       if (lane >= distance) sum += before;
     }
     if (is_rank) {
-      const SentBlock block{rows_of(args, args.rank, rank), num_rows, staged_row + sum - num_staged};
+      const std::int64_t first_row = rows_of(args, args.rank, rank);
+      const std::int64_t num_kept = args.must_fit ? num_rows : max(min(num_rows, args.capacity - first_row), std::int64_t{0});
+      const SentBlock block{first_row, num_kept, staged_row + sum - num_staged};
       args.sent[rank] = block;
       if (args.host_sent != nullptr) args.host_sent[rank] = block;
     }

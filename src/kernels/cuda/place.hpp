@@ -54,7 +54,8 @@ struct PlaceArgs {
   PlaceTotals* totals = nullptr;  // pinned, or null
   std::uint64_t ticket = 0;
 
-  // [R], or null: where this rank's rows stand at each destination; the second one pinned, written before the totals.
+  // [R], or null: where this rank's rows stand at each destination, and how many are not dropped; the second one pinned,
+  // written before the totals.
   SentBlock* sent = nullptr;
   SentBlock* host_sent = nullptr;
 

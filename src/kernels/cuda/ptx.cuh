@@ -163,8 +163,11 @@ __device__ void bulk_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kNumPending) : "memory");
 }
 
-// Until all groups of this thread have written: a later release makes their bytes visible.
-__device__ inline void bulk_wait_written() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+// Until all but the youngest kNumPending groups of this thread have written: a later release makes their bytes visible.
+template <int kNumPending>
+__device__ void bulk_wait_written() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(kNumPending) : "memory");
+}
 
 // Orders accesses of the copy engine and ordinary ones. After an acquire: before bulk loads of what it makes visible.
 __device__ inline void fence_bulk() { asm volatile("fence.proxy.async;" ::: "memory"); }

@@ -1,238 +1,55 @@
 // Every warp is a conveyor of its own: it takes tokens, brings their rows into shared memory by bulk loads, and sends them to
 // all their destinations by bulk stores, several rows under way at once. No warp waits for another.
+//
+// Where the rows are wanted in tensors, some warps of each block copy what has come there, while the others push; those that
+// have nothing left to push join them.
 
 #include <algorithm>
+#include <climits>
 
 #include "base/cuda_error.hpp"
+#include "kernels/cuda/announcer.cuh"
+#include "kernels/cuda/conveyor.cuh"
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/push.hpp"
+#include "kernels/cuda/push_routes.cuh"
 #include "kernels/cuda/signals.cuh"
 
 namespace tokenyard::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffff;
-
-// Rows under way per warp.
-constexpr int kNumStages = 4;
-constexpr int kMaxWarps = 16;
+constexpr int kMaxConveyors = 15;
 constexpr int kMaxStageBytes = 4 * 1024;
-constexpr int kPartsPerTicket = 2;
+// Longer rows than these are worth a bulk copy of their own.
+constexpr int kMaxGroupRowBytes = 1024;
+// What a warp that copies takes at a time, about.
+constexpr std::int64_t kCopiedPieceBytes = 32 * 1024;
+constexpr unsigned kNapNanoseconds = 250;
 
-// Where a stage's rows go: lane o of a warp keeps the place of ordinal o.
-struct Target {
-  std::byte* window;  // null: nowhere
-  std::int64_t row;
-  int part;
-};
-
-struct SourceLane {
-  const std::byte* rows;
-  std::int64_t row_stride;  // bytes
-  std::int64_t element_stride;
-  std::int64_t num_elements;
-  std::int64_t row_bytes;
-  std::size_t target;  // offset in the window
-  int element_bytes;
-  bool in_bulk;  // 16 bytes at a time
-};
-
-// A lane that is copied in bulk, as a part of the token's string: the bytes of all such lanes, one behind the other.
-struct BulkLane {
-  const std::byte* rows;
-  std::int64_t row_stride;
-  std::size_t target;
-  int row_bytes;
-  int begin;
-};
-
-struct Kernel {
-  SourceLane lanes[kMaxLanes];
-  int num_lanes;
-  BulkLane bulk_lanes[kMaxLanes];
-  int num_bulk_lanes;
-  int num_bulk_bytes;  // of a token's string
-  unsigned num_parts;  // it is cut into parts of stage_bytes; of all tokens, fewer than 2^32
-  int stage_bytes;
-  bool has_plain_part;  // something travels that is not copied in bulk
-
-  std::byte* const* windows;
-  int num_ranks;
-  std::int64_t num_tokens;
-  std::int64_t first_token;  // ranks begin at different ones, see Routes
-  int max_fan_out;
-  const std::int32_t* fan_out;
-  const std::int32_t* destination;
-  const std::int64_t* row;
-
-  int top_k;
-  const std::int32_t* ordinal;
-  const std::int32_t* local_idx;
-  const std::byte* topk_weights;
-  std::int64_t weights_token_stride;  // bytes
-  std::int64_t weights_k_stride;
-  std::size_t topk_idx_target;
-  std::size_t topk_weights_target;
-  std::size_t source_token_target;
-  std::size_t ordinal_target;
-
-  const SentBlock* staged;
-  int chunk;
-  int num_chunks;
-  const std::int32_t* chunk_begin;
-  const std::int32_t* chunk_end;
-
-  Handshake handshake;
-  LaunchState* state;
-};
-
-// A warp's place among those that share the work: they draw tickets for kPartsPerTicket parts of tokens each.
-struct Share {
-  std::int64_t idx;  // of this warp
-  std::int64_t num_warps;
-  std::uint32_t* next_ticket;  // counts the tickets that have been drawn
-};
-
-__device__ Share share_of(const Kernel& kernel) {
-  const int num_warps = static_cast<int>(blockDim.x) / kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  return {.idx = static_cast<std::int64_t>(warp) * gridDim.x + blockIdx.x,
-          .num_warps = static_cast<std::int64_t>(gridDim.x) * num_warps,
-          .next_ticket = &kernel.state->next_ticket};
+__device__ std::byte* place_of(const PushKernel& kernel, const SourceLane& lane, std::byte* window, std::int64_t row,
+                               const std::byte* own_window) {
+  const bool goes_out = kernel.copies_out && window == own_window && row < kernel.num_output_rows;
+  return (goes_out ? lane.output : window + lane.target) + row * lane.row_bytes;
 }
 
-// A part of a token's rows, and its destinations as the warp's lanes hold them: lane o that of ordinal o.
-struct Route {
-  std::int64_t token;
-  int part;
-  std::byte* window;  // null: nothing is sent
-  std::int64_t row;
-};
+__device__ const std::byte* own_window_of(const PushKernel& kernel) {
+  return kernel.copies_out ? kernel.windows[kernel.rank] : nullptr;
+}
 
-// Goes through the parts that a warp draws, in three steps, each of which has a ticket's time for its memory accesses: the
-// ticket is drawn, the routes of its tokens are loaded, the windows looked up. Entry o of the ticket's token t lies in lane t *
-// width + o.
-class Routes {
- public:
-  __device__ Routes(const Kernel& kernel, const Share& share, int lane)
-      : share_(share), first_token_(kernel.first_token), num_tokens_(kernel.num_tokens), lane_(lane) {
-    if (kernel.staged != nullptr) {
-      first_token_ = *kernel.chunk_begin;
-      num_tokens_ = max(*kernel.chunk_end - *kernel.chunk_begin, 0);
-    }
-    num_parts_all_ = num_tokens_ * kernel.num_parts;
-    while (width_ < kernel.max_fan_out) width_ *= 2;
-    parts_per_ticket_ = min(kPartsPerTicket, kWarp / width_);
-    if (kernel.num_tokens > 0 && lane < kernel.num_ranks) window_of_lane_ = kernel.windows[lane];
-    // The first two tickets need not be drawn.
-    load(kernel, share.idx);
-    drawn_ = share.idx + share.num_warps;
-  }
-
-  // False when there are no more. Parts that go nowhere are left out.
-  __device__ bool next(const Kernel& kernel, Route* route) {
-    for (;;) {
-      if (num_left_ == 0) {
-        first_ = loaded_first_;
-        if (first_ >= num_parts_all_) return false;
-        num_left_ = static_cast<int>(min(static_cast<std::int64_t>(parts_per_ticket_), num_parts_all_ - first_));
-        num_taken_ = 0;
-        look_up(kernel);
-        load(kernel, __shfl_sync(kAllLanes, drawn_, 0));
-        draw();
-      }
-      const int taken = num_taken_++;
-      --num_left_;
-      const int holder = (taken * width_ + lane_) % kWarp;
-      const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_), holder);
-      route->row = __shfl_sync(kAllLanes, row_, holder);
-      route->window = lane_ < kernel.max_fan_out ? reinterpret_cast<std::byte*>(window) : nullptr;
-      if (!__any_sync(kAllLanes, route->window != nullptr)) continue;
-      route->token = token_at(kernel, first_ + taken);
-      route->part = kernel.num_parts == 1 ? 0 : static_cast<std::uint32_t>(first_ + taken) % kernel.num_parts;
-      return true;
-    }
-  }
-
- private:
-  // Ranks begin at different tokens: where neighbouring tokens go to the same ranks, the sources do not all crowd there at
-  // once.
-  __device__ std::int64_t token_at(const Kernel& kernel, std::int64_t position) const {
-    const std::int64_t token =
-        (kernel.num_parts == 1 ? position : static_cast<std::uint32_t>(position) / kernel.num_parts) + first_token_;
-    return kernel.staged != nullptr || token < num_tokens_ ? token : token - num_tokens_;
-  }
-
-  __device__ void draw() {
-    if (lane_ == 0) drawn_ = 2 * share_.num_warps + atomicAdd(share_.next_ticket, 1U);
-  }
-
-  __device__ void load(const Kernel& kernel, std::int64_t ticket) {
-    loaded_first_ = ticket * parts_per_ticket_;
-    const int ordinal = lane_ % width_;
-    const std::int64_t position = loaded_first_ + lane_ / width_;
-    loaded_fan_out_ = 0;
-    if (position >= num_parts_all_ || lane_ / width_ >= parts_per_ticket_ || ordinal >= kernel.max_fan_out) return;
-    const std::int64_t token = token_at(kernel, position);
-    loaded_fan_out_ = kernel.fan_out[token];
-    loaded_destination_ = kernel.destination[token * kernel.max_fan_out + ordinal];
-    loaded_row_ = kernel.row[token * kernel.max_fan_out + ordinal];
-  }
-
-  __device__ void look_up(const Kernel& kernel) {
-    row_ = loaded_row_;
-    bool is_sent = lane_ % width_ < loaded_fan_out_ && loaded_row_ >= 0;
-    if (kernel.staged != nullptr && is_sent) {
-      const SentBlock& block = kernel.staged[loaded_destination_];
-      const std::int64_t in_block = loaded_row_ - block.first_row;
-      is_sent = in_block >= chunk_begin(block.num_rows, kernel.chunk, kernel.num_chunks) &&
-                in_block < chunk_begin(block.num_rows, kernel.chunk + 1, kernel.num_chunks);
-      row_ = block.staged_row + in_block;
-    }
-    const auto window =
-        __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_of_lane_), is_sent ? loaded_destination_ % kWarp : 0);
-    window_ = is_sent ? reinterpret_cast<std::byte*>(window) : nullptr;
-    if (is_sent && loaded_destination_ >= kWarp) window_ = kernel.windows[loaded_destination_];
-  }
-
-  Share share_;
-  std::int64_t first_token_;
-  std::int64_t num_tokens_;
-  std::int64_t num_parts_all_;
-  int lane_;
-  int width_ = 1;  // a power of two
-  int parts_per_ticket_;
-  std::byte* window_of_lane_ = nullptr;  // of the rank of the lane's number: most groups are no larger than a warp
-
-  std::int64_t first_ = 0;  // the present ticket
-  int num_taken_ = 0;
-  int num_left_ = 0;
-  std::byte* window_ = nullptr;
-  std::int64_t row_ = -1;
-
-  std::int64_t loaded_first_ = 0;  // the next
-  std::int32_t loaded_fan_out_ = 0;
-  std::int32_t loaded_destination_ = -1;
-  std::int64_t loaded_row_ = -1;
-
-  std::int64_t drawn_ = 0;  // the one after it; in lane 0
-};
-
-// Ids, weights and source position, and lanes that cannot be copied in bulk (any lane, where `kBulk` is false).
-template <bool kBulk>
-__device__ void push_plainly(const Kernel& kernel, const Route& route, int lane) {
+// Ids, weights and source position, and lanes that go token by token.
+__device__ void push_plainly(const PushKernel& kernel, const Route& route, const std::byte* own_window, int lane) {
   std::byte* window = route.window;
   const unsigned targets = __ballot_sync(kAllLanes, window != nullptr);
 #pragma unroll 1
   for (int i = 0; i < kernel.num_lanes; ++i) {
     const SourceLane& source_lane = kernel.lanes[i];
+    if (source_lane.way == Way::kBulk || source_lane.way == Way::kGroup) continue;
     const std::byte* source = source_lane.rows + route.token * source_lane.row_stride;
-    std::byte* target = window == nullptr ? nullptr : window + source_lane.target + route.row * source_lane.row_bytes;
-    if (source_lane.in_bulk) {
-      if constexpr (!kBulk) copy_to_all(targets, target, source, source_lane.row_bytes, lane);
+    std::byte* target = window == nullptr ? nullptr : place_of(kernel, source_lane, window, route.row, own_window);
+    if (source_lane.way == Way::kByThreads) {
+      copy_to_all(targets, target, source, source_lane.row_bytes, lane);
       continue;
     }
 #pragma unroll 1
@@ -272,179 +89,359 @@ __device__ void push_plainly(const Kernel& kernel, const Route& route, int lane)
   }
 }
 
-#if __CUDA_ARCH__ >= 900
-
-// Of the stages so many are being loaded, the others stored.
-constexpr int kNumAhead = 1;
-
-// What part number `part` of a token's string holds of a lane: where in the stage, where in the row, and how much.
-struct Piece {
-  int in_stage;
-  int in_row;
-  int num_bytes;  // 0 or less: nothing
-};
-__device__ Piece piece_of(const Kernel& kernel, const BulkLane& lane, int part) {
-  const int first = part * kernel.stage_bytes;
-  const int begin = max(first, lane.begin);
-  const int end = min(first + kernel.stage_bytes, lane.begin + lane.row_bytes);
-  return {begin - first, begin - lane.begin, end - begin};
-}
-
-// A warp's conveyor. One thread runs it: the copy engine keeps groups of stores by thread.
-class Conveyor {
- public:
-  __device__ Conveyor(const Kernel& kernel, std::byte* shared, int warp, int num_warps)
-      : stages_(shared + static_cast<std::int64_t>(warp) * kNumStages * kernel.stage_bytes) {
-    std::byte* behind_stages = shared + static_cast<std::int64_t>(num_warps) * kNumStages * kernel.stage_bytes;
-    barriers_ = reinterpret_cast<ptx::Barrier*>(behind_stages) + warp * kNumStages;
-    targets_ = reinterpret_cast<Target*>(behind_stages + num_warps * kNumStages * sizeof(ptx::Barrier)) +
-               warp * kNumStages * kernel.max_fan_out;
-  }
-
-  __device__ void init() {
+// The short rows of a group of tokens. Neighbouring tokens often go to the same rank, and stand side by side there: stores of
+// several tokens' rows are one piece.
+__device__ void push_group(const PushKernel& kernel, const TokenGroup group, const std::byte* own_window) {
+  constexpr int kUnroll = 4;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll 1
-    for (int stage = 0; stage < kNumStages; ++stage) ptx::barrier_init(&barriers_[stage], 1);
-    ptx::barrier_init_fence();
-  }
-
-  // The places of the next part's destinations, to be filled by all lanes before it is loaded. They are free as soon as the
-  // stores of the part that used them have been started.
-  __device__ Target* next_targets(const Kernel& kernel) const {
-    return targets_ + num_loaded_ % kNumStages * kernel.max_fan_out;
-  }
-
-  __device__ bool is_full() const { return num_loaded_ - num_stored_ > kNumAhead; }
-  __device__ bool is_empty() const { return num_loaded_ == num_stored_; }
-
-  // All lanes count, one of them works.
-  __device__ void load(const Kernel& kernel, std::int64_t token, int part, bool works) {
-    const int stage = num_loaded_++ % kNumStages;
-    if (!works) return;
-    // The stores of the stage's previous part are the oldest that can be under way.
-    ptx::bulk_wait_read<kNumStages - kNumAhead - 1>();
-    const int num_bytes = min(kernel.stage_bytes, kernel.num_bulk_bytes - part * kernel.stage_bytes);
-    ptx::barrier_arrive_expecting(&barriers_[stage], num_bytes);
+  for (int i = 0; i < kernel.num_lanes; ++i) {
+    const SourceLane& source_lane = kernel.lanes[i];
+    if (source_lane.way != Way::kGroup) continue;
+    const int row_vectors = source_lane.row_bytes / 16;
+    const int num_vectors = group.num_tokens * row_vectors;
 #pragma unroll 1
-    for (int i = 0; i < kernel.num_bulk_lanes; ++i) {
-      const BulkLane& lane = kernel.bulk_lanes[i];
-      const Piece piece = piece_of(kernel, lane, part);
-      if (piece.num_bytes <= 0) continue;
-      ptx::bulk_load(stages_ + stage * kernel.stage_bytes + piece.in_stage, lane.rows + token * lane.row_stride + piece.in_row,
-                     piece.num_bytes, &barriers_[stage]);
-    }
-  }
-
-  __device__ void store(const Kernel& kernel, bool works) {
-    const int number = num_stored_++;
-    if (!works) return;
-    const int stage = number % kNumStages;
-    await_loaded(number);
+    for (int first = 0; first < num_vectors; first += kUnroll * kWarp) {
+      uint4 values[kUnroll];
+      int holder[kUnroll];  // of the vector's token, ordinal 0
+      int offset[kUnroll];
+#pragma unroll
+      for (int j = 0; j < kUnroll; ++j) {
+        const int vector = first + j * kWarp + lane;
+        const int idx = vector / row_vectors;
+        offset[j] = (vector - idx * row_vectors) * 16;
+        holder[j] = vector < num_vectors ? idx * group.width : 0;
+        int token = __shfl_sync(kAllLanes, group.token, holder[j]);
+        if (vector >= num_vectors) token = -1;
+        if (token < 0) holder[j] = -1;
+        if (token >= 0) values[j] = ptx::load_row(source_lane.rows + token * source_lane.row_stride + offset[j]);
+      }
 #pragma unroll 1
-    for (int o = 0; o < kernel.max_fan_out; ++o) {
-      const Target& target = targets_[stage * kernel.max_fan_out + o];
-      std::byte* window = target.window;
-      if (window == nullptr) continue;
-#pragma unroll 1
-      for (int i = 0; i < kernel.num_bulk_lanes; ++i) {
-        const BulkLane& lane = kernel.bulk_lanes[i];
-        const Piece piece = piece_of(kernel, lane, target.part);
-        if (piece.num_bytes <= 0) continue;
-        ptx::bulk_store(window + lane.target + target.row * lane.row_bytes + piece.in_row,
-                        stages_ + stage * kernel.stage_bytes + piece.in_stage, piece.num_bytes);
+      for (int o = 0; o < kernel.max_fan_out; ++o) {
+#pragma unroll
+        for (int j = 0; j < kUnroll; ++j) {
+          const int from = max(holder[j], 0) + o;
+          const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(group.sent.window), from);
+          const std::int64_t row = __shfl_sync(kAllLanes, group.sent.row, from);
+          if (holder[j] < 0 || window == 0) continue;
+          ptx::store_row(place_of(kernel, source_lane, reinterpret_cast<std::byte*>(window), row, own_window) + offset[j],
+                         values[j]);
+        }
       }
     }
-    ptx::bulk_commit();
   }
+}
 
-  // Shared memory may not go while something is still coming.
-  __device__ void abandon(bool works) {
-    const int number = num_stored_++;
-    if (works) await_loaded(number);
-  }
+// By one thread, when all that `num_all` of its kind had to send is there: the last one tells the peers.
+__device__ void tell_sent(const PushKernel& kernel, std::uint32_t num_all, std::uint64_t turn) {
+  const Signals& signals = kernel.handshake.signals;
+  ptx::fence_device();
+  if (atomicAdd(&kernel.state->num_sent, 1U) + 1 != num_all) return;
+  ptx::fence_system();
+#pragma unroll 1
+  for (int peer = 0; peer < signals.num_ranks; ++peer) post(signals, peer, kernel.sent_post, turn);
+}
 
- private:
-  __device__ void await_loaded(int number) {
-    while (!ptx::barrier_is_past(&barriers_[number % kNumStages], number / kNumStages % 2)) {
-    }
-  }
+__device__ SegmentPieces pieces_of(const PushKernel& kernel) {
+  return {.num_sources = kernel.num_ranks,
+          .first_source = kernel.rank + 1 == kernel.num_ranks ? 0 : kernel.rank + 1,
+          .pieces_of_segment = kernel.pieces_of_segment};
+}
 
-  std::byte* stages_;  // [kNumStages, stage_bytes]
-  ptx::Barrier* barriers_;
-  Target* targets_;     // [kNumStages, F]
-  int num_loaded_ = 0;  // parts whose loads have been started, and whose stores have been
-  int num_stored_ = 0;
+// Rows that have come from another rank and go from the window to the outputs; none, if there is nothing in the piece.
+struct CopiedRows {
+  SegmentPieces::Piece piece;
+  std::int64_t first_row;  // that this rank receives
+  std::int64_t num_rows;
 };
 
-__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) push_in_bulk(const __grid_constant__ Kernel kernel) {
-  extern __shared__ __align__(128) std::byte shared[];
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int num_warps = static_cast<int>(blockDim.x) / kWarp;
+__device__ CopiedRows copied_rows(const PushKernel& kernel, std::uint32_t piece_idx) {
+  const SegmentPieces::Piece piece = pieces_of(kernel).at(piece_idx);
+  const std::int64_t begin = kernel.source_offsets[piece.source];
+  const std::int64_t num_all = kernel.source_offsets[piece.source + 1] - begin;
+  const std::int64_t first_row = begin + piece.first_row;
+  std::int64_t num_rows = min(piece.num_rows, num_all - piece.first_row);
+  num_rows = min(num_rows, kernel.num_output_rows - first_row);
+  if (piece.source == kernel.rank) num_rows = 0;
+  return {piece, first_row, max(num_rows, std::int64_t{0})};
+}
+
+__device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std::uint64_t turn) {
+  const Signals& signals = kernel.handshake.signals;
+  return await_word(signals, segment_word(kernel.segments, signals, rows.piece.source, rows.piece.segment), rows.piece.source,
+                    turn, Phase::kDispatchRows, kNapNanoseconds);
+}
+
+#if __CUDA_ARCH__ >= 900
+
+// A part of a token's rows: what a stage holds.
+struct Part {
+  const SourceLane& lane;
+  int in_row;
+  int num_bytes;
+};
+__device__ Part part_of(const PushKernel& kernel, int number) {
+  int i = kernel.num_lanes - 1;
+#pragma unroll 1
+  while (i > 0 && (kernel.lanes[i].way != Way::kBulk || number < kernel.lanes[i].first_part)) --i;
+  const SourceLane& lane = kernel.lanes[i];
+  const int in_row = (number - lane.first_part) * lane.part_bytes;
+  return {lane, in_row, min(lane.part_bytes, lane.row_bytes - in_row)};
+}
+
+// By one warp. False if a wait of it has failed.
+__device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn, int lane) {
+  constexpr int kPartsPerGroup = 4;  // that are pushed between two groups
   const Share share = share_of(kernel);
   Routes routes(kernel, share, lane);
-  const CallTurn call_turn = load_turn(kernel.handshake);
-  Conveyor conveyor(kernel, shared, warp, num_warps);
+  Destinations destinations(kernel, lane);
+  const std::byte* own_window = own_window_of(kernel);
+  int next_group = kernel.has_groups ? share.idx : INT_MAX;
+  const int num_groups = routes.num_groups();
   const bool works = lane == 0;
   if (works) conveyor.init();
 
   bool is_well = true;
   bool may_store = false;
   Route route;
-  post_entry(kernel.handshake, call_turn);
-  while (is_well && routes.next(kernel, &route)) {
-    if (lane < kernel.max_fan_out) conveyor.next_targets(kernel)[lane] = {route.window, route.row, route.part};
+  // Of a ticket whose parts may still be on their way: they are those that were loaded before this one.
+  Sent sent;
+  int sent_end = -1;  // -1: word of it has been left
+  const auto leave_word = [&](const Sent& written) {
+    const Destinations::Counted counted = destinations.counted(kernel, written, lane);
     __syncwarp();
-    conveyor.load(kernel, route.token, route.part, works);
+    queue->put(counted.is_there, {written.destination, counted.segment, counted.num_parts, counted.num_all_parts}, lane);
+  };
+  const auto await_written = [&] {
+    if (works) ptx::bulk_wait_written<0>();
+  };
+  const auto push_next_group = [&] {
+    const TokenGroup group = routes.group(kernel, destinations, next_group);
+    next_group += share.num_warps;
+    push_group(kernel, group, own_window);
+    if (destinations.counts()) leave_word(group.sent);
+  };
+  const auto enter = [&] {
+    is_well = may_store = await_entry(kernel.handshake, call_turn);
+    if (is_well) destinations.hear_peers(kernel, lane);
+  };
+  post_entry(kernel.handshake, call_turn);
+  while (is_well && routes.next(kernel, destinations, &route)) {
+    const Part part = part_of(kernel, route.part);
+    if (lane < kernel.max_fan_out) {
+      std::byte* target = nullptr;
+      if (route.window != nullptr) target = place_of(kernel, part.lane, route.window, route.row, own_window) + part.in_row;
+      conveyor.next_targets()[lane] = target;
+    }
+    __syncwarp();
+    if (works) {
+      conveyor.load(part.lane.rows + route.token * part.lane.row_stride + part.in_row, part.num_bytes, destinations.counts());
+    }
+    conveyor.count_load();
     if (!may_store && (conveyor.is_full() || kernel.has_plain_part)) {
-      is_well = may_store = await_entry(kernel.handshake, call_turn);
+      enter();
       if (!is_well) break;
     }
-    if (conveyor.is_full()) conveyor.store(kernel, works);
-    if (kernel.has_plain_part && route.part == 0) push_plainly<true>(kernel, route, lane);
+    if (conveyor.is_full()) {
+      if (works) conveyor.store();
+      conveyor.count_store();
+    }
+    if (kernel.has_plain_part && route.part == 0) push_plainly(kernel, route, own_window, lane);
+    if (may_store && next_group < num_groups && conveyor.num_loaded() % kPartsPerGroup == 0) push_next_group();
     __syncwarp();
+    if (may_store && !destinations.counts()) continue;
+    const bool is_over = routes.ticket_is_over();
+    if (sent_end >= 0 && (is_over || conveyor.num_loaded() - sent_end >= kNumStages)) {
+      if (conveyor.num_loaded() - sent_end < kNumStages) await_written();
+      leave_word(sent);
+      sent_end = -1;
+    }
+    if (!is_over) continue;
+    sent = routes.ticket();
+    sent_end = conveyor.num_loaded();
   }
-  while (!conveyor.is_empty()) {
-    if (is_well && !may_store) is_well = may_store = await_entry(kernel.handshake, call_turn);
+  // A rank that sends nothing enters and leaves with the others all the same.
+  if (is_well && !may_store) enter();
+  for (; !conveyor.is_empty(); conveyor.count_store()) {
+    if (!works) continue;
     if (is_well) {
-      conveyor.store(kernel, works);
+      conveyor.store();
     } else {
-      conveyor.abandon(works);
+      conveyor.await_loaded();
     }
   }
-  ptx::bulk_wait_written();
-  // A rank that sends nothing enters and leaves with the others all the same.
-  if (is_well && !may_store) is_well = await_entry(kernel.handshake, call_turn);
+  while (is_well && next_group < num_groups) push_next_group();
+  await_written();
+  __syncwarp();
+  if (is_well && destinations.counts() && sent_end >= 0) leave_word(sent);
+  if (works && kernel.segments.words != nullptr) queue->end(is_well);
+  return is_well;
+}
+
+// By one thread. False if a wait of it has failed.
+__device__ bool copy_out(const PushKernel& kernel, Conveyor& conveyor, const CallTurn& call_turn) {
+  const std::byte* window = own_window_of(kernel);
+  const std::uint32_t num_pieces = pieces_of(kernel).num_pieces(most_rows_of_a_source(kernel.source_offsets, kernel.num_ranks));
+  std::uint32_t* next_piece = &kernel.state->next_piece;
+  bool is_well = true;
+  for (std::uint32_t piece_idx = atomicAdd(next_piece, 1U); piece_idx < num_pieces && is_well;) {
+    const std::uint32_t following = atomicAdd(next_piece, 1U);
+    const CopiedRows rows = copied_rows(kernel, piece_idx);
+    piece_idx = following;
+    if (rows.num_rows == 0) continue;
+    is_well = await_rows(kernel, rows, call_turn.turn);
+    if (!is_well) break;
+    ptx::fence_bulk();
+#pragma unroll 1
+    for (int i = 0; i < kernel.num_lanes; ++i) {
+      const SourceLane& lane = kernel.lanes[i];
+      const std::byte* from = window + lane.target + rows.first_row * lane.row_bytes;
+      std::byte* to = lane.output + rows.first_row * lane.row_bytes;
+      const auto num_bytes = static_cast<int>(rows.num_rows) * lane.row_bytes;
+#pragma unroll 1
+      for (int done = 0; done < num_bytes; done += kernel.stage_bytes) {
+        const int num_staged = min(kernel.stage_bytes, num_bytes - done);
+        std::byte** targets = conveyor.next_targets();
+        targets[0] = to + done;
+#pragma unroll 1
+        for (int o = 1; o < kernel.max_fan_out; ++o) targets[o] = nullptr;
+        conveyor.load(from + done, num_staged, false);
+        conveyor.count_load();
+        if (!conveyor.is_full()) continue;
+        conveyor.store();
+        conveyor.count_store();
+      }
+    }
+  }
+  for (; !conveyor.is_empty(); conveyor.count_store()) conveyor.store();
+  ptx::bulk_wait_written<0>();
+  return is_well;
+}
+
+__global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(const __grid_constant__ PushKernel kernel) {
+  extern __shared__ __align__(128) std::byte shared[];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const CallTurn call_turn = load_turn(kernel.handshake);
+  auto* const queues =
+      reinterpret_cast<SentQueue*>(shared + kernel.num_conveyors * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
+  Conveyor conveyor(shared, kernel.stage_bytes, kernel.max_fan_out, warp, kernel.num_conveyors);
+  const bool counts = kernel.segments.words != nullptr;
+  if (counts) {
+    if (static_cast<int>(threadIdx.x) < kernel.num_push_warps) queues[threadIdx.x].init();
+    __syncthreads();
+  }
+  bool is_well = true;
+  if (warp == kernel.num_conveyors) {
+    is_well = count_all_sent(kernel.segments, kernel.handshake.signals, queues, kernel.num_push_warps, call_turn.turn, lane);
+    if (is_well && kernel.copies_out && lane == 0) tell_sent(kernel, gridDim.x, call_turn.turn);
+  } else {
+    if (warp < kernel.num_push_warps) {
+      is_well = push_rows(kernel, conveyor, queues + warp, call_turn, lane);
+    } else if (lane == 0) {
+      conveyor.init();
+    }
+    if (kernel.copies_out && is_well && call_turn.may_work() && lane == 0) is_well = copy_out(kernel, conveyor, call_turn);
+  }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
 #else
 
-__global__ void push_in_bulk(const __grid_constant__ Kernel) {}  // never launched before Hopper
+__global__ void push_in_bulk(const __grid_constant__ PushKernel) {}  // never launched before Hopper
 
 #endif
 
-__global__ void __launch_bounds__(512, 1) push_by_threads(const __grid_constant__ Kernel kernel) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const Share share = share_of(kernel);
-  Routes routes(kernel, share, lane);
-  const CallTurn call_turn = load_turn(kernel.handshake);
+__device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& call_turn, int lane) {
+  Routes routes(kernel, share_of(kernel), lane);
+  Destinations destinations(kernel, lane);
+  const std::byte* own_window = own_window_of(kernel);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
+  if (is_well) destinations.hear_peers(kernel, lane);
   Route route;
-  while (is_well && routes.next(kernel, &route)) push_plainly<false>(kernel, route, lane);
+  while (is_well && routes.next(kernel, destinations, &route)) {
+    push_plainly(kernel, route, own_window, lane);
+    __syncwarp();
+    if (!destinations.counts() || !routes.ticket_is_over()) continue;
+    const Destinations::Counted counted = destinations.counted(kernel, routes.ticket(), lane);
+    if (!counted.is_there) continue;
+    ptx::fence_device();
+    count_done(kernel.segments, kernel.handshake.signals, routes.ticket().destination, counted.segment, counted.num_parts,
+               counted.num_all_parts, call_turn.turn);
+  }
+  __syncwarp();
+  if (is_well && kernel.copies_out && lane == 0) {
+    tell_sent(kernel, gridDim.x * static_cast<std::uint32_t>(kernel.num_push_warps), call_turn.turn);
+  }
+  return is_well;
+}
+
+__device__ bool copy_out_by_threads(const PushKernel& kernel, const CallTurn& call_turn, int lane) {
+  const std::byte* window = own_window_of(kernel);
+  const std::uint32_t num_pieces = pieces_of(kernel).num_pieces(most_rows_of_a_source(kernel.source_offsets, kernel.num_ranks));
+  for (;;) {
+    std::uint32_t piece_idx = 0;
+    if (lane == 0) piece_idx = atomicAdd(&kernel.state->next_piece, 1U);
+    piece_idx = __shfl_sync(kAllLanes, piece_idx, 0);
+    if (piece_idx >= num_pieces) return true;
+    const CopiedRows rows = copied_rows(kernel, piece_idx);
+    if (rows.num_rows == 0) continue;
+    if (!__all_sync(kAllLanes, await_rows(kernel, rows, call_turn.turn))) return false;
+#pragma unroll 1
+    for (int i = 0; i < kernel.num_lanes; ++i) {
+      const SourceLane& source_lane = kernel.lanes[i];
+      const std::int64_t first = rows.first_row * source_lane.row_bytes;
+      copy_to_all(1, source_lane.output + first, window + source_lane.target + first, rows.num_rows * source_lane.row_bytes,
+                  lane);
+    }
+  }
+}
+
+__global__ void __launch_bounds__(512, 1) push_by_threads(const __grid_constant__ PushKernel kernel) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const CallTurn call_turn = load_turn(kernel.handshake);
+  bool is_well = true;
+  if (static_cast<int>(threadIdx.x) / kWarp < kernel.num_push_warps) is_well = push_rows_by_threads(kernel, call_turn, lane);
+  if (kernel.copies_out && is_well && call_turn.may_work()) is_well = copy_out_by_threads(kernel, call_turn, lane);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
 // Whether rows can be moved 16 bytes at a time.
-bool is_bulk_lane(const ConstTensorView& lane) {
+bool goes_by_vectors(const ConstTensorView& lane) {
   const auto element_bytes = static_cast<std::int64_t>(size_of(lane.dtype));
   const bool is_dense = lane.strides[1] == 1 || lane.shape[1] == 1;
   return is_dense && lane.shape[1] * element_bytes % 16 == 0 && lane.strides[0] * element_bytes % 16 == 0 &&
          reinterpret_cast<std::uintptr_t>(lane.data) % 16 == 0;
 }
 
-Kernel prepare(const PushArgs& args) {
-  Kernel kernel{};
+// Says how each lane travels.
+void choose_ways(PushKernel* kernel, bool in_bulk) {
+  bool has_long_rows = false;
+  for (int i = 0; i < kernel->num_lanes; ++i) {
+    const SourceLane& lane = kernel->lanes[i];
+    has_long_rows = has_long_rows || (lane.way == Way::kByThreads && lane.row_bytes > kMaxGroupRowBytes);
+  }
+  for (int i = 0; i < kernel->num_lanes; ++i) {
+    SourceLane& lane = kernel->lanes[i];
+    if (lane.way == Way::kByThreads && in_bulk) {
+      lane.way = has_long_rows && lane.row_bytes <= kMaxGroupRowBytes ? Way::kGroup : Way::kBulk;
+    }
+    if (lane.way == Way::kBulk) {
+      const int num_parts = (lane.row_bytes + kMaxStageBytes - 1) / kMaxStageBytes;
+      lane.first_part = static_cast<int>(kernel->num_parts);
+      lane.part_bytes = (lane.row_bytes / 16 + num_parts - 1) / num_parts * 16;
+      kernel->num_parts += num_parts;
+      kernel->stage_bytes = std::max(kernel->stage_bytes, lane.part_bytes);
+    }
+    kernel->has_groups = kernel->has_groups || lane.way == Way::kGroup;
+    kernel->has_plain_part = kernel->has_plain_part || lane.way == Way::kByThreads || lane.way == Way::kByElements;
+  }
+}
+
+PushKernel prepare(const PushArgs& args, bool in_bulk) {
+  PushKernel kernel{};
+  std::int64_t all_row_bytes = 0;
   for (const ConstTensorView& lane : args.lanes) {
     const auto element_bytes = static_cast<std::int64_t>(size_of(lane.dtype));
     SourceLane& source = kernel.lanes[kernel.num_lanes];
@@ -452,23 +449,17 @@ Kernel prepare(const PushArgs& args) {
     source.row_stride = lane.strides[0] * element_bytes;
     source.element_stride = lane.strides[1] * element_bytes;
     source.num_elements = lane.shape[1];
-    source.row_bytes = lane.shape[1] * element_bytes;
+    source.row_bytes = static_cast<int>(lane.shape[1] * element_bytes);
     source.target = args.layout->lanes[kernel.num_lanes];
     source.element_bytes = static_cast<int>(element_bytes);
-    source.in_bulk = is_bulk_lane(lane);
-    if (source.in_bulk) {
-      kernel.bulk_lanes[kernel.num_bulk_lanes++] = {.rows = source.rows,
-                                                    .row_stride = source.row_stride,
-                                                    .target = source.target,
-                                                    .row_bytes = static_cast<int>(source.row_bytes),
-                                                    .begin = kernel.num_bulk_bytes};
-      kernel.num_bulk_bytes += static_cast<int>(source.row_bytes);
-    } else {
-      kernel.has_plain_part = true;
-    }
+    source.way = goes_by_vectors(lane) ? Way::kByThreads : Way::kByElements;
+    if (!args.outputs.empty()) source.output = static_cast<std::byte*>(args.outputs[kernel.num_lanes].data);
+    all_row_bytes += source.row_bytes;
     ++kernel.num_lanes;
   }
+  choose_ways(&kernel, in_bulk);
   kernel.windows = args.windows;
+  kernel.rank = args.rank;
   kernel.num_ranks = args.num_ranks;
   kernel.num_tokens = args.num_tokens;
   kernel.first_token = args.num_tokens * args.rank / args.num_ranks;
@@ -496,30 +487,63 @@ Kernel prepare(const PushArgs& args) {
   kernel.chunk_end = args.chunk_end;
   kernel.handshake = args.handshake;
   kernel.state = args.state;
+  kernel.segments = args.segments;
+  kernel.sent = args.sent;
+  if (args.outputs.empty()) return kernel;
+  kernel.copies_out = true;
+  kernel.num_output_rows = args.outputs[0].shape[0];
+  for (const TensorView& output : args.outputs) kernel.num_output_rows = std::min(kernel.num_output_rows, output.shape[0]);
+  kernel.source_offsets = args.source_offsets;
+  kernel.first_token = 0;  // rows are copied in the order in which all ranks send them
+  kernel.pieces_of_segment = static_cast<int>(kSegmentRows);
+  for (std::int64_t num_bytes = all_row_bytes; 2 * num_bytes <= kCopiedPieceBytes && kernel.pieces_of_segment > 1;) {
+    num_bytes *= 2;
+    kernel.pieces_of_segment /= 2;
+  }
+  // Peers hear of it before the last rows have been copied.
+  kernel.sent_post = kernel.handshake.exit_post;
+  kernel.handshake.exit_post = LineWord::kNone;
   return kernel;
+}
+
+// Of a block's warps; those that copy have a third of what is stored to do.
+int num_push_warps(const PushKernel& kernel, int num_warps) {
+  return kernel.copies_out ? std::max(1, num_warps - num_warps / 3) : num_warps;
 }
 
 const RegisteredKernels kKernels{address_of(push_in_bulk), address_of(push_by_threads)};
 
 }  // namespace
 
+bool can_copy_out(std::span<const TensorView> outputs) {
+  return std::all_of(outputs.begin(), outputs.end(), [](const TensorView& output) {
+    return output.num_dims == 2 && output.strides[0] == output.shape[1] && goes_by_vectors(output);
+  });
+}
+
 void push(const PushArgs& args, const Launch& launch) {
   const Device device = current_device();
-  Kernel kernel = prepare(args);
-  kernel.num_parts = 1;
-  if (launch.plain_copies || !device.has_bulk_copies || kernel.num_bulk_bytes == 0) {
-    push_by_threads<<<launch.num_sms, 512, 0, launch.stream>>>(kernel);
+  const bool may_be_bulk = !launch.plain_copies && device.has_bulk_copies;
+  PushKernel kernel = prepare(args, may_be_bulk);
+  if (kernel.num_parts == 0) {
+    constexpr int kNumWarps = 16;
+    kernel.num_parts = 1;
+    kernel.num_push_warps = num_push_warps(kernel, kNumWarps);
+    kernel.row_parts = 1;
+    push_by_threads<<<launch.num_sms, kNumWarps * kWarp, 0, launch.stream>>>(kernel);
     check_cuda(cudaGetLastError(), "push");
     return;
   }
-  kernel.num_parts = (kernel.num_bulk_bytes + kMaxStageBytes - 1) / kMaxStageBytes;
-  kernel.stage_bytes = (kernel.num_bulk_bytes / 16 + kernel.num_parts - 1) / kernel.num_parts * 16;
+  kernel.row_parts = kernel.num_parts + (kernel.has_groups ? 1 : 0);
+  kernel.stage_bytes = (kernel.stage_bytes + 127) / 128 * 128;
+  const bool counts = kernel.segments.words != nullptr;
   const int warp_bytes =
-      kNumStages * (kernel.stage_bytes + static_cast<int>(sizeof(std::uint64_t) + sizeof(Target) * kernel.max_fan_out));
+      conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out) + (counts ? static_cast<int>(sizeof(SentQueue)) : 0);
   constexpr int kStaticBytes = 1024;  // room for what the kernel keeps besides
-  const int num_warps = std::clamp((device.max_shared_bytes - kStaticBytes) / warp_bytes, 1, kMaxWarps);
-  const int shared_bytes = num_warps * warp_bytes;
-  push_in_bulk<<<launch.num_sms, num_warps * 32, shared_bytes, launch.stream>>>(kernel);
+  kernel.num_conveyors = std::clamp((device.max_shared_bytes - kStaticBytes) / warp_bytes, 2, kMaxConveyors);
+  kernel.num_push_warps = num_push_warps(kernel, kernel.num_conveyors);
+  push_in_bulk<<<launch.num_sms, (kernel.num_conveyors + (counts ? 1 : 0)) * kWarp, kernel.num_conveyors * warp_bytes,
+                 launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "push");
 }
 

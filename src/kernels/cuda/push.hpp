@@ -7,6 +7,7 @@
 #include <span>
 
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/segments.hpp"
 #include "kernels/cuda/signals.hpp"
 #include "layout/plan_layout.hpp"
 #include "layout/sent_block.hpp"
@@ -41,9 +42,22 @@ struct PushArgs {
   const std::int32_t* chunk_begin = nullptr;  // with `staged`: the tokens whose rows may lie in the chunk; see ChunkTokensArgs
   const std::int32_t* chunk_end = nullptr;
 
+  // With words: segments of rows are announced to the peers whose headers ask for that.
+  Segments segments{};
+  const SentBlock* sent = nullptr;  // [R], with `segments`
+
+  // Not empty, one per lane: the rows that this rank receives are wanted there, and copied by the same launch while later ones
+  // are still coming. See can_copy_out. This rank's header must have asked for segments. Rows behind the outputs' last are left
+  // out; ids, weights and positions stay in the window. The handshake has an exit wait for `data`.
+  std::span<const TensorView> outputs{};
+  const std::int64_t* source_offsets = nullptr;  // [R + 1], with `outputs`: rows [i, i + 1) of the window come from rank i
+
   Handshake handshake{};
   LaunchState* state = nullptr;
 };
+
+// Whether push can copy rows to these tensors: dense ones, at multiples of 16 bytes.
+bool can_copy_out(std::span<const TensorView> outputs);
 
 // Stream-ordered, capturable. The entry wait comes before the first row for a peer.
 void push(const PushArgs& args, const Launch& launch);

@@ -58,12 +58,11 @@ __device__ inline void post(const Signals& signals, int peer, LineWord word, std
   ptx::store_release_system(word_of(signals.lines[peer] + signals.rank, word), turn);
 }
 
-// Waits until `peer` has posted this turn's word to this rank. False if it failed: the deadline has passed, the peer is a turn
-// ahead, or this rank has been told of a failure.
-__device__ inline bool await(const Signals& signals, int peer, LineWord word, std::uint64_t turn, Phase phase) {
-  if (peer == signals.rank || signals.lines[peer] == nullptr) return true;
+// Waits until `peer` has written `turn` to this rank's `address`. False if it failed: the deadline has passed, the peer is a
+// turn ahead, or this rank has been told of a failure. Where many wait, naps keep them from disturbing those that work.
+__device__ inline bool await_word(const Signals& signals, const std::uint64_t* address, int peer, std::uint64_t turn,
+                                  Phase phase, unsigned nap_nanoseconds = 0) {
   constexpr int kPollsPerLook = 256;  // at the clock and the failure word: neither is free
-  const std::uint64_t* address = word_of(signals.lines[signals.rank] + peer, word);
   std::uint64_t begin = 0;
   for (int num_polls = 1;; ++num_polls) {
     const std::uint64_t seen = ptx::load_acquire_system(address);
@@ -72,6 +71,7 @@ __device__ inline bool await(const Signals& signals, int peer, LineWord word, st
       fail(signals, ErrorCode::kDisagreement, phase, peer);
       return false;
     }
+    if (nap_nanoseconds > 0) __nanosleep(nap_nanoseconds);
     if (num_polls % kPollsPerLook != 0) continue;
     const std::uint64_t now = ptx::global_nanoseconds();
     if (begin == 0) begin = now;
@@ -81,6 +81,12 @@ __device__ inline bool await(const Signals& signals, int peer, LineWord word, st
       return false;
     }
   }
+}
+
+// The same for a word of the peer's line.
+__device__ inline bool await(const Signals& signals, int peer, LineWord word, std::uint64_t turn, Phase phase) {
+  if (peer == signals.rank || signals.lines[peer] == nullptr) return true;
+  return await_word(signals, word_of(signals.lines[signals.rank] + peer, word), peer, turn, phase);
 }
 
 // A group of threads that waits together: a warp or a block, of which this is thread `idx` of `num_threads`. Every thread
@@ -121,6 +127,7 @@ __device__ inline void post_enter(const Handshake& handshake, int peer, std::uin
   line.kind = handshake.header.kind;
   line.in_place_slot = handshake.header.in_place_slot;
   line.with_weights = handshake.header.with_weights ? 1 : 0;
+  line.with_segments = handshake.header.with_segments ? 1 : 0;
   line.routing_id = value_at(handshake.header.routing_id);
   line.placement = value_at(handshake.header.placement);
   post(signals, peer, LineWord::kEnter, turn);

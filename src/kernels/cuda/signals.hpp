@@ -29,6 +29,7 @@ struct LineHeader {
   CallKind kind = CallKind::kDispatch;
   std::int32_t in_place_slot = -1;
   bool with_weights = false;
+  bool with_segments = false;                 // may differ from rank to rank
   const std::uint64_t* routing_id = nullptr;  // device memory; null: 0
   const std::uint64_t* placement = nullptr;   // the same
 };

@@ -1,6 +1,10 @@
+#include <algorithm>
+#include <cstring>
+
 #include "base/failure_word.hpp"
 #include "kernels/cuda/push.hpp"
 #include "kernels/host/push.hpp"
+#include "layout/segment.hpp"
 #include "tests/kernels/cuda/gpu_ranks.hpp"
 #include "tests/kernels/cuda/routed_tokens.hpp"
 #include "tests/kernels/cuda/seeds.hpp"
@@ -43,14 +47,51 @@ std::vector<Lane> draw_lanes(RandomBits& random) {
   return lanes;
 }
 
-// All ranks push at once; their windows must end up as the host's do, to the last byte between the rows.
+// What a rank needs to announce segments, and those that it receives.
+struct SegmentsOnDevice {
+  std::shared_ptr<DeviceMemory> own_words;  // [R, segments]
+  DeviceArray<std::uint64_t*> words;        // [R]
+  DeviceArray<std::uint32_t> num_done;
+  DeviceArray<SentBlock> sent;
+  DeviceArray<std::int64_t> source_offsets;
+
+  cuda::Segments segments(std::int64_t max_tokens) const {
+    return {.words = words.data(), .num_done = num_done.data(), .max_segments = static_cast<int>(num_segments(max_tokens))};
+  }
+};
+
+std::vector<SegmentsOnDevice> make_segments(const GpuRanks& gpus, const RoutedCase& routed) {
+  std::vector<SegmentsOnDevice> all(routed.num_ranks);
+  const std::size_t num_words = routed.num_ranks * num_segments(routed.shape.max_tokens);
+  std::vector<std::uint64_t*> words;
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    gpus.select(rank);
+    all[rank].own_words = gpus.shared_memory(rank, num_words * sizeof(std::uint64_t));
+    words.push_back(reinterpret_cast<std::uint64_t*>(all[rank].own_words->data()));
+  }
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    std::vector<SentBlock> sent;
+    for (const RoutedTokens& peer : routed.ranks) {
+      sent.push_back({peer.source_offsets[rank], peer.source_offsets[rank + 1] - peer.source_offsets[rank], 0});
+    }
+    all[rank].words = gpus.on_device(rank, words);
+    all[rank].num_done = DeviceArray<std::uint32_t>(std::vector<std::uint32_t>(num_words));
+    all[rank].sent = DeviceArray<SentBlock>(sent);
+    all[rank].source_offsets = DeviceArray<std::int64_t>(routed.ranks[rank].source_offsets);
+  }
+  return all;
+}
+
+// All ranks push at once; their windows must end up as the host's do, to the last byte between the rows. Ranks that copy out
+// find in their tensors what the host has in the window.
 void push_as_the_host_does(std::uint64_t seed, int num_gpus) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RandomBits random(seed);
   const RoutedCase routed = make_routed_case(random, draw_lanes(random));
   const bool cached = random.one_in(3);
   const bool with_weights = random.one_in(2);
-  const bool with_handshake = random.one_in(2);
+  const bool with_segments = random.one_in(2);
+  const bool with_handshake = with_segments || random.one_in(2);
   const bool plain_copies = random.one_in(3);
   const int num_sms = static_cast<int>(random.from(1, 132 / routed.num_ranks));
   const DispatchLayout layout = dispatch_layout(routed.shape, routed.dimensions, routed.capacity);
@@ -75,6 +116,8 @@ void push_as_the_host_does(std::uint64_t seed, int num_gpus) {
     DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx;
     DeviceArray<std::int64_t> row;
     DeviceArray<float> weights;
+    std::vector<DeviceArray<std::byte>> outputs;
+    std::vector<TensorView> output_views;  // none: the rows stay in the window
   };
   std::vector<OnDevice> devices;
   std::vector<std::vector<ConstTensorView>> device_lanes(routed.num_ranks);
@@ -114,9 +157,19 @@ void push_as_the_host_does(std::uint64_t seed, int num_gpus) {
     device.local_idx = DeviceArray<std::int32_t>(tokens.local_idx);
     device.row = DeviceArray<std::int64_t>(tokens.row);
     device.weights = DeviceArray<float>(tokens.weights);
+    // Too few rows are no reason to write behind them.
+    const std::int64_t num_output_rows = std::max<std::int64_t>(tokens.source_offsets.back() - (random.one_in(6) ? 5 : 0), 1);
+    for (const Lane& lane : routed.shape.lanes) {
+      device.outputs.emplace_back(std::vector<std::byte>(num_output_rows * lane.row_bytes(), std::byte{kPoison}));
+      device.output_views.emplace_back(device.outputs.back().data(), lane.dtype,
+                                       std::initializer_list<std::int64_t>{num_output_rows, lane.num_elements});
+    }
+    if (!with_segments || random.one_in(4) || !cuda::can_copy_out(device.output_views)) device.output_views.clear();
     devices.push_back(std::move(device));
   }
   host::finish_copies();
+  std::vector<SegmentsOnDevice> segments;
+  if (with_segments) segments = make_segments(gpus, routed);
 
   gpus.settle();
   for (int rank = 0; rank < routed.num_ranks; ++rank) {
@@ -126,8 +179,9 @@ void push_as_the_host_does(std::uint64_t seed, int num_gpus) {
     cuda::Handshake handshake;
     if (with_handshake) {
       handshake = {.signals = gpus.signals(rank),
-                   .entry_post = cuda::LineWord::kFree,
-                   .entry_wait = cuda::LineWord::kFree,
+                   .header = {.with_segments = !device.output_views.empty()},
+                   .entry_post = with_segments ? cuda::LineWord::kEnter : cuda::LineWord::kFree,
+                   .entry_wait = with_segments ? cuda::LineWord::kEnter : cuda::LineWord::kFree,
                    .entry_phase = Phase::kDispatchFree,
                    .exit_post = cuda::LineWord::kData,
                    .exit_wait = cuda::LineWord::kData,
@@ -136,25 +190,49 @@ void push_as_the_host_does(std::uint64_t seed, int num_gpus) {
     }
     const ConstTensorView weights(device.weights.data(), DataType::kFloat32, {tokens.num_tokens, routed.shape.top_k},
                                   {1, tokens.num_tokens});
-    cuda::push({.lanes = device_lanes[rank],
-                .layout = &layout,
-                .windows = device.windows.data(),
-                .rank = rank,
-                .num_ranks = routed.num_ranks,
-                .num_tokens = tokens.num_tokens,
-                .max_fan_out = routed.dimensions.max_fan_out,
-                .fan_out = device.fan_out.data(),
-                .destination = device.destination.data(),
-                .row = device.row.data(),
-                .top_k = routed.shape.top_k,
-                .ordinal = cached ? nullptr : device.ordinal.data(),
-                .local_idx = device.local_idx.data(),
-                .topk_weights = with_weights ? weights : ConstTensorView(),
-                .handshake = handshake,
-                .state = gpus.state(rank)},
-               {.stream = gpus.stream(rank), .num_sms = num_sms, .plain_copies = plain_copies});
+    cuda::PushArgs push{.lanes = device_lanes[rank],
+                        .layout = &layout,
+                        .windows = device.windows.data(),
+                        .rank = rank,
+                        .num_ranks = routed.num_ranks,
+                        .num_tokens = tokens.num_tokens,
+                        .max_fan_out = routed.dimensions.max_fan_out,
+                        .fan_out = device.fan_out.data(),
+                        .destination = device.destination.data(),
+                        .row = device.row.data(),
+                        .top_k = routed.shape.top_k,
+                        .ordinal = cached ? nullptr : device.ordinal.data(),
+                        .local_idx = device.local_idx.data(),
+                        .topk_weights = with_weights ? weights : ConstTensorView(),
+                        .outputs = device.output_views,
+                        .handshake = handshake,
+                        .state = gpus.state(rank)};
+    if (with_segments) {
+      push.segments = segments[rank].segments(routed.shape.max_tokens);
+      push.sent = segments[rank].sent.data();
+      push.source_offsets = segments[rank].source_offsets.data();
+    }
+    cuda::push(push, {.stream = gpus.stream(rank), .num_sms = num_sms, .plain_copies = plain_copies});
   }
   gpus.finish();
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    const std::vector<std::int64_t>& offsets = routed.ranks[rank].source_offsets;
+    for (std::size_t i = 0; i < devices[rank].output_views.size(); ++i) {
+      const std::size_t row_bytes = routed.shape.lanes[i].row_bytes();
+      std::byte* const rows = expected[rank].data() + layout.lanes[i];
+      const std::vector<std::byte> output = devices[rank].outputs[i].contents();
+      const auto num_rows = std::min<std::int64_t>(offsets.back(), devices[rank].output_views[i].shape[0]);
+      ASSERT_EQ(std::memcmp(output.data(), rows, num_rows * row_bytes), 0)
+          << "lane " << i << " of rank " << rank << " of " << routed.num_ranks << ", " << num_sms << " blocks, plain copies "
+          << plain_copies;
+      // The rank's own rows did not pass through the window.
+      std::fill(rows + std::min(offsets[rank], num_rows) * row_bytes, rows + std::min(offsets[rank + 1], num_rows) * row_bytes,
+                std::byte{kPoison});
+    }
+    if (!with_segments) continue;
+    const std::vector<std::uint32_t> num_done = segments[rank].num_done.contents();
+    EXPECT_EQ(std::count(num_done.begin(), num_done.end(), 0U), std::ssize(num_done)) << "counters are not as they were";
+  }
   for (int rank = 0; rank < routed.num_ranks; ++rank) {
     std::vector<std::byte> window(layout.num_bytes);
     check_cuda(cudaMemcpy(window.data(), windows[rank], layout.num_bytes, cudaMemcpyDeviceToHost), "cudaMemcpy");

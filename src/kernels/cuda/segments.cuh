@@ -1,0 +1,80 @@
+// The device side of segments.hpp: counting what has been sent, and waiting for what is to come.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/segments.hpp"
+#include "kernels/cuda/signals.cuh"
+#include "layout/segment.hpp"
+
+namespace tokenyard::cuda {
+
+// Sender: how many parts a segment has of the `num_rows` rows that go to a peer, each of which is sent in `row_parts`.
+__device__ inline std::uint32_t parts_of_segment(int segment, std::int64_t num_rows, std::uint32_t row_parts) {
+  return static_cast<std::uint32_t>(min(kSegmentRows, num_rows - segment * kSegmentRows)) * row_parts;
+}
+
+// Sender: `num_parts` of a segment's `num_all_parts` for `peer` are there. Behind a fence_device(). Whoever counts the last
+// announces the segment.
+static __device__ __noinline__ void count_done(const Segments& segments, const Signals& signals, int peer, int segment,
+                                               std::uint32_t num_parts, std::uint32_t num_all_parts, std::uint64_t turn) {
+  std::uint32_t* counter = segments.num_done + static_cast<std::int64_t>(peer) * segments.max_segments + segment;
+  if (atomicAdd(counter, num_parts) + num_parts != num_all_parts) return;
+  *counter = 0;  // for the next launch: nobody counts here any more
+  ptx::fence_system();
+  ptx::store_relaxed_system(segments.words[peer] + static_cast<std::int64_t>(signals.rank) * segments.max_segments + segment,
+                            turn);
+}
+
+// Whether the header of `peer`, whose `enter` has come, speaks of segments.
+__device__ inline bool speaks_of_segments(const Signals& signals, int peer) {
+  if (peer == signals.rank || signals.lines[peer] == nullptr) return false;
+  return __ldcg(&signals.lines[signals.rank][peer].with_segments) != 0;
+}
+
+// Receiver: the word of a segment of what `source` sends.
+__device__ inline const std::uint64_t* segment_word(const Segments& segments, const Signals& signals, int source, int segment) {
+  return segments.words[signals.rank] + static_cast<std::int64_t>(source) * segments.max_segments + segment;
+}
+
+// Numbers the pieces of all segments of all sources: the first segment of every source, then the second of every source, and so
+// on, as they come. A source with fewer segments than others has pieces without rows.
+struct SegmentPieces {
+  int num_sources;
+  int first_source;       // ranks begin with different ones
+  int pieces_of_segment;  // a power of two
+
+  struct Piece {
+    int source;
+    int segment;
+    std::int64_t first_row;  // of the source's
+    std::int64_t num_rows;   // before it is compared with how many there are
+  };
+
+  __device__ Piece at(std::uint32_t idx) const {
+    const std::uint32_t whole = idx / static_cast<std::uint32_t>(pieces_of_segment);
+    const std::uint32_t within = idx % static_cast<std::uint32_t>(pieces_of_segment);
+    const auto segment = static_cast<int>(whole / static_cast<std::uint32_t>(num_sources));
+    int source = static_cast<int>(whole % static_cast<std::uint32_t>(num_sources)) + first_source;
+    if (source >= num_sources) source -= num_sources;
+    const std::int64_t num_rows = kSegmentRows / pieces_of_segment;
+    return {source, segment, segment * kSegmentRows + within * num_rows, num_rows};
+  }
+
+  __device__ std::uint32_t num_pieces(std::int64_t most_rows) const {
+    return static_cast<std::uint32_t>((most_rows + kSegmentRows - 1) / kSegmentRows) *
+           static_cast<std::uint32_t>(num_sources * pieces_of_segment);
+  }
+};
+
+// The most rows of any source, by one thread.
+__device__ inline std::int64_t most_rows_of_a_source(const std::int64_t* source_offsets, int num_sources) {
+  std::int64_t most = 0;
+#pragma unroll 1
+  for (int source = 0; source < num_sources; ++source) {
+    most = max(most, source_offsets[source + 1] - source_offsets[source]);
+  }
+  return most;
+}
+
+}  // namespace tokenyard::cuda
