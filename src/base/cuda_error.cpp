@@ -29,6 +29,9 @@ bool is_missing(cudaError_t result) {
 
 void check_cuda(cudaError_t result, const char* call) {
   if (result == cudaSuccess) return;
+  // Told once is enough: CUDA would report it behind the caller's next launch as well. What the device cannot recover from
+  // comes again.
+  cudaGetLastError();
   fail(is_missing(result) ? ErrorCode::kUnsupported : ErrorCode::kSystem, "{} failed: {} ({}, {}); {}", call,
        cudaGetErrorString(result), cudaGetErrorName(result), static_cast<int>(result), advice_for(result));
 }

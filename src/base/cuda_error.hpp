@@ -6,7 +6,7 @@
 namespace tokenyard {
 
 // `call` names what returned `result`. Throws Error(kUnsupported) where this host has no device or driver for it, otherwise
-// Error(kSystem), with CUDA's reason and what to do.
+// Error(kSystem), with CUDA's reason and what to do; CUDA itself no longer reports it then.
 void check_cuda(cudaError_t result, const char* call);
 
 }  // namespace tokenyard

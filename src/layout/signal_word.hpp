@@ -40,4 +40,12 @@ constexpr std::uint64_t signal_word(std::uint16_t generation, std::uint64_t turn
   return (static_cast<std::uint64_t>(generation) << 48) | turn;
 }
 
+// By which ranks on GPUs recognise a Routing: the number of the dispatch with this signal word in one of all slots of a group's
+// plans, which have numbers from 1. Multiples of the golden ratio lie evenly apart, so the turns of a million slots stay
+// different for 2^42 turns each. Never 0, which stands for no Routing.
+constexpr std::uint64_t routing_number(std::uint64_t signal_word, std::uint64_t slot_number) {
+  const std::uint64_t number = signal_word + slot_number * 0x9e3779b97f4a7c15ULL;
+  return number == 0 ? 1 : number;
+}
+
 }  // namespace tokenyard

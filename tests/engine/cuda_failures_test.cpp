@@ -48,6 +48,18 @@ TEST_P(CudaDisagreeingRanks, are_all_told_and_who_the_two_are) {
 INSTANTIATE_TEST_SUITE_P(About, CudaDisagreeingRanks, testing::ValuesIn(cuda_disagreements()),
                          [](const auto& param_info) { return param_info.param.name; });
 
+// The slots of a plan come to have had different numbers of turns.
+TEST_F(CudaFailures, of_disagreeing_ranks_may_follow_each_other) {
+  run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    for (int round = 0; round < 2; ++round) {
+      for (const CudaDisagreement& disagreement : cuda_disagreements()) {
+        SCOPED_TRACE(disagreement.name);
+        rank_1_makes_another_call(rank, disagreement);
+      }
+    }
+  });
+}
+
 TEST_F(CudaFailures, a_bad_id_is_told_to_everybody_and_delivers_nothing) {
   run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
     rank_1_gives_a_bad_id(rank, rank.plan, 2 * kNumRanks);

@@ -67,6 +67,13 @@ TEST(group_of_processes_on_gpus, start_cuda_on_their_own_alone) {
       const Group group = Group::create(std::move(exchange), options);
       const Window window = group.window(64);
       window.signal(0, 0, 1);
+      Shape shape;
+      shape.num_experts = 2;
+      shape.top_k = 1;
+      shape.max_tokens = 8;
+      shape.lanes = {{DataType::kFloat32, 16}};
+      group.plan(shape);
+      group.recover();
     }
     EXPECT_TRUE(is_started(1));
     EXPECT_FALSE(is_started(0));

@@ -14,42 +14,87 @@ namespace {
 
 constexpr int kNumRanks = 2;
 constexpr int kNumShapesOnGpus = 60;
+constexpr int kNumExchanges = 1'000;
+constexpr int kCallsPerCase = 250;
+
+// One of the ranks, which plays one case after the other in the same group.
+class CaseRank {
+ public:
+  CaseRank(std::shared_ptr<Exchange> exchange, int num_gpus, std::uint64_t seed)
+      : rank_(exchange->rank()), num_ranks_per_gpu_(num_gpus == 1 ? kNumRanks : 1), gpu_(rank_) {
+    GroupOptions options;
+    options.timeout = std::chrono::seconds(60);
+    options.waiting = Waiting::kYield;
+    GpuResidence(&gpu_, residence_options(seed, false)).choose(&options);
+    group_.emplace(Group::create(std::move(exchange), options));
+  }
+
+  std::string run(const Case& random_case) {
+    set_delay_seed(random_case.shake ? random_case.seed | 1 : 0);
+    GpuResidence residence(&gpu_, residence_options(random_case.seed, random_case.shake));
+    return run_in_group(random_case, *group_, &residence);
+  }
+
+ private:
+  GpuResidence::Options residence_options(std::uint64_t seed, bool shake) const {
+    return {.seed = seed, .rank = rank_, .num_ranks_per_gpu = num_ranks_per_gpu_, .shake = shake};
+  }
+
+  int rank_;
+  int num_ranks_per_gpu_;
+  GpuRank gpu_;
+  std::optional<Group> group_;
+};
+
+void run_processes(std::uint64_t seed, const std::function<void(CaseRank&)>& body) {
+  const int num_gpus = count_gpus_apart();
+  const std::vector<ProcessResult> results = run_process_ranks(
+      kNumRanks,
+      [&](std::shared_ptr<Exchange> exchange) {
+        CaseRank rank(std::move(exchange), num_gpus, seed);
+        body(rank);
+      },
+      std::chrono::minutes(60));
+  for (int rank = 0; rank < kNumRanks; ++rank) {
+    EXPECT_EQ(results[rank].exit_code, 0) << "rank " << rank << ", signal " << results[rank].signal;
+  }
+}
 
 // TOKENYARD_TEST_SHAPES asks for another number, TOKENYARD_TEST_CASE=number for one case alone.
 TEST(cuda_random_shapes, process_ranks_agree_with_the_reference) {
   SKIP_WITHOUT_GPUS_APART(1);
-  const int num_gpus = count_gpus_apart();
   const std::uint64_t seed = seed_of(seed_of_tests(), 79);
   const auto only = static_cast<int>(number_in_environment("TOKENYARD_TEST_CASE", -1));
   const auto num_shapes = static_cast<int>(number_in_environment("TOKENYARD_TEST_SHAPES", kNumShapesOnGpus));
   const int last = only >= 0 ? only : num_shapes - 1;
-  const auto run_cases = [&](std::shared_ptr<Exchange> exchange) {
-    const int rank = exchange->rank();
-    GpuRank gpu(rank);
-    const auto residence_of = [&](std::uint64_t case_seed, bool shake) {
-      return GpuResidence(
-          &gpu, {.seed = case_seed, .rank = rank, .num_ranks_per_gpu = num_gpus == 1 ? kNumRanks : 1, .shake = shake});
-    };
-    GroupOptions group_options;
-    group_options.timeout = std::chrono::seconds(60);
-    group_options.waiting = Waiting::kYield;
-    residence_of(seed, false).choose(&group_options);
-    const Group group = Group::create(std::move(exchange), group_options);
+  run_processes(seed, [&](CaseRank& rank) {
     for (int index = std::max(only, 0); index <= last; ++index) {
       CaseOptions options = options_for_gpus();
       options.num_ranks = kNumRanks;
-      const Case random_case = make_random_case(seed, index, options);
-      set_delay_seed(random_case.shake ? random_case.seed | 1 : 0);
-      GpuResidence residence = residence_of(random_case.seed, random_case.shake);
-      const std::string wrong = run_in_group(random_case, group, &residence);
+      const std::string wrong = rank.run(make_random_case(seed, index, options));
       ASSERT_TRUE(wrong.empty()) << "TOKENYARD_TEST_SEED=" << seed_of_tests() << " TOKENYARD_TEST_CASE=" << index << ":\n"
                                  << wrong;
     }
-  };
-  const std::vector<ProcessResult> results = run_process_ranks(kNumRanks, run_cases, std::chrono::minutes(20));
-  for (int rank = 0; rank < kNumRanks; ++rank) {
-    EXPECT_EQ(results[rank].exit_code, 0) << "rank " << rank << ", signal " << results[rank].signal;
-  }
+  });
+}
+
+// Long cases with delays on the host, in the streams and in kernels. TOKENYARD_TEST_EXCHANGES asks for another number.
+TEST(cuda_delays, leave_every_row_of_process_ranks_right) {
+  SKIP_WITHOUT_GPUS_APART(1);
+  const std::uint64_t seed = seed_of(seed_of_tests(), 80);
+  const std::int64_t num_wanted = number_in_environment("TOKENYARD_TEST_EXCHANGES", kNumExchanges);
+  run_processes(seed, [&](CaseRank& rank) {
+    std::int64_t num_done = 0;
+    for (int index = 0; num_done < num_wanted; ++index) {
+      CaseOptions options = options_for_gpus();
+      options.num_ranks = kNumRanks;
+      options.num_calls = static_cast<int>(std::min<std::int64_t>(kCallsPerCase, num_wanted));
+      const Case random_case = make_random_case(seed, index, options);
+      const std::string wrong = rank.run(random_case);
+      ASSERT_TRUE(wrong.empty()) << "TOKENYARD_TEST_SEED=" << seed_of_tests() << ", case " << index << ":\n" << wrong;
+      num_done += num_exchanges_of(random_case);
+    }
+  });
 }
 
 }  // namespace

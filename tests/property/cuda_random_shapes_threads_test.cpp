@@ -45,8 +45,8 @@ TEST(cuda_random_shapes, thread_ranks_agree_with_the_reference) {
   }
 }
 
-// Long cases with delays on the host and in the streams, before calls and behind them. TOKENYARD_TEST_EXCHANGES asks for
-// another number.
+// Long cases with delays on the host, in the streams before calls and behind them, and in kernels before they signal and before
+// they wait. TOKENYARD_TEST_EXCHANGES asks for another number.
 TEST(cuda_delays, leave_every_row_right) {
   SKIP_WITHOUT_GPUS(1);
   const std::int64_t num_wanted = number_in_environment("TOKENYARD_TEST_EXCHANGES", kNumExchanges);

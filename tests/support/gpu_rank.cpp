@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/cuda_error.hpp"
+#include "kernels/cuda/delays.hpp"
 #include "tests/kernels/cuda/device_array.hpp"
 
 namespace tokenyard::test {
@@ -47,6 +48,11 @@ GpuRank::~GpuRank() {
 }
 
 void GpuRank::select() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
+
+void GpuRank::delay_kernels(std::uint64_t seed) const {
+  select();
+  cuda::set_kernel_delays(seed);
+}
 
 void GpuRank::copy_to_device(std::byte* to, const std::byte* from, std::size_t num_bytes) {
   for (std::size_t done = 0; done < num_bytes; done += kStagingBytes) {

@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -27,6 +28,9 @@ class GpuRank {
 
   // To be called once by every thread that uses the rank.
   void select() const;
+
+  // Makes kernels on its GPU dawdle, or with 0 no longer (kernels/cuda/delays.hpp). Selects the GPU.
+  void delay_kernels(std::uint64_t seed) const;
 
   // Neither of them waits for the default stream. What the test reads is ordered behind the first.
   cudaStream_t stream() const { return stream_; }

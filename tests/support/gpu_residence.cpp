@@ -52,6 +52,7 @@ GpuResidence::GpuResidence(GpuRank* gpu, const Options& options)
   num_sms_ = options.num_ranks_per_gpu == 1
                  ? common.pick({0, 1, 8, 32})
                  : common.pick({1, 4, kNumSmsShared / 8 / (1 + (options.num_ranks_per_gpu - 1) / 8)});
+  gpu_->delay_kernels(shake_ ? options.seed | 1 : 0);
   tensors_ = random_.pick({Tensors::kPinned, Tensors::kPinned, Tensors::kOnDevice, Tensors::kMixed});
 }
 

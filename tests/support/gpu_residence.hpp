@@ -1,5 +1,5 @@
 // Of a rank whose windows are on a GPU. Tensors that are given to calls lie in pinned memory of the host or on the device,
-// calls run in one stream or another, with few SMs or many, as a seed says; with `shake` there are delays between them.
+// calls run in one stream or another, with few SMs or many, as a seed says; with `shake` there are delays between them, and in kernels.
 #pragma once
 
 #include "tests/support/gpu_rank.hpp"
@@ -16,6 +16,7 @@ class GpuResidence : public Residence {
     int num_ranks_per_gpu = 1;  // 1: calls may use copy engines, unless TOKENYARD_TEST_ENGINES=0
     bool shake = false;
   };
+  // No kernel of this process may be waiting for another rank.
   GpuResidence(GpuRank* gpu, const Options& options);
   ~GpuResidence() override;
 

@@ -124,11 +124,16 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
 
 CudaPlan::~CudaPlan() {
   keep_until(calls_are_over(), used_memory());
+  const CurrentDevice current(memory_.device, std::nothrow);
+  // Not all may have been made. Destroying none is an error, which CUDA would report behind the caller's next launch.
+  const auto destroy = [](Event event) {
+    if (event != nullptr) cudaEventDestroy(event);
+  };
   // What is under way in them goes on.
   for (const Stream stream : copy_streams_) cudaStreamDestroy(stream);
-  for (const Event event : may_copy_) cudaEventDestroy(event);
+  for (const Event event : may_copy_) destroy(event);
   for (const auto& events : copied_) {
-    for (const Event event : events) cudaEventDestroy(event);
+    for (const Event event : events) destroy(event);
   }
 }
 
@@ -377,6 +382,7 @@ void CudaPlan::release(const Turn& turn) noexcept {
 }
 
 void CudaPlan::quiesce() {
+  const CurrentDevice current(memory_.device);
   const Deadline deadline(peers_->timeout() + kGrace);
   Backoff backoff(peers_->wait_style());
   for (const auto& slots : *orders_) {

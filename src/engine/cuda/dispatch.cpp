@@ -154,7 +154,7 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .sent = device.sent,
                .host_sent = grows ? sent_ + static_cast<std::int64_t>(slot) * dimensions_.num_ranks : nullptr,
                .routing_id = device.id,
-               .routing_salt = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
+               .routing_slot = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
                .handshake = handshake,
                .state = scratch.state[static_cast<int>(Track::kDispatch)]},
               launch);

@@ -23,10 +23,14 @@ bool is_capturing(Stream stream) {
 }
 
 StreamOrder::StreamOrder() {
+  check_cuda(cudaGetDevice(&device_), "cudaGetDevice");
   check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
 }
 
-StreamOrder::~StreamOrder() { cudaEventDestroy(event_); }
+StreamOrder::~StreamOrder() {
+  const CurrentDevice current(device_, std::nothrow);
+  cudaEventDestroy(event_);
+}
 
 void StreamOrder::enter(Stream stream) {
   const std::lock_guard lock(mutex_);

@@ -28,6 +28,7 @@ class StreamOrder {
 
  private:
   mutable std::mutex mutex_;
+  int device_ = 0;
   Event event_ = nullptr;
   unsigned long long last_ = 0;  // the stream's number: its handle may be another stream's one day
   bool was_used_ = false;

@@ -14,13 +14,6 @@ namespace {
 constexpr int kNumThreads = 512;
 constexpr unsigned kAllLanes = 0xffffffff;
 
-// Different for the turns of all slots of all plans of a group, whose salts differ.
-__device__ std::uint64_t routing_number(std::uint64_t turn, std::uint64_t salt) {
-  std::uint64_t number = (turn + salt) * 0x9e3779b97f4a7c15ULL;
-  number ^= number >> 32;
-  return number == 0 ? 1 : number;  // 0 stands for no Routing
-}
-
 __device__ std::int64_t count_at(const PlaceArgs& args, int source, int destination) {
   if (source == args.rank) return args.own_rank_counts[destination];  // other blocks do not wait for this rank's copy
   return __ldcg(&args.rank_counts[args.rank][static_cast<std::int64_t>(source) * args.num_ranks + destination]);
@@ -108,7 +101,7 @@ __device__ void place_sources(const PlaceArgs& args, std::int64_t most, bool fit
     args.source_offsets[source] = min(rows_of(args, source, args.rank), args.capacity);
   }
   if (lane == 0 && args.gate != nullptr) *args.gate = fits ? 1 : 0;
-  if (lane == 0 && args.routing_id != nullptr) *args.routing_id = routing_number(turn, args.routing_salt);
+  if (lane == 0 && args.routing_id != nullptr) *args.routing_id = routing_number(turn, args.routing_slot);
   describe_sent(args, lane);
   if (args.totals == nullptr) return;
   const std::int64_t num_expanded_rows = expanded_rows(args, lane);

@@ -59,9 +59,9 @@ struct PlaceArgs {
   SentBlock* sent = nullptr;
   SentBlock* host_sent = nullptr;
 
-  // A number that all ranks give to this dispatch and to no other of the group; or null. Plans and slots differ in the salt.
+  // A number that all ranks give to this dispatch and to no other of the group (layout/signal_word.hpp); or null.
   std::uint64_t* routing_id = nullptr;
-  std::uint64_t routing_salt = 0;
+  std::uint64_t routing_slot = 0;  // the slot's number among those of all plans
 
   Handshake handshake{};  // its entry wait comes before the matrices are read
   LaunchState* state = nullptr;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/failure_word.hpp"
+#include "kernels/cuda/delays.cuh"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/signals.hpp"
@@ -55,6 +56,7 @@ static __device__ __noinline__ void fail(const Signals& signals, ErrorCode code,
 // Pairs with the acquire of await. Releases what this thread, and whoever it has synchronised with, has done.
 __device__ inline void post(const Signals& signals, int peer, LineWord word, std::uint64_t turn) {
   if (peer == signals.rank || signals.lines[peer] == nullptr) return;
+  delay_point(DelayPlace::kPost, signals.rank, peer, turn);
   ptx::store_release_system(word_of(signals.lines[peer] + signals.rank, word), turn);
 }
 
@@ -93,6 +95,7 @@ __device__ inline bool await(const Signals& signals, int peer, LineWord word, st
 // learns of its own peers only.
 static __device__ __noinline__ bool await_all(const Signals& signals, LineWord word, std::uint64_t turn, Phase phase, int idx,
                                               int num_threads) {
+  delay_point(DelayPlace::kWait, signals.rank, static_cast<int>(word), turn);
   bool is_well = true;
 #pragma unroll 1
   for (int peer = idx; peer < signals.num_ranks && is_well; peer += num_threads) {
@@ -188,6 +191,7 @@ __device__ inline void leave_kernel(const Handshake& handshake, const CallTurn& 
   __shared__ std::uint32_t others;
   const bool block_is_well = __syncthreads_and(is_well && call_turn.may_work()) != 0;
   if (threadIdx.x == 0) {
+    if (with_signals) delay_point(DelayPlace::kLeave, signals.rank, static_cast<int>(handshake.exit_post), call_turn.turn);
     // What the block has written becomes visible to the last block before its count, and by that block's fence to the peers
     // before its words: causality does not end at a scope.
     if (with_signals) ptx::fence_device();

@@ -19,6 +19,9 @@ __global__ void await_kernel(DeviceWindow window, std::size_t offset, Compare co
   device::wait<device::Team::kWarp>(window, offset, compare, value, timeout_nanoseconds);
 }
 
+// What went wrong before would be taken for a failed launch. The device's own failures come again.
+void forget_earlier_errors() { cudaGetLastError(); }
+
 }  // namespace
 
 void load_window_kernels() {
@@ -30,17 +33,20 @@ void load_window_kernels() {
 }
 
 void store_word(std::uint64_t* word, std::uint64_t value, Stream stream) {
+  forget_earlier_errors();
   store_kernel<<<1, 32, 0, stream>>>(word, value);
   check_cuda(cudaGetLastError(), "store_word");
 }
 
 void add_to_word(std::uint64_t* word, std::uint64_t value, std::uint64_t* old, Stream stream) {
+  forget_earlier_errors();
   add_kernel<<<1, 32, 0, stream>>>(word, value, old);
   check_cuda(cudaGetLastError(), "add_to_word");
 }
 
 void await_word(const DeviceWindow& window, std::size_t offset, Compare compare, std::uint64_t value,
                 std::uint64_t timeout_nanoseconds, Stream stream) {
+  forget_earlier_errors();
   await_kernel<<<1, 32, 0, stream>>>(window, offset, compare, value, timeout_nanoseconds);
   check_cuda(cudaGetLastError(), "await_word");
 }

@@ -1,0 +1,35 @@
+#include "layout/signal_word.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace tokenyard::test {
+namespace {
+
+TEST(routing_numbers, differ_where_slots_have_had_different_numbers_of_turns) {
+  std::vector<std::uint64_t> numbers;
+  for (std::uint64_t slot = 1; slot <= 64; ++slot) {
+    for (std::uint64_t turn = 1; turn <= 64; ++turn) numbers.push_back(routing_number(signal_word(3, turn), slot));
+  }
+  std::sort(numbers.begin(), numbers.end());
+  EXPECT_EQ(std::adjacent_find(numbers.begin(), numbers.end()), numbers.end());
+}
+
+TEST(routing_numbers, of_a_million_slots_stay_different_for_as_long_as_a_group_lives) {
+  std::vector<std::uint64_t> first_turns;
+  for (std::uint64_t slot = 1; slot <= 1'000'000; ++slot) first_turns.push_back(routing_number(signal_word(0, 1), slot));
+  std::sort(first_turns.begin(), first_turns.end());
+  std::uint64_t least = first_turns.front() - first_turns.back();  // around the end of all numbers
+  for (std::size_t i = 1; i < first_turns.size(); ++i) least = std::min(least, first_turns[i] - first_turns[i - 1]);
+  EXPECT_GE(least, std::uint64_t{1} << 42);
+}
+
+TEST(routing_numbers, are_never_the_one_that_stands_for_no_routing) {
+  const std::uint64_t first = routing_number(signal_word(0, 0), 1);
+  EXPECT_EQ(routing_number(-first, 1), 1);
+}
+
+}  // namespace
+}  // namespace tokenyard::test
