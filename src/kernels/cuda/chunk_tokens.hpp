@@ -8,8 +8,6 @@
 
 namespace tokenyard::cuda {
 
-inline constexpr int kMaxChunks = 16;
-
 // Pointers are to device memory; the Routing as for `reduce`.
 struct ChunkTokensArgs {
   std::int64_t num_tokens = 0;
@@ -19,11 +17,9 @@ struct ChunkTokensArgs {
   const std::int32_t* destination = nullptr;
   const std::int64_t* row = nullptr;
   const SentBlock* sent = nullptr;  // [R]
-  int num_chunks = 1;               // at most kMaxChunks
+  Chunks chunks{};
   // [num_chunks + 1], ascending from 0 to num_tokens. Rows of tokens below begin[c] all lie in chunks 0 to c - 1.
   std::int32_t* begin = nullptr;
-  // [num_chunks]: rows of tokens from end[c] on all lie in chunks behind c.
-  std::int32_t* end = nullptr;
 };
 
 // One block. Stream-ordered, capturable.
