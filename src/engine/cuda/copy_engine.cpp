@@ -124,7 +124,6 @@ void CudaPlan::make_copy_streams() {
   const auto make_event = [](Event* event) {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
-  if (may_copy_ == nullptr) make_event(&may_copy_);
   for (int i = 0; i < num_copy_streams_; ++i) {
     for (Event& event : copied_.emplace_back()) make_event(&event);
     copy_streams_.push_back(make_urgent_stream());
@@ -176,7 +175,7 @@ void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchA
                       .topk_weights = args.topk_weights,
                       .chunks = kPushChunks,
                       .chunk_words = scratch.packed,
-                      .number = ++num_packings_,
+                      .number = ++num_copying_calls_,
                       .state = scratch.state[static_cast<int>(Track::kDispatch)],
                       .pack_state = scratch.pack_state};
   for (int chunk = 0; chunk < kPushChunks.num_chunks; ++chunk) {
@@ -204,7 +203,7 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
   for (int chunk = 0; chunk <= kLast; ++chunk) {
     // The word of the first chunk also says that the peers have opened their slots: no copy stream may pass it by.
     if (chunk != 0 && staged_rows(routing, kPushChunks, chunk) == 0) continue;
-    for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].packed + chunk, num_packings_, stream);
+    for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].packed + chunk, num_copying_calls_, stream);
     for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
       if (peer == peers_->rank()) continue;
       const SentBlock& block = routing.sent[peer];
@@ -232,7 +231,9 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
   meet(call.turn, handshake, launch);
 }
 
-void CudaPlan::find_chunks(int slot_idx, const Routing::Data& routing, const cuda::Launch& launch) {
+void CudaPlan::enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch) {
+  const SlotScratch& scratch = scratch_[call.turn.slot];
+  const Routing::Data& routing = *call.routing;
   const DeviceRouting& device = *routing.device;
   cuda::chunk_tokens({.num_tokens = routing.num_tokens,
                       .max_fan_out = dimensions_.max_fan_out,
@@ -242,7 +243,11 @@ void CudaPlan::find_chunks(int slot_idx, const Routing::Data& routing, const cud
                       .row = device.row,
                       .sent = device.sent,
                       .chunks = kPullChunks,
-                      .begin = scratch_[slot_idx].combine_chunks},
+                      .begin = scratch.combine_chunks,
+                      .handshake = entry,
+                      .entered = scratch.entered,
+                      .number = ++num_copying_calls_,
+                      .state = scratch.state[static_cast<int>(Track::kCombine)]},
                      launch);
 }
 
@@ -259,9 +264,8 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   cuda::Handshake entry = reduce.handshake;
   entry.exit_post = entry.exit_wait = cuda::LineWord::kNone;
   entry.ends_turn = false;
-  meet(call.turn, entry, launch);
-  check_cuda(cudaEventRecord(may_copy_, launch.stream), "cudaEventRecord");
-  for (const Stream stream : copy_streams_) check_cuda(cudaStreamWaitEvent(stream, may_copy_, 0), "cudaStreamWaitEvent");
+  enter_and_find_chunks(call, entry, launch);
+  for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].entered, num_copying_calls_, stream);
   for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
     for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
       if (peer == peers_->rank()) continue;
@@ -272,7 +276,6 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
     }
     end_copies(chunk);
   }
-  find_chunks(slot_idx, routing, launch);  // while the first chunk crosses
   const cuda::Handshake whole = reduce.handshake;
   reduce.staged_rows = staging;
   reduce.staged = routing.device->sent;

@@ -123,7 +123,6 @@ CudaPlan::~CudaPlan() {
   keep_until(calls_are_over(), used_memory());
   // What is under way in them goes on.
   for (const Stream stream : copy_streams_) cudaStreamDestroy(stream);
-  if (may_copy_ != nullptr) cudaEventDestroy(may_copy_);
   for (const auto& events : copied_) {
     for (const Event event : events) cudaEventDestroy(event);
   }
@@ -164,6 +163,7 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.combine_chunks = carve.take<std::int32_t>(Chunks::kMaxChunks + 1);
     scratch.pack_state = carve.take<cuda::PackState>(1);
     scratch.packed = carve.take<std::uint64_t>(Chunks::kMaxChunks);
+    scratch.entered = carve.take<std::uint64_t>(1);
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
@@ -372,7 +372,8 @@ void CudaPlan::reset() {
       upload(scratch.state[track], std::vector<cuda::LaunchState>(1));
     }
     upload(scratch.pack_state, std::vector<cuda::PackState>(1));
-    upload(scratch.packed, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_packings_));
+    upload(scratch.packed, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_copying_calls_));
+    upload(scratch.entered, std::vector<std::uint64_t>{num_copying_calls_});
   }
 }
 

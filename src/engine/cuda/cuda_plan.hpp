@@ -66,7 +66,9 @@ class CudaPlan final : public Plan::Impl {
     std::byte** combine_windows = nullptr;           // [R]
     std::int32_t* combine_chunks = nullptr;          // [Chunks::kMaxChunks + 1]: the first token of each
     cuda::PackState* pack_state = nullptr;
-    std::uint64_t* packed = nullptr;  // [Chunks::kMaxChunks]: the number of the last packing that has come so far
+    // Words that streams of copies wait for: the number of the last call that has come so far.
+    std::uint64_t* packed = nullptr;   // [Chunks::kMaxChunks]: dispatch
+    std::uint64_t* entered = nullptr;  // combine
     std::uint32_t* gate = nullptr;
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
@@ -151,7 +153,7 @@ class CudaPlan final : public Plan::Impl {
                  const DispatchLayout& staged, const cuda::Launch& launch);
   void push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
                        const cuda::Launch& launch, Halves halves);
-  void find_chunks(int slot_idx, const Routing::Data& routing, const cuda::Launch& launch);
+  void enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
   Stream copy_stream(int peer) const;
   // What `stream` is asked for behind await_copies() comes behind what copy streams were asked for before end_copies().
@@ -189,9 +191,8 @@ class CudaPlan final : public Plan::Impl {
 
   // Copy engines; made by the first call that uses them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
-  std::uint64_t num_packings_ = 0;
+  std::uint64_t num_copying_calls_ = 0;
   std::vector<Stream> copy_streams_;
-  Event may_copy_ = nullptr;
   std::vector<std::array<Event, Chunks::kMaxChunks>> copied_;  // by stream
 };
 
