@@ -18,7 +18,6 @@ constexpr unsigned kAllLanes = 0xffffffff;
 
 constexpr int kMaxWarps = 16;  // the last one of a block waits for the peers, the others move rows
 constexpr int kNumStages = 4;  // parts under way per warp
-constexpr int kNumAhead = 2;   // of which so many are being loaded, the others stored
 constexpr int kMaxStageBytes = 4 * 1024;
 constexpr int kNone = -1;
 
@@ -248,6 +247,9 @@ struct Target {
 };
 
 #if __CUDA_ARCH__ >= 900
+
+// Of the parts under way so many are being loaded, the others stored.
+constexpr int kNumAhead = 2;
 
 // A warp's parts under way. One thread runs it: the copy engine keeps groups of stores by thread.
 class Conveyor {
