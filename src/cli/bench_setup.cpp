@@ -113,8 +113,8 @@ void check_device_options(const BenchOptions& options) {
   const bool on_gpus = options.device == "cuda";
   if (!on_gpus) {
     if (options.against == "nccl") throw UsageError("--against nccl is measured between GPUs: add --device cuda");
-    if (options.graph || options.table || options.num_sms != 0 || options.copies != "chosen") {
-      throw UsageError("--sms, --copies, --graph and --table are for ranks on GPUs: add --device cuda");
+    if (options.graph || options.table || options.overlap || options.num_sms != 0 || options.copies != "chosen") {
+      throw UsageError("--sms, --copies, --graph, --table and --overlap are for ranks on GPUs: add --device cuda");
     }
     return;
   }
@@ -124,6 +124,12 @@ void check_device_options(const BenchOptions& options) {
   if (options.token_counts.size() > 1) {
     throw UsageError(
         fmt::format("--tokens: {} numbers are given, but on GPUs one is measured at a time", options.token_counts.size()));
+  }
+  if (options.overlap && (options.table || options.graph || !options.against.empty() || options.output != "slot")) {
+    throw UsageError(
+        "--overlap measures calls whose rows stay in the slot, beside a product: leave --table, --graph, --against and "
+        "--output "
+        "caller out");
   }
   if (options.copies == "engine" && (options.table || options.graph)) {
     throw UsageError(

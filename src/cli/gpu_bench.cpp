@@ -11,14 +11,18 @@
 #include "base/cuda_error.hpp"
 #include "cli/bench_output.hpp"
 #include "cli/bench_setup.hpp"
+#include "cli/cublas_library.hpp"
 #include "cli/gather.hpp"
 #include "cli/gpu_bench_rank.hpp"
 #include "cli/gpu_bench_report.hpp"
 #include "cli/gpu_count.hpp"
 #include "cli/gpu_goals.hpp"
 #include "cli/gpu_operations.hpp"
+#include "cli/gpu_overlap.hpp"
+#include "cli/gpu_overlap_report.hpp"
 #include "cli/gpu_stage.hpp"
 #include "cli/nccl_exchange.hpp"
+#include "cli/product_size.hpp"
 #include "cli/start_ranks.hpp"
 #include "cli/statistics.hpp"
 #include "cli/usage_error.hpp"
@@ -65,7 +69,11 @@ std::vector<GpuStep> steps_of(const BenchSetup& setup, const GpuStage& stage) {
 // Collective: every rank gets the step over all ranks.
 GpuResult gather_result(const GpuStage& stage, const GpuStep& step, const GpuMeasurement& measurement) {
   const std::chrono::milliseconds timeout = stage.group().timeout();
-  GpuResult result{.operation = step.operation, .copy_out = step.copy_out, .num_sms = step.num_sms, .microseconds = {}};
+  GpuResult result{.operation = step.operation,
+                   .copy_out = step.copy_out,
+                   .num_sms = step.num_sms,
+                   .copies = to_string(step.copies),
+                   .microseconds = {}};
   result.microseconds = slowest_of_ranks(gather(stage.exchange(), measurement.microseconds, timeout));
   for (const auto& rows : gather(stage.exchange(), std::vector{measurement.checked_rows, measurement.wrong_rows}, timeout)) {
     result.checked_rows += rows.at(0);
@@ -109,8 +117,9 @@ int run_load(GpuStage& stage, const BenchSetup& setup) {
   }
   if (setup.options.against == "nccl") {
     const GpuMeasurement measurement = measure_nccl(setup, stage);
-    results.push_back(
-        to_gpu_result(setup, scene, gather_result(stage, {.operation = kNcclAllToAll, .copy_out = true}, measurement)));
+    GpuResult result = gather_result(stage, {.operation = kNcclAllToAll, .copy_out = true}, measurement);
+    result.copies.clear();
+    results.push_back(to_gpu_result(setup, scene, result));
   }
   if (is_speaker) return conclude(setup.options, gpu_bench_header(setup, scene), results);
   return has_wrong_rows(results) ? 1 : 0;
@@ -126,6 +135,7 @@ int run_goals(GpuStage& stage, const std::vector<BenchSetup>& setups) {
   std::unique_ptr<GpuBenchRank> rank;
   const GpuGoal* previous = nullptr;
   for (const GpuGoal& goal : gpu_goals()) {
+    if (goal.by_engines && stage.num_ranks_on_gpu() > 1) continue;  // the library refuses it
     if (previous != nullptr && !(previous->load == goal.load)) {
       rank.reset();
       stage.settle();
@@ -135,12 +145,72 @@ int run_goals(GpuStage& stage, const std::vector<BenchSetup>& setups) {
     const GpuStep step{.operation = std::string(goal.operation),
                        .copy_out = goal.copy_out,
                        .num_sms = affordable_sms(stage, goal.num_sms),
-                       .copies = parse_copies(setup->options.copies)};
+                       .copies = goal.by_engines ? Copies::kEngine : parse_copies(setup->options.copies)};
     results.push_back(to_goal_result(*setup, scene, gather_result(stage, step, rank->measure(step)), goal));
     previous = &goal;
   }
   rank.reset();
   if (is_speaker) return conclude(setups.front().options, gpu_goals_header(setups.front(), scene), results);
+  return has_wrong_rows(results) ? 1 : 0;
+}
+
+// Copy engines and SMs on the link, unless --copies names one way.
+std::vector<OverlapStep> overlap_steps_of(const BenchSetup& setup, const GpuStage& stage) {
+  std::vector<Copies> ways{parse_copies(setup.options.copies)};
+  // The library refuses copy engines where ranks share a GPU.
+  if (ways.front() == Copies::kChosen && stage.num_ranks_on_gpu() == 1) ways.insert(ways.begin(), Copies::kEngine);
+  std::vector<const char*> operations{kDispatchCached};
+  if (setup.can_combine_in_place()) operations.push_back(kCombineInPlace);
+  std::vector<OverlapStep> steps;
+  for (const char* operation : operations) {
+    for (const Copies copies : ways) {
+      for (const bool is_urgent : {false, true}) {
+        steps.push_back({.operation = operation,
+                         .copies = copies,
+                         .is_urgent = is_urgent,
+                         .num_sms = affordable_sms(stage, setup.options.num_sms)});
+      }
+    }
+  }
+  return steps;
+}
+
+// Collective: every rank gets the step over all ranks.
+OverlapResult gather_overlap(const GpuStage& stage, const OverlapStep& step, const OverlapMeasurement& measurement) {
+  const std::chrono::milliseconds timeout = stage.group().timeout();
+  const auto slowest = [&](const std::vector<double>& microseconds) {
+    return slowest_of_ranks(gather(stage.exchange(), microseconds, timeout));
+  };
+  OverlapResult result{.operation = step.operation,
+                       .copies = to_string(step.copies),
+                       .is_urgent = step.is_urgent,
+                       .num_sms = step.num_sms,
+                       .product_alone = slowest(measurement.product_alone),
+                       .product_beside = slowest(measurement.product_beside),
+                       .call_alone = slowest(measurement.call_alone),
+                       .call_beside = slowest(measurement.call_beside)};
+  for (const auto& rows : gather(stage.exchange(), std::vector{measurement.checked_rows, measurement.wrong_rows}, timeout)) {
+    result.checked_rows += rows.at(0);
+    result.wrong_rows += rows.at(1);
+  }
+  return result;
+}
+
+int run_overlap(GpuStage& stage, const BenchSetup& setup) {
+  const bool is_speaker = stage.rank() == 0;
+  const GpuScene scene = look_around(stage);
+  std::vector<Record> results;
+  ProductScene product{.width = kProductWidth};
+  {
+    GpuOverlap overlap(setup, stage);
+    product.num_rows = overlap.product().num_rows();
+    product.cublas_version = overlap.product().cublas_version();
+    if (is_speaker) print(overlap_heading(setup, scene, product));
+    for (const OverlapStep& step : overlap_steps_of(setup, stage)) {
+      results.push_back(to_overlap_record(gather_overlap(stage, step, overlap.measure(step))));
+    }
+  }
+  if (is_speaker) return conclude(setup.options, overlap_header(setup, scene, product), results);
   return has_wrong_rows(results) ? 1 : 0;
 }
 
@@ -176,12 +246,14 @@ int run_gpu_bench(const BenchOptions& options) {
     setup.bound = false;
   }
   if (options.against == "nccl") find_nccl(source.launch.num_ranks, num_gpus);
+  if (options.overlap) cublas_library();
   return start_ranks(source, [&](std::shared_ptr<Exchange> exchange) {
     const int local_rank = source.started ? source.started->local_rank : exchange->rank();
     const int device = local_rank % num_gpus;
     check_cuda(cudaSetDevice(device), "cudaSetDevice");
     const Group group = Group::create(exchange, {.timeout = options.ranks.timeout(), .domain = {}, .device = device});
     GpuStage stage(exchange, group, device);
+    if (options.overlap) return run_overlap(stage, setups.front());
     return options.table ? run_goals(stage, setups) : run_load(stage, setups.front());
   });
 }

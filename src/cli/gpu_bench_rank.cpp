@@ -19,16 +19,6 @@ std::int64_t busiest_rank_rows(const BenchSetup& setup) {
   return static_cast<std::int64_t>(num_rows);
 }
 
-// Rows of the tensors that dispatch fills, whatever the plan; for kExpertPadded the shape says it.
-std::int64_t max_tensor_rows(const BenchSetup& setup) {
-  const std::int64_t num_rows = busiest_rank_rows(setup);
-  if (setup.shape.layout == Layout::kCompact) return num_rows;
-  int num_local_experts = 0;
-  for (const ExpectedRank& expected : setup.expected)
-    num_local_experts = std::max(num_local_experts, expected.num_local_experts);
-  return num_rows * setup.shape.top_k + std::int64_t{num_local_experts} * (setup.shape.expert_alignment - 1);
-}
-
 }  // namespace
 
 Shape sized_shape(const BenchSetup& setup) { return setup.shape; }
@@ -38,6 +28,15 @@ Shape capacity_shape(const BenchSetup& setup) {
   shape.overflow = Overflow::kDrop;
   shape.recv_capacity = busiest_rank_rows(setup);
   return shape;
+}
+
+std::int64_t max_tensor_rows(const BenchSetup& setup) {
+  const std::int64_t num_rows = busiest_rank_rows(setup);
+  if (setup.shape.layout == Layout::kCompact) return num_rows;
+  int num_local_experts = 0;
+  for (const ExpectedRank& expected : setup.expected)
+    num_local_experts = std::max(num_local_experts, expected.num_local_experts);
+  return num_rows * setup.shape.top_k + std::int64_t{num_local_experts} * (setup.shape.expert_alignment - 1);
 }
 
 // A dispatch with capacity output and the combine behind it, captured once.

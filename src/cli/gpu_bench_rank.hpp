@@ -33,6 +33,9 @@ struct GpuMeasurement {
 Shape sized_shape(const BenchSetup& setup);
 Shape capacity_shape(const BenchSetup& setup);
 
+// Rows of the tensors that dispatch fills, whatever the plan; for kExpertPadded the shape says it.
+std::int64_t max_tensor_rows(const BenchSetup& setup);
+
 class GpuBenchRank {
  public:
   // Collective. `setup` must outlive it, and so must the stage. Steps that copy out need `copies_out`.

@@ -29,29 +29,9 @@ std::int64_t busiest_link_rows(const BenchSetup& setup) {
   return std::max(most, *std::max_element(sent.begin(), sent.end()));
 }
 
-std::string scene_line(const GpuScene& scene) {
-  std::string line = fmt::format("  GPUs        {} x {}", scene.num_gpus, scene.gpu);
-  if (scene.num_ranks_on_gpu > 1) {
-    line +=
-        fmt::format(", {} ranks on each: their rows cross no link, and the times show a trend only", scene.num_ranks_on_gpu);
-  }
-  line += "\n";
-  if (scene.copy_engine) {
-    line +=
-        fmt::format("  copy engine {:.0f} GB/s per direction with all ranks sending to the next, {:.0f} with rank 0 alone\n",
-                    *scene.copy_engine, scene.copy_engine_one_way.value_or(0));
-  }
-  return line;
-}
-
-std::string measuring_lines(const BenchSetup& setup) {
-  return fmt::format("  iterations  {} after {} that warm up; before each, {}the GPUs meet{}\n", setup.num_iterations,
-                     setup.num_warmups, setup.cold_caches ? "the second caches are swept, and " : "",
-                     setup.options.check ? "; rows of the first and the last are checked" : "");
-}
-
 std::string column_lines() {
   return "\n"
+         "  copies          what moves rows, as --copies\n"
          "  p50_us, p99_us  microseconds of the slowest rank of each iteration, from the common start to the last rank's end:\n"
          "                  median and 99th percentile\n"
          "  link_bytes      bytes of rows that the busiest rank sends to others, or receives\n"
@@ -77,6 +57,27 @@ std::string load_text(const GpuLoad& load) {
 
 }  // namespace
 
+std::string scene_line(const GpuScene& scene) {
+  std::string line = fmt::format("  GPUs        {} x {}", scene.num_gpus, scene.gpu);
+  if (scene.num_ranks_on_gpu > 1) {
+    line +=
+        fmt::format(", {} ranks on each: their rows cross no link, and the times show a trend only", scene.num_ranks_on_gpu);
+  }
+  line += "\n";
+  if (scene.copy_engine) {
+    line +=
+        fmt::format("  copy engine {:.0f} GB/s per direction with all ranks sending to the next, {:.0f} with rank 0 alone\n",
+                    *scene.copy_engine, scene.copy_engine_one_way.value_or(0));
+  }
+  return line;
+}
+
+std::string measuring_lines(const BenchSetup& setup) {
+  return fmt::format("  iterations  {} after {} that warm up; before each, {}the GPUs meet{}\n", setup.num_iterations,
+                     setup.num_warmups, setup.cold_caches ? "the second caches are swept, and " : "",
+                     setup.options.check ? "; rows of the first and the last are checked" : "");
+}
+
 std::int64_t link_bytes(const BenchSetup& setup, const std::string& operation) {
   const std::int64_t num_rows = busiest_link_rows(setup);
   if (operation == kGraph) return num_rows * (setup.dispatch_row_bytes + setup.combine_row_bytes);
@@ -90,6 +91,7 @@ Record to_gpu_result(const BenchSetup& setup, const GpuScene& scene, const GpuRe
   const bool is_checked = result.checked_rows > 0;
   return {{"operation", result.operation},
           {"rows_in", result.copy_out ? "tensors" : "slot"},
+          {"copies", result.copies.empty() ? Value() : Value(result.copies)},
           {"sms", result.num_sms > 0 ? Value(result.num_sms) : Value()},
           {"p50_us", summary.p50},
           {"p99_us", summary.p99},

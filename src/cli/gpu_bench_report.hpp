@@ -27,6 +27,7 @@ struct GpuResult {
   std::string operation;
   bool copy_out = false;
   int num_sms = 0;                   // 0: chosen by the library
+  std::string copies;                // as --copies; empty: not the library's
   std::vector<double> microseconds;  // by iteration, of the slowest rank
   std::int64_t checked_rows = 0;
   std::int64_t wrong_rows = 0;
@@ -44,6 +45,10 @@ Record to_goal_result(const BenchSetup& setup, const GpuScene& scene, const GpuR
 // The configuration, under names that stand in the JSON as they are.
 Record gpu_bench_header(const BenchSetup& setup, const GpuScene& scene);
 Record gpu_goals_header(const BenchSetup& setup, const GpuScene& scene);
+
+// Lines of the header for people.
+std::string scene_line(const GpuScene& scene);
+std::string measuring_lines(const BenchSetup& setup);
 
 // The header for people: what is measured, and what the columns mean.
 std::string gpu_bench_heading(const BenchSetup& setup, const GpuScene& scene);

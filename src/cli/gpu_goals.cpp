@@ -13,7 +13,8 @@ constexpr GpuLoad kLong{8192, 7168, 256, "bfloat16"};
 constexpr GpuLoad kShort{1024, 7168, 256, "bfloat16"};
 constexpr GpuLoad kNarrow{4096, 2048, 128, "bfloat16"};
 
-constexpr double kCopied = 1.1;  // what results in ordinary tensors may take of the time in the slot
+constexpr double kCopied = 1.1;     // what results in ordinary tensors may take of the time in the slot
+constexpr double kByEngines = 1.1;  // what copy engines may take of the time of SMs on the link
 
 constexpr std::array kGoals{
     GpuGoal{kPrefill, kDispatchCached, false, 16, 180},
@@ -24,6 +25,8 @@ constexpr std::array kGoals{
     GpuGoal{kPrefill, kCombine, true, 24, 190 * kCopied},
     GpuGoal{kPrefill, kDispatch, false, 16, 240},
     GpuGoal{kPrefill, kDispatch, true, 24, 260},
+    GpuGoal{kPrefill, kDispatchCached, false, 16, 180 * kByEngines, true},
+    GpuGoal{kPrefill, kCombineInPlace, false, 16, 190 * kByEngines, true},
     GpuGoal{kPrefillFloat8, kDispatchCached, false, 16, 98},
     GpuGoal{kPrefillFloat8, kDispatchCached, false, 12, 106},
     GpuGoal{kPrefillFloat8, kDispatchCached, true, 24, 98 * kCopied},

@@ -22,6 +22,7 @@ struct GpuGoal {
   bool copy_out;               // results of dispatch, or rows for combine, in ordinary tensors instead of the slot
   int num_sms;                 // at most
   double microseconds;
+  bool by_engines = false;  // copy engines carry the rows, and num_sms pack or sum them
 };
 
 // Goals of one load stand together.

@@ -110,6 +110,8 @@ void add_gpu_options(CLI::App& command, BenchOptions& options) {
   command.add_flag_callback(
       "--copy-out", [&options] { options.output = "caller"; }, "results go to ordinary tensors: the same as --output caller");
   command.add_flag("--table", options.table, "GPUs: measure all loads and steps that have goals, and print both side by side");
+  command.add_flag("--overlap", options.overlap,
+                   "GPUs: what a matrix product loses while rows cross, by copy engines and by SMs; needs cuBLAS");
 }
 
 void add_bench(CLI::App& program, BenchOptions& options) {
@@ -123,7 +125,12 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       "processes of\n"
       "their own. Times are of the GPUs' streams, but by the wall clock where the host waits for sizes; the ceiling is what "
       "copy\n"
-      "engines carry between the GPUs in the same run. --table measures everything that has a goal.\n\n"
+      "engines carry between the GPUs in the same run. --table measures everything that has a goal. --overlap measures a "
+      "cached\n"
+      "dispatch and a combine beside a product of bfloat16 matrices of 1 ms or more: what either takes alone, and both at "
+      "once. "
+      "It takes\n"
+      "cuBLAS where the loader finds it, or where TOKENYARD_CUBLAS names its file or folder.\n\n"
       "Routing (--routing): uniform: all experts equally likely; zipf:S: the i-th most popular expert with weight 1/i^S;\n"
       "grouped:G/K: experts in G groups, each token stays within K of them; FILE.npy: integers [tokens, top_k], as saved by\n"
       "demo --record.\n"

@@ -72,7 +72,8 @@ struct BenchOptions {
   int num_sms = 0;                // 0: the library chooses
   std::string copies = "chosen";  // or "bulk", "plain"
   bool graph = false;
-  bool table = false;  // all goals, instead of one load
+  bool table = false;    // all goals, instead of one load
+  bool overlap = false;  // calls beside a matrix product, instead of calls alone
 };
 
 struct PlanOptions {

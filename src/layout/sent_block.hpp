@@ -11,7 +11,4 @@ struct SentBlock {
   std::int64_t staged_row;  // the first, in the order of destinations, where this rank's own block is left out
 };
 
-// Chunk `chunk` of `num_chunks` of a block begins at this row of it.
-constexpr std::int64_t chunk_begin(std::int64_t num_rows, int chunk, int num_chunks) { return num_rows * chunk / num_chunks; }
-
 }  // namespace tokenyard

@@ -38,6 +38,7 @@ CudaDriver load() {
   find(&driver.mem_set_access, "cuMemSetAccess");
   find(&driver.mem_export_to_shareable_handle, "cuMemExportToShareableHandle");
   find(&driver.mem_import_from_shareable_handle, "cuMemImportFromShareableHandle");
+  find(&driver.stream_wait_value64, "cuStreamWaitValue64");
   return driver;
 }
 

@@ -53,7 +53,7 @@ TEST(bad_arguments, what_is_not_understood_ends_with_2) {
   expect_refused({"bench", "--against", "nccl"}, 2, "add --device cuda");
   expect_refused({"bench", "--device", "tpu"}, 2, "--device");
   for (const std::vector<std::string>& option :
-       {std::vector<std::string>{"--graph"}, {"--table"}, {"--sms", "16"}, {"--copies", "plain"}}) {
+       {std::vector<std::string>{"--graph"}, {"--table"}, {"--overlap"}, {"--sms", "16"}, {"--copies", "plain"}}) {
     std::vector<std::string> arguments{"bench"};
     arguments.insert(arguments.end(), option.begin(), option.end());
     expect_refused(arguments, 2, "are for ranks on GPUs: add --device cuda");
@@ -64,6 +64,8 @@ TEST(bad_arguments, what_is_not_understood_ends_with_2) {
   expect_refused({"bench", "--device", "cuda", "--tokens", "8,16"}, 2, "one is measured at a time");
   expect_refused({"bench", "--device", "cuda", "--copies", "fast"}, 2, "--copies");
   expect_refused({"bench", "--device", "cuda", "--copies", "engine", "--graph"}, 2, "leave --table and --graph out");
+  expect_refused({"bench", "--device", "cuda", "--overlap", "--graph"}, 2, "beside a product: leave --table, --graph");
+  expect_refused({"bench", "--device", "cuda", "--overlap", "--copy-out"}, 2, "beside a product: leave --table, --graph");
   expect_refused({"bench", "--device", "cuda", "--sms", "-1"}, 2, "--sms");
   expect_refused({"bench", "--device", "cuda", "--table", "--sms", "8"}, 2, "--table measures the loads");
   expect_refused({"bench", "--device", "cuda", "--table", "--tokens", "8"}, 2, "--table measures the loads");

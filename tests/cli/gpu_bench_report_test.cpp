@@ -53,13 +53,14 @@ TEST(gpu_bench_report, link_bytes_are_those_of_the_busiest_rank) {
 TEST(gpu_bench_report, rates_follow_from_bytes_and_medians) {
   const BenchSetup setup = make_setup(2);
   const GpuScene scene{.gpu = "a card", .copy_engine = 400, .copy_engine_one_way = 410};
-  const GpuResult result{.operation = kDispatchCached, .num_sms = 16, .microseconds = {30, 10, 20}};
+  const GpuResult result{.operation = kDispatchCached, .num_sms = 16, .copies = "engine", .microseconds = {30, 10, 20}};
   const Record record = to_gpu_result(setup, scene, result);
   EXPECT_EQ(find(record, "p50_us").real, 20);
   const double rate = static_cast<double>(link_bytes(setup, kDispatchCached)) / 20e3;
   EXPECT_DOUBLE_EQ(find(record, "gb_per_s").real, rate);
   EXPECT_DOUBLE_EQ(find(record, "of_copy_engine").real, rate / 400);
   EXPECT_EQ(find(record, "sms"), Value(16));
+  EXPECT_EQ(find(record, "copies"), Value("engine"));
   EXPECT_EQ(find(record, "wrong_rows"), Value());  // nothing was checked, so nothing is claimed
 }
 
@@ -67,7 +68,12 @@ TEST(gpu_bench_report, a_goal_is_reached_by_the_median) {
   const BenchSetup setup = make_setup(2);
   const GpuGoal goal{
       .load = {50, 64, 12, "bfloat16"}, .operation = kDispatch, .copy_out = true, .num_sms = 24, .microseconds = 20};
-  GpuResult result{.operation = kDispatch, .copy_out = true, .microseconds = {20, 90, 10}, .checked_rows = 8, .wrong_rows = 1};
+  GpuResult result{.operation = kDispatch,
+                   .copy_out = true,
+                   .copies = "chosen",
+                   .microseconds = {20, 90, 10},
+                   .checked_rows = 8,
+                   .wrong_rows = 1};
   Record record = to_goal_result(setup, {}, result, goal);
   EXPECT_EQ(find(record, "reached"), Value(true));
   EXPECT_EQ(find(record, "goal_us"), Value(20.0));

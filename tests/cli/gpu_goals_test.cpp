@@ -31,7 +31,8 @@ TEST(gpu_goals, no_step_has_two_goals_and_none_needs_many_sms) {
     EXPECT_GT(goal.microseconds, 0);
     const std::string step = std::to_string(goal.load.num_tokens) + " " + std::to_string(goal.load.hidden) + " " +
                              std::string(goal.load.dtype) + " " + std::string(goal.operation) + " " +
-                             std::to_string(goal.num_sms) + (goal.copy_out ? " out" : " in");
+                             std::to_string(goal.num_sms) + (goal.copy_out ? " out" : " in") +
+                             (goal.by_engines ? " engines" : "");
     EXPECT_TRUE(steps.insert(step).second) << step;
   }
 }
@@ -49,6 +50,23 @@ TEST(gpu_goals, ordinary_tensors_cost_a_tenth) {
     EXPECT_NEAR(goal_of(dtype, kDispatchCached, true), 1.1 * goal_of(dtype, kDispatchCached, false), 1e-9);
   }
   EXPECT_NEAR(goal_of("bfloat16", kCombine, true), 1.1 * goal_of("bfloat16", kCombineInPlace, false), 1e-9);
+}
+
+// The same step with as many SMs on the link is the measure.
+TEST(gpu_goals, copy_engines_may_take_a_tenth_longer) {
+  int num_goals = 0;
+  for (const GpuGoal& goal : gpu_goals()) {
+    if (!goal.by_engines) continue;
+    ++num_goals;
+    const auto goals = gpu_goals();
+    const auto measure = std::find_if(goals.begin(), goals.end(), [&](const GpuGoal& candidate) {
+      return !candidate.by_engines && candidate.load == goal.load && candidate.operation == goal.operation &&
+             candidate.copy_out == goal.copy_out && candidate.num_sms == goal.num_sms;
+    });
+    ASSERT_NE(measure, goals.end()) << goal.operation;
+    EXPECT_NEAR(goal.microseconds, 1.1 * measure->microseconds, 1e-9);
+  }
+  EXPECT_EQ(num_goals, 2);
 }
 
 }  // namespace

@@ -45,8 +45,11 @@ TEST(gpu_program, what_a_build_has_for_gpus_is_said_without_any) {
 
 TEST(gpu_program, without_gpus_the_reason_is_named) {
   if (has_gpus()) GTEST_SKIP() << "there are GPUs";
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {"bench", "--device", "cuda"}, {"bench", "--device", "cuda", "--table", "--processes"}, {"info", "--measure"}}) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"bench", "--device", "cuda"},
+                                             {"bench", "--device", "cuda", "--table", "--processes"},
+                                             {"bench", "--device", "cuda", "--overlap"},
+                                             {"info", "--measure"}}) {
     const ProgramResult result = run_tokenyard(arguments);
     EXPECT_EQ(result.exit_code, 1) << result.output;
     EXPECT_THAT(result.errors,

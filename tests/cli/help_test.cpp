@@ -45,7 +45,8 @@ TEST(help, every_routing_is_explained) {
 }
 
 TEST(help, what_is_measured_on_gpus_is_explained) {
-  for (const char* word : {"--device", "--sms", "--copies", "--graph", "--copy-out", "--table", "wall clock"}) {
+  for (const char* word :
+       {"--device", "--sms", "--copies", "--graph", "--copy-out", "--table", "--overlap", "TOKENYARD_CUBLAS", "wall clock"}) {
     EXPECT_THAT(help_of("bench"), HasSubstr(word));
   }
   EXPECT_THAT(help_of("info"), HasSubstr("--measure"));

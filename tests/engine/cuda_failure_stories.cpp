@@ -37,9 +37,17 @@ const std::vector<CudaSilence>& cuda_silences() {
   return silences;
 }
 
+const std::vector<CudaSilence>& cuda_silences_by_engines() {
+  static const std::vector<CudaSilence> silences{
+      {"cached_dispatch", CudaCall::kCachedDispatch, Phase::kDispatchFree, Copies::kEngine},
+      {"combine_in_place", CudaCall::kCombineInPlace, Phase::kCombineRows, Copies::kEngine}};
+  return silences;
+}
+
 void rank_0_keeps_silent(CudaSmallRank& rank, const CudaSilence& silence) {
   const bool sized = silence.call == CudaCall::kSizedDispatch;
-  const Plan& plan = sized ? rank.plan : rank.capacity_plan;
+  const bool by_engines = silence.copies == Copies::kEngine;  // which need sizes that the host knows
+  const Plan& plan = sized || by_engines ? rank.plan : rank.capacity_plan;
   Received received = plan.dispatch(rank.dispatch(kAmple));
   const Routing routing = received.routing();
   const TensorView lane = received.lane(0);
@@ -50,9 +58,19 @@ void rank_0_keeps_silent(CudaSmallRank& rank, const CudaSilence& silence) {
       switch (silence.call) {
         case CudaCall::kSizedDispatch:
         case CudaCall::kCapacityDispatch: plan.dispatch(rank.dispatch(timeout)); break;
-        case CudaCall::kCachedDispatch: plan.dispatch(rank.cached(routing, timeout)); break;
+        case CudaCall::kCachedDispatch: {
+          DispatchArgs args = rank.cached(routing, timeout);
+          args.execution.copies = silence.copies;
+          plan.dispatch(args);
+          break;
+        }
         case CudaCall::kCombine: plan.combine(rank.combine(routing, rows_elsewhere, timeout)); break;
-        case CudaCall::kCombineInPlace: plan.combine(rank.combine(routing, lane, timeout)); break;
+        case CudaCall::kCombineInPlace: {
+          CombineArgs args = rank.combine(routing, lane, timeout);
+          args.execution.copies = silence.copies;
+          plan.combine(args);
+          break;
+        }
       }
     });
   };

@@ -14,8 +14,10 @@ struct CudaSilence {
   const char* name;
   CudaCall call;
   Phase phase;
+  Copies copies = Copies::kChosen;  // of calls with a Routing
 };
 const std::vector<CudaSilence>& cuda_silences();
+const std::vector<CudaSilence>& cuda_silences_by_engines();  // every rank needs a GPU of its own
 
 // Each is collective, and begins and ends with a group that is well.
 void rank_0_keeps_silent(CudaSmallRank& rank, const CudaSilence& silence);

@@ -36,6 +36,19 @@ TEST_P(CudaSilentRank, is_named_to_everybody_until_the_group_recovers) {
 INSTANTIATE_TEST_SUITE_P(In, CudaSilentRank, testing::ValuesIn(cuda_silences()),
                          [](const auto& param_info) { return param_info.param.name; });
 
+class CudaSilentRankByEngines : public testing::TestWithParam<CudaSilence> {
+ protected:
+  void SetUp() override { SKIP_WITHOUT_GPUS(2); }
+};
+
+// Copies have been enqueued behind the wait that fails: streams go on all the same.
+TEST_P(CudaSilentRankByEngines, is_named_to_everybody_until_the_group_recovers) {
+  run_cuda_threads(2, [&](CudaSmallRank& rank) { rank_0_keeps_silent(rank, GetParam()); });
+}
+
+INSTANTIATE_TEST_SUITE_P(In, CudaSilentRankByEngines, testing::ValuesIn(cuda_silences_by_engines()),
+                         [](const auto& param_info) { return param_info.param.name; });
+
 class CudaDisagreeingRanks : public testing::TestWithParam<CudaDisagreement> {
  protected:
   void SetUp() override { SKIP_WITHOUT_GPUS(1); }

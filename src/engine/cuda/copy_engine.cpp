@@ -3,21 +3,27 @@
 // packing, copying and summing overlap.
 
 #include <algorithm>
+#include <array>
+#include <vector>
 
 #include "base/cuda_error.hpp"
 #include "base/fail.hpp"
 #include "engine/cuda/cuda_plan.hpp"
 #include "kernels/cuda/chunk_tokens.hpp"
-#include "kernels/cuda/push.hpp"
+#include "kernels/cuda/pack_rows.hpp"
+#include "memory/cuda_driver.hpp"
 #include "memory/side_stream.hpp"
 
 namespace tokenyard {
 namespace {
 
-// The more chunks, the earlier the first copy begins and the less is left to be summed behind the last; each costs a launch.
-constexpr int kPushChunks = 4;
-constexpr int kPullChunks = 8;
-static_assert(std::max(kPushChunks, kPullChunks) <= cuda::kMaxChunks);
+// SMs pack about twice as fast as a link carries. So the first chunk is small, for the copies to begin early, and each of the
+// others twice as large as the one before: it is packed while that one crosses. One launch packs them all.
+constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {4, 12, 28, 64}};
+// Summing keeps up with the link, but every chunk is a launch; what stands behind the last copy is the sum of the last chunk.
+constexpr Chunks kPullChunks{.num_chunks = 5, .ends = {15, 29, 42, 54, 64}};
+static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
+static_assert(kPullChunks.ends[kPullChunks.num_chunks - 1] == Chunks::kNumParts);
 
 std::int64_t staged_rows(const Routing::Data& routing) {
   std::int64_t num_rows = 0;
@@ -27,22 +33,84 @@ std::int64_t staged_rows(const Routing::Data& routing) {
   return num_rows;
 }
 
-// `num_rows` rows that stand side by side at both ends.
-struct RowCopy {
-  std::byte* to;
-  const std::byte* from;
-  std::size_t row_bytes;
-
-  void enqueue(std::int64_t to_row, std::int64_t from_row, std::int64_t num_rows, Stream stream) const {
-    if (num_rows == 0 || row_bytes == 0) return;
-    check_cuda(cudaMemcpyAsync(to + static_cast<std::size_t>(to_row) * row_bytes,
-                               from + static_cast<std::size_t>(from_row) * row_bytes,
-                               static_cast<std::size_t>(num_rows) * row_bytes, cudaMemcpyDeviceToDevice, stream),
-               "cudaMemcpyAsync");
+// In chunk `chunk` of all that this rank sends.
+std::int64_t staged_rows(const Routing::Data& routing, const Chunks& chunks, int chunk) {
+  std::int64_t num_rows = 0;
+  for (int rank = 0; rank < routing.num_ranks; ++rank) {
+    if (rank != routing.key.rank) num_rows += chunks.num_rows(chunk, routing.sent[rank].num_rows);
   }
+  return num_rows;
+}
+
+void copy_rows(std::byte* to, std::int64_t to_row, const std::byte* from, std::int64_t from_row, std::int64_t num_rows,
+               std::size_t row_bytes, Stream stream) {
+  if (num_rows == 0 || row_bytes == 0) return;
+  check_cuda(
+      cudaMemcpyAsync(to + static_cast<std::size_t>(to_row) * row_bytes, from + static_cast<std::size_t>(from_row) * row_bytes,
+                      static_cast<std::size_t>(num_rows) * row_bytes, cudaMemcpyDeviceToDevice, stream),
+      "cudaMemcpyAsync");
+}
+
+// An array with an element for each row, in what is packed and in the window that it goes to.
+struct TravellingArray {
+  std::size_t to;  // offsets
+  std::size_t from;
+  std::size_t row_bytes;
+  bool in_chunks;  // otherwise it crosses as a whole with the last chunk: a copy costs as much as some hundred KiB
 };
 
+std::vector<TravellingArray> arrays_of(const Shape& shape, const DispatchLayout& window, const DispatchLayout& staged,
+                                       bool with_ids, bool with_weights) {
+  constexpr std::size_t kSmall = 8;  // lanes of less than 1/8 of a row's bytes
+  std::size_t all_bytes = 0;
+  for (const Lane& lane : shape.lanes) all_bytes += lane.row_bytes();
+  std::vector<TravellingArray> arrays;
+  for (std::size_t i = 0; i < shape.lanes.size(); ++i) {
+    const std::size_t row_bytes = shape.lanes[i].row_bytes();
+    arrays.push_back({window.lanes[i], staged.lanes[i], row_bytes, row_bytes * kSmall >= all_bytes});
+  }
+  if (!with_ids) return arrays;
+  const auto top_k = static_cast<std::size_t>(shape.top_k);
+  arrays.push_back({window.topk_idx, staged.topk_idx, top_k * sizeof(std::int32_t), false});
+  if (with_weights) arrays.push_back({window.topk_weights, staged.topk_weights, top_k * sizeof(float), false});
+  arrays.push_back({window.source_token, staged.source_token, sizeof(std::int32_t), false});
+  arrays.push_back({window.ordinal, staged.ordinal, sizeof(std::int32_t), false});
+  return arrays;
+}
+
+// What `stream` is asked for from now on comes when `*word` has become `number`.
+void await_word(const std::uint64_t* word, std::uint64_t number, Stream stream) {
+  check_driver(cuda_driver().stream_wait_value64(stream, reinterpret_cast<CUdeviceptr>(word), number, CU_STREAM_WAIT_VALUE_GEQ),
+               "cuStreamWaitValue64");
+}
+
+bool waits_for_words(int device) {
+  int is_able = 0;
+  check_driver(cuda_driver().device_get_attribute(&is_able, CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, device),
+               "cuDeviceGetAttribute");
+  return is_able != 0;
+}
+
 }  // namespace
+
+void CudaPlan::check_engines() const {
+  if (num_ranks_on_gpu_ > 1) {
+    fail(ErrorCode::kUnsupported,
+         "{} ranks share GPU {}, and so do their copies: copies of one rank would stand behind those of another that waits for "
+         "them. Give every rank a GPU of its own, or leave copies at kChosen",
+         num_ranks_on_gpu_, memory_.device);
+  }
+  if (shape_.overflow != Overflow::kGrow) {
+    fail(ErrorCode::kUnsupported,
+         "copy engines need sizes that the host knows, which a plan with Overflow::kDrop does not have: make it with kGrow, or "
+         "leave copies at kChosen");
+  }
+  if (!waits_for_words(memory_.device)) {
+    fail(ErrorCode::kUnsupported,
+         "streams of GPU {} cannot wait for a word of 64 bits, by which copies follow what is packed: leave copies at kChosen",
+         memory_.device);
+  }
+}
 
 void CudaPlan::check_engines(const CombineCall& call) const {
   if (!uses_engines(call.args.execution) || call.header.in_place_slot >= 0) return;
@@ -56,7 +124,6 @@ void CudaPlan::make_copy_streams() {
   const auto make_event = [](Event* event) {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
-  for (Event& event : may_copy_) make_event(&event);
   for (int i = 0; i < num_copy_streams_; ++i) {
     for (Event& event : copied_.emplace_back()) make_event(&event);
     copy_streams_.push_back(make_urgent_stream());
@@ -69,15 +136,6 @@ void CudaPlan::ensure_staging(Track track, int slot_idx, std::size_t num_bytes) 
   settle(stream_, peers_->timeout());
   retire(std::move(staging));
   staging = own_memory(num_bytes + num_bytes / 4);
-  if (track != Track::kDispatch) return;
-  std::vector<std::byte*> windows(dimensions_.num_ranks, staging->data());
-  windows[peers_->rank()] = nullptr;
-  upload(scratch_[slot_idx].staging_windows, windows);
-}
-
-void CudaPlan::begin_copies(int chunk, Stream stream) {
-  check_cuda(cudaEventRecord(may_copy_[chunk], stream), "cudaEventRecord");
-  for (const Stream copies : copy_streams_) check_cuda(cudaStreamWaitEvent(copies, may_copy_[chunk], 0), "cudaStreamWaitEvent");
 }
 
 Stream CudaPlan::copy_stream(int peer) const { return copy_streams_[static_cast<std::size_t>(peer) % copy_streams_.size()]; }
@@ -92,84 +150,77 @@ void CudaPlan::await_copies(int chunk, Stream stream) const {
   for (const auto& copied : copied_) check_cuda(cudaStreamWaitEvent(stream, copied[chunk], 0), "cudaStreamWaitEvent");
 }
 
-void CudaPlan::find_chunks(Track track, int slot_idx, const Routing::Data& routing, int num_chunks,
-                           const cuda::Launch& launch) {
+void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+                         const DispatchLayout& staged, const cuda::Launch& launch) {
+  const int slot_idx = call.turn.slot;
+  const SlotScratch& scratch = scratch_[slot_idx];
+  const Slot& slot = slots_[slot_idx];
+  const Routing::Data& routing = *call.routing;
   const DeviceRouting& device = *routing.device;
-  cuda::chunk_tokens({.num_tokens = routing.num_tokens,
-                      .max_fan_out = dimensions_.max_fan_out,
+  const bool cached = call.made == nullptr;
+  cuda::PackArgs pack{.lanes = lanes,
+                      .staging = {staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data(), staged},
+                      .window = {slot.windows[peers_->rank()]->data(), slot.layout},
                       .rank = peers_->rank(),
+                      .num_ranks = dimensions_.num_ranks,
+                      .num_tokens = routing.num_tokens,
+                      .max_fan_out = dimensions_.max_fan_out,
                       .fan_out = device.fan_out,
                       .destination = device.destination,
                       .row = device.row,
                       .sent = device.sent,
-                      .num_chunks = num_chunks,
-                      .begin = scratch_[slot_idx].chunk_begin[static_cast<int>(track)],
-                      .end = scratch_[slot_idx].chunk_end[static_cast<int>(track)]},
-                     launch);
+                      .top_k = shape_.top_k,
+                      .ordinal = cached ? nullptr : device.ordinal,
+                      .local_idx = device.local_idx,
+                      .topk_weights = args.topk_weights,
+                      .chunks = kPushChunks,
+                      .chunk_words = scratch.packed,
+                      .number = ++num_copying_calls_,
+                      .state = scratch.state[static_cast<int>(Track::kDispatch)],
+                      .pack_state = scratch.pack_state};
+  for (int chunk = 0; chunk < kPushChunks.num_chunks; ++chunk) {
+    pack.rows_of_chunk[chunk] = staged_rows(routing, kPushChunks, chunk);
+  }
+  pack.handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
+  if (cached) enter_cached(call, &pack.handshake);
+  cuda::pack_rows(pack, launch);
 }
 
 void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
                                const cuda::Launch& launch, Halves halves) {
   make_copy_streams();
   const int slot_idx = call.turn.slot;
-  const int rank = peers_->rank();
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
-  const bool cached = call.made == nullptr;
   const DispatchLayout staged = dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(staged_rows(routing), 1));
   ensure_staging(Track::kDispatch, slot_idx, staged.num_bytes);
   const std::byte* staging = staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data();
-  cuda::Handshake handshake;
-  handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
-  if (cached) {
-    enter_cached(call, &handshake);
-    meet(call.turn, handshake, launch);
-    // Copies do not ask whether the peers have opened their slots, as kernels do: where one has not, its rows must stay.
-    settle(launch.stream, call.timeout);
-    peers_->check();
-  }
-  find_chunks(Track::kDispatch, slot_idx, routing, kPushChunks, launch);
-  for (int chunk = 0; chunk < kPushChunks; ++chunk) {
-    cuda::PushArgs pack = push_args(lanes, args, call);
-    pack.layout = &staged;
-    pack.windows = scratch_[slot_idx].staging_windows;
-    pack.staged = routing.device->sent;
-    pack.chunk = chunk;
-    pack.num_chunks = kPushChunks;
-    pack.chunk_begin = scratch_[slot_idx].chunk_begin[static_cast<int>(Track::kDispatch)] + chunk;
-    pack.chunk_end = scratch_[slot_idx].chunk_end[static_cast<int>(Track::kDispatch)] + chunk;
-    cuda::push(pack, launch);
-    begin_copies(chunk, launch.stream);
+  pack_rows(lanes, args, call, staged, launch);
+
+  const std::vector<TravellingArray> arrays =
+      arrays_of(shape_, slot.layout, staged, call.made != nullptr, static_cast<bool>(args.topk_weights));
+  constexpr int kLast = kPushChunks.num_chunks - 1;
+  for (int chunk = 0; chunk <= kLast; ++chunk) {
+    // The word of the first chunk also says that the peers have opened their slots: no copy stream may pass it by.
+    if (chunk != 0 && staged_rows(routing, kPushChunks, chunk) == 0) continue;
+    for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].packed + chunk, num_copying_calls_, stream);
     for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
-      if (peer == rank) continue;
-      const Stream stream = copy_stream(peer);
+      if (peer == peers_->rank()) continue;
       const SentBlock& block = routing.sent[peer];
       std::byte* window = slot.windows[peer]->data();
-      const std::int64_t begin = chunk_begin(block.num_rows, chunk, kPushChunks);
-      const std::int64_t num_rows = chunk_begin(block.num_rows, chunk + 1, kPushChunks) - begin;
-      for (std::size_t lane = 0; lane < shape_.lanes.size(); ++lane) {
-        const RowCopy copy{window + slot.layout.lanes[lane], staging + staged.lanes[lane], shape_.lanes[lane].row_bytes()};
-        copy.enqueue(block.first_row + begin, block.staged_row + begin, num_rows, stream);
+      for (const TravellingArray& array : arrays) {
+        if (!array.in_chunks && chunk != kLast) continue;
+        const std::int64_t first = array.in_chunks ? kPushChunks.begin(chunk, block.num_rows) : 0;
+        const std::int64_t num_rows = kPushChunks.end(chunk, block.num_rows) - first;
+        copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first, num_rows,
+                  array.row_bytes, copy_stream(peer));
       }
-      if (cached || chunk != kPushChunks - 1) continue;
-      const auto copy_array = [&](std::size_t to, std::size_t from, std::size_t row_bytes) {
-        const RowCopy copy{window + to, staging + from, row_bytes};
-        copy.enqueue(block.first_row, block.staged_row, block.num_rows, stream);
-      };
-      const auto top_k = static_cast<std::size_t>(shape_.top_k);
-      copy_array(slot.layout.topk_idx, staged.topk_idx, top_k * sizeof(std::int32_t));
-      if (args.topk_weights) copy_array(slot.layout.topk_weights, staged.topk_weights, top_k * sizeof(float));
-      copy_array(slot.layout.source_token, staged.source_token, sizeof(std::int32_t));
-      copy_array(slot.layout.ordinal, staged.ordinal, sizeof(std::int32_t));
     }
-    end_copies(chunk);
   }
-  cuda::PushArgs own = push_args(lanes, args, call);
-  own.windows = scratch_[slot_idx].own_window;
-  cuda::push(own, launch);
-  await_copies(kPushChunks - 1, launch.stream);
+  end_copies(kLast);
+  await_copies(kLast, launch.stream);
 
-  handshake = {};
+  cuda::Handshake handshake;
   handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
   handshake.entry_post = cuda::LineWord::kData;
   if (halves == Halves::kTogether) {
@@ -180,10 +231,29 @@ void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const Dis
   meet(call.turn, handshake, launch);
 }
 
+void CudaPlan::enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch) {
+  const SlotScratch& scratch = scratch_[call.turn.slot];
+  const Routing::Data& routing = *call.routing;
+  const DeviceRouting& device = *routing.device;
+  cuda::chunk_tokens({.num_tokens = routing.num_tokens,
+                      .max_fan_out = dimensions_.max_fan_out,
+                      .rank = peers_->rank(),
+                      .fan_out = device.fan_out,
+                      .destination = device.destination,
+                      .row = device.row,
+                      .sent = device.sent,
+                      .chunks = kPullChunks,
+                      .begin = scratch.combine_chunks,
+                      .handshake = entry,
+                      .entered = scratch.entered,
+                      .number = ++num_copying_calls_,
+                      .state = scratch.state[static_cast<int>(Track::kCombine)]},
+                     launch);
+}
+
 void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch) {
   make_copy_streams();
   const int slot_idx = call.turn.slot;
-  const SlotScratch& scratch = scratch_[slot_idx];
   const Routing::Data& routing = *call.routing;
   const std::size_t row_bytes = combine_lane_.row_bytes();
   ensure_staging(Track::kCombine, slot_idx, static_cast<std::size_t>(staged_rows(routing)) * row_bytes);
@@ -194,29 +264,27 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   cuda::Handshake entry = reduce.handshake;
   entry.exit_post = entry.exit_wait = cuda::LineWord::kNone;
   entry.ends_turn = false;
-  meet(call.turn, entry, launch);
-  for (int chunk = 0; chunk < kPullChunks; ++chunk) {
-    begin_copies(chunk, launch.stream);
+  enter_and_find_chunks(call, entry, launch);
+  for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].entered, num_copying_calls_, stream);
+  for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
     for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
       if (peer == peers_->rank()) continue;
       const SentBlock& block = routing.sent[peer];
-      const std::int64_t begin = chunk_begin(block.num_rows, chunk, kPullChunks);
-      const std::int64_t num_rows = chunk_begin(block.num_rows, chunk + 1, kPullChunks) - begin;
-      const RowCopy copy{staging, read.windows[peer]->data() + read.layout.lanes[0], row_bytes};
-      copy.enqueue(block.staged_row + begin, block.first_row + begin, num_rows, copy_stream(peer));
+      const std::int64_t first = kPullChunks.begin(chunk, block.num_rows);
+      copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,
+                kPullChunks.num_rows(chunk, block.num_rows), row_bytes, copy_stream(peer));
     }
     end_copies(chunk);
   }
-  find_chunks(Track::kCombine, slot_idx, routing, kPullChunks, launch);
   const cuda::Handshake whole = reduce.handshake;
   reduce.staged_rows = staging;
   reduce.staged = routing.device->sent;
   reduce.staged_slot = call.header.in_place_slot;
-  for (int chunk = 0; chunk < kPullChunks; ++chunk) {
+  for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
     await_copies(chunk, launch.stream);
-    reduce.token_range = scratch.chunk_begin[static_cast<int>(Track::kCombine)] + chunk;
+    reduce.token_range = scratch_[slot_idx].combine_chunks + chunk;
     reduce.handshake = {.signals = whole.signals};
-    if (chunk == kPullChunks - 1) {
+    if (chunk == kPullChunks.num_chunks - 1) {
       reduce.handshake.exit_post = whole.exit_post;
       reduce.handshake.exit_wait = whole.exit_wait;
       reduce.handshake.exit_phase = whole.exit_phase;

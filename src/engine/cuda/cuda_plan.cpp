@@ -131,7 +131,6 @@ CudaPlan::~CudaPlan() {
   };
   // What is under way in them goes on.
   for (const Stream stream : copy_streams_) cudaStreamDestroy(stream);
-  for (const Event event : may_copy_) destroy(event);
   for (const auto& events : copied_) {
     for (const Event event : events) destroy(event);
   }
@@ -171,12 +170,10 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.windows = carve.take<std::byte*>(num_ranks);
     scratch.rows = carve.take<const std::byte*>(num_ranks);
     scratch.combine_windows = carve.take<std::byte*>(num_ranks);
-    scratch.own_window = carve.take<std::byte*>(num_ranks);
-    scratch.staging_windows = carve.take<std::byte*>(num_ranks);
-    for (int track = 0; track < kNumTracks; ++track) {
-      scratch.chunk_begin[track] = carve.take<std::int32_t>(cuda::kMaxChunks + 1);
-      scratch.chunk_end[track] = carve.take<std::int32_t>(cuda::kMaxChunks);
-    }
+    scratch.combine_chunks = carve.take<std::int32_t>(Chunks::kMaxChunks + 1);
+    scratch.pack_state = carve.take<cuda::PackState>(1);
+    scratch.packed = carve.take<std::uint64_t>(Chunks::kMaxChunks);
+    scratch.entered = carve.take<std::uint64_t>(1);
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
@@ -218,9 +215,6 @@ void CudaPlan::slot_opened(int slot_idx) {
   }
   upload(scratch_[slot_idx].windows, windows);
   upload(scratch_[slot_idx].rows, rows);
-  std::vector<std::byte*> own(windows.size(), nullptr);
-  own[peers_->rank()] = windows[peers_->rank()];
-  upload(scratch_[slot_idx].own_window, own);
 }
 
 std::shared_ptr<MemoryRegion> CudaPlan::own_memory(std::size_t num_bytes) const {
@@ -280,17 +274,7 @@ cuda::Launch CudaPlan::launch_of(const Execution& execution) {
     fail(ErrorCode::kUnsupported, "GPU {} has no asynchronous bulk copies, which came with Hopper: leave copies at kChosen",
          memory_.device);
   }
-  if (uses_engines(execution) && num_ranks_on_gpu_ > 1) {
-    fail(ErrorCode::kUnsupported,
-         "{} ranks share GPU {}, and so do their copies: copies of one rank would stand behind those of another that waits for "
-         "them. Give every rank a GPU of its own, or leave copies at kChosen",
-         num_ranks_on_gpu_, memory_.device);
-  }
-  if (uses_engines(execution) && shape_.overflow != Overflow::kGrow) {
-    fail(ErrorCode::kUnsupported,
-         "copy engines need sizes that the host knows, which a plan with Overflow::kDrop does not have: make it with kGrow, or "
-         "leave copies at kChosen");
-  }
+  if (uses_engines(execution)) check_engines();
   was_captured_ = is_capturing(execution.stream);
   if (shape_.overflow == Overflow::kGrow && was_captured_) {
     fail(ErrorCode::kUnsupported,
@@ -408,6 +392,9 @@ void CudaPlan::reset() {
           scratch.segments_done[track],
           std::vector<std::uint32_t>(static_cast<std::size_t>(dimensions_.num_ranks * num_segments(dimensions_.max_tokens))));
     }
+    upload(scratch.pack_state, std::vector<cuda::PackState>(1));
+    upload(scratch.packed, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_copying_calls_));
+    upload(scratch.entered, std::vector<std::uint64_t>{num_copying_calls_});
   }
 }
 

@@ -14,10 +14,10 @@
 #include "engine/cuda/routing_memory.hpp"
 #include "engine/cuda/stream_order.hpp"
 #include "engine/plan_impl.hpp"
-#include "kernels/cuda/chunk_tokens.hpp"
 #include "kernels/cuda/count.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/pack_rows.hpp"
 #include "kernels/cuda/place.hpp"
 #include "kernels/cuda/push.hpp"
 #include "kernels/cuda/reduce.hpp"
@@ -66,10 +66,11 @@ class CudaPlan final : public Plan::Impl {
     std::byte** windows = nullptr;                           // [R]
     const std::byte** rows = nullptr;                        // [R]: lane 0 in the windows
     std::byte** combine_windows = nullptr;                   // [R]
-    std::byte** own_window = nullptr;                        // [R]: no peers
-    std::byte** staging_windows = nullptr;                   // [R]: to pack rows in; not this rank's own
-    std::array<std::int32_t*, kNumTracks> chunk_begin{};     // [kMaxChunks + 1]
-    std::array<std::int32_t*, kNumTracks> chunk_end{};       // [kMaxChunks]
+    std::int32_t* combine_chunks = nullptr;                  // [Chunks::kMaxChunks + 1]: the first token of each
+    cuda::PackState* pack_state = nullptr;
+    // Words that streams of copies wait for: the number of the last call that has come so far.
+    std::uint64_t* packed = nullptr;   // [Chunks::kMaxChunks]: dispatch
+    std::uint64_t* entered = nullptr;  // combine
     std::uint32_t* gate = nullptr;
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
@@ -148,17 +149,19 @@ class CudaPlan final : public Plan::Impl {
   void end_reading(const CombineCall& call);
   // copy_engine.cpp: the same where copy engines carry the rows.
   static bool uses_engines(const Execution& execution) { return execution.copies == Copies::kEngine; }
+  // Throws Error(kUnsupported) for what copy engines cannot do.
+  void check_engines() const;
   void check_engines(const CombineCall& call) const;
   void make_copy_streams();
-  void find_chunks(Track track, int slot_idx, const Routing::Data& routing, int num_chunks, const cuda::Launch& launch);
   void ensure_staging(Track track, int slot_idx, std::size_t num_bytes);
+  void pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+                 const DispatchLayout& staged, const cuda::Launch& launch);
   void push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
                        const cuda::Launch& launch, Halves halves);
+  void enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
-  // What is asked of the copy streams between the two comes behind what `stream` has been asked for, and before what it is
-  // asked for behind await_copies().
-  void begin_copies(int chunk, Stream stream);
   Stream copy_stream(int peer) const;
+  // What `stream` is asked for behind await_copies() comes behind what copy streams were asked for before end_copies().
   void end_copies(int chunk);
   void await_copies(int chunk, Stream stream) const;
 
@@ -193,9 +196,9 @@ class CudaPlan final : public Plan::Impl {
 
   // Copy engines; made by the first call that uses them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
+  std::uint64_t num_copying_calls_ = 0;
   std::vector<Stream> copy_streams_;
-  std::array<Event, cuda::kMaxChunks> may_copy_{};
-  std::vector<std::array<Event, cuda::kMaxChunks>> copied_;  // by stream
+  std::vector<std::array<Event, Chunks::kMaxChunks>> copied_;  // by stream
 };
 
 }  // namespace tokenyard

@@ -1,41 +1,64 @@
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/chunk_tokens.hpp"
 #include "kernels/cuda/load.hpp"
+#include "kernels/cuda/signals.cuh"
 
 namespace tokenyard::cuda {
 namespace {
 
+constexpr int kWarp = 32;
 constexpr int kNumThreads = 1024;
+constexpr int kNumAtOnce = 4;  // entries per thread whose loads are under way together
+constexpr unsigned kAllLanes = 0xffffffff;
 
 __global__ void __launch_bounds__(kNumThreads, 1) find_chunk_tokens(const __grid_constant__ ChunkTokensArgs args) {
-  __shared__ int first[kMaxChunks];  // token with a row in the chunk
-  __shared__ int last[kMaxChunks];
-  if (threadIdx.x < kMaxChunks) {
-    first[threadIdx.x] = static_cast<int>(args.num_tokens);
-    last[threadIdx.x] = -1;
-  }
+  __shared__ int first[Chunks::kMaxChunks];  // token with a row in the chunk
+  const CallTurn call_turn = load_turn(args.handshake);
+  post_entry(args.handshake, call_turn);
+  if (threadIdx.x < Chunks::kMaxChunks) first[threadIdx.x] = static_cast<int>(args.num_tokens);
   __syncthreads();
+  bool is_well = true;
+  if (threadIdx.x < kWarp) {
+    is_well = await_entry(args.handshake, call_turn);
+    ptx::fence_system();
+    if (threadIdx.x == 0) ptx::store_release_system(args.entered, args.number);
+  }
   const std::int64_t num_entries = args.num_tokens * args.max_fan_out;
-  for (std::int64_t entry = threadIdx.x; entry < num_entries; entry += kNumThreads) {
-    const std::int64_t token = entry / args.max_fan_out;
-    const std::int32_t rank = args.destination[entry];
-    if (entry % args.max_fan_out >= args.fan_out[token] || rank == args.rank) continue;
-    const SentBlock& block = args.sent[rank];
-    const std::int64_t in_block = args.row[entry] - block.first_row;
-    int chunk = static_cast<int>(in_block * args.num_chunks / block.num_rows);
-    while (in_block < chunk_begin(block.num_rows, chunk, args.num_chunks)) --chunk;
-    while (in_block >= chunk_begin(block.num_rows, chunk + 1, args.num_chunks)) ++chunk;
-    atomicMin(&first[chunk], static_cast<int>(token));
-    atomicMax(&last[chunk], static_cast<int>(token));
+  for (std::int64_t base = 0; base < num_entries; base += kNumAtOnce * kNumThreads) {
+    std::int32_t fan_out[kNumAtOnce];
+    std::int32_t rank[kNumAtOnce];
+    std::int64_t row[kNumAtOnce];
+#pragma unroll
+    for (int i = 0; i < kNumAtOnce; ++i) {
+      const std::int64_t entry = base + i * kNumThreads + threadIdx.x;
+      fan_out[i] = 0;
+      if (entry >= num_entries) continue;
+      fan_out[i] = args.fan_out[entry / args.max_fan_out];
+      rank[i] = args.destination[entry];
+      row[i] = args.row[entry];
+    }
+#pragma unroll
+    for (int i = 0; i < kNumAtOnce; ++i) {
+      const std::int64_t entry = base + i * kNumThreads + threadIdx.x;
+      int chunk = -1;
+      if (entry % args.max_fan_out < fan_out[i] && rank[i] != args.rank) {
+        const SentBlock& block = args.sent[rank[i]];
+        chunk = args.chunks.chunk_of(row[i] - block.first_row, block.num_rows);
+      }
+      // Tokens ascend with the lanes: of all that have found a row in the same chunk, the lowest speaks.
+      const unsigned same = __match_any_sync(kAllLanes, chunk);
+      const bool speaks = static_cast<int>(threadIdx.x % 32) == __ffs(static_cast<int>(same)) - 1;
+      if (chunk >= 0 && speaks) atomicMin(&first[chunk], static_cast<int>(entry / args.max_fan_out));
+    }
   }
   __syncthreads();
-  if (threadIdx.x != 0) return;
-  int begin = static_cast<int>(args.num_tokens);
-  args.begin[args.num_chunks] = begin;
-  for (int chunk = args.num_chunks - 1; chunk >= 0; --chunk) args.begin[chunk] = begin = min(begin, first[chunk]);
-  args.begin[0] = 0;
-  int end = 0;
-  for (int chunk = 0; chunk < args.num_chunks; ++chunk) args.end[chunk] = end = max(end, last[chunk] + 1);
+  if (threadIdx.x == 0) {
+    int begin = static_cast<int>(args.num_tokens);
+    args.begin[args.chunks.num_chunks] = begin;
+    for (int chunk = args.chunks.num_chunks - 1; chunk >= 0; --chunk) args.begin[chunk] = begin = min(begin, first[chunk]);
+    args.begin[0] = 0;
+  }
+  leave_kernel(args.handshake, call_turn, is_well, args.state);
 }
 
 const RegisteredKernels kKernels{address_of(find_chunk_tokens)};

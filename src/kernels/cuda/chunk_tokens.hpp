@@ -1,14 +1,14 @@
-// Which tokens have rows in which chunks of the blocks that a rank exchanges with the others.
+// Which tokens have rows in which chunks of the blocks that a rank exchanges with the others; and the meeting with these,
+// behind which their blocks may be copied.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/signals.hpp"
 #include "layout/sent_block.hpp"
 
 namespace tokenyard::cuda {
-
-inline constexpr int kMaxChunks = 16;
 
 // Pointers are to device memory; the Routing as for `reduce`.
 struct ChunkTokensArgs {
@@ -19,14 +19,19 @@ struct ChunkTokensArgs {
   const std::int32_t* destination = nullptr;
   const std::int64_t* row = nullptr;
   const SentBlock* sent = nullptr;  // [R]
-  int num_chunks = 1;               // at most kMaxChunks
+  Chunks chunks{};
   // [num_chunks + 1], ascending from 0 to num_tokens. Rows of tokens below begin[c] all lie in chunks 0 to c - 1.
   std::int32_t* begin = nullptr;
-  // [num_chunks]: rows of tokens from end[c] on all lie in chunks behind c.
-  std::int32_t* end = nullptr;
+
+  // One warp waits for the entry while the others search. Behind its wait `*entered` becomes `number`, also if it has failed:
+  // streams wait for this word, and would wait for ever.
+  Handshake handshake{};
+  std::uint64_t* entered = nullptr;
+  std::uint64_t number = 0;  // more than stands there
+  LaunchState* state = nullptr;
 };
 
-// One block. Stream-ordered, capturable.
+// One block, whatever launch.num_sms says. Stream-ordered.
 void chunk_tokens(const ChunkTokensArgs& args, const Launch& launch);
 
 }  // namespace tokenyard::cuda

@@ -480,11 +480,6 @@ PushKernel prepare(const PushArgs& args, bool in_bulk) {
   kernel.topk_weights_target = args.layout->topk_weights;
   kernel.source_token_target = args.layout->source_token;
   kernel.ordinal_target = args.layout->ordinal;
-  kernel.staged = args.staged;
-  kernel.chunk = args.chunk;
-  kernel.num_chunks = args.num_chunks;
-  kernel.chunk_begin = args.chunk_begin;
-  kernel.chunk_end = args.chunk_end;
   kernel.handshake = args.handshake;
   kernel.state = args.state;
   kernel.segments = args.segments;

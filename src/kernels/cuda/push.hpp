@@ -34,14 +34,6 @@ struct PushArgs {
   const std::int32_t* local_idx = nullptr;  // [T, k]
   ConstTensorView topk_weights{};           // f32 [T, k], or empty
 
-  // Not null: `windows` are memory to pack rows in, where a destination's block begins at its staged_row. Of every block only
-  // chunk `chunk` of `num_chunks` is packed.
-  const SentBlock* staged = nullptr;
-  int chunk = 0;
-  int num_chunks = 1;
-  const std::int32_t* chunk_begin = nullptr;  // with `staged`: the tokens whose rows may lie in the chunk; see ChunkTokensArgs
-  const std::int32_t* chunk_end = nullptr;
-
   // With words: segments of rows are announced to the peers whose headers ask for that.
   Segments segments{};
   const SentBlock* sent = nullptr;  // [R], with `segments`

@@ -73,12 +73,6 @@ struct PushKernel {
   std::size_t source_token_target;
   std::size_t ordinal_target;
 
-  const SentBlock* staged;
-  int chunk;
-  int num_chunks;
-  const std::int32_t* chunk_begin;
-  const std::int32_t* chunk_end;
-
   // Segments are announced to peers who want that.
   Segments segments;
   const SentBlock* sent;
@@ -142,13 +136,6 @@ class Destinations {
   // By all lanes of a warp.
   __device__ Sent find(const PushKernel& kernel, bool is_sent, std::int32_t destination, std::int64_t row) const {
     is_sent = is_sent && row >= 0;
-    if (kernel.staged != nullptr && is_sent) {
-      const SentBlock& block = kernel.staged[destination];
-      const std::int64_t in_block = row - block.first_row;
-      is_sent = in_block >= chunk_begin(block.num_rows, kernel.chunk, kernel.num_chunks) &&
-                in_block < chunk_begin(block.num_rows, kernel.chunk + 1, kernel.num_chunks);
-      row = block.staged_row + in_block;
-    }
     const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_), is_sent ? destination % kWarp : 0);
     Sent sent{is_sent ? reinterpret_cast<std::byte*>(window) : nullptr, row, is_sent ? destination : -1};
     if (is_sent && destination >= kWarp) sent.window = kernel.windows[destination];
@@ -217,10 +204,6 @@ class Routes {
         first_token_(static_cast<int>(kernel.first_token)),
         num_tokens_(static_cast<int>(kernel.num_tokens)),
         lane_(lane) {
-    if (kernel.staged != nullptr) {
-      first_token_ = *kernel.chunk_begin;
-      num_tokens_ = max(*kernel.chunk_end - *kernel.chunk_begin, 0);
-    }
     num_parts_all_ = static_cast<unsigned>(num_tokens_) * kernel.num_parts;
     while (width_ < kernel.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(kernel.copies_out ? kPartsPerAnnouncedTicket : kPartsPerTicket, kWarp / width_);
@@ -294,7 +277,7 @@ class Routes {
   // once.
   __device__ int rotated(const PushKernel& kernel, int position) const {
     const int token = position + first_token_;
-    return kernel.staged != nullptr || token < num_tokens_ ? token : token - num_tokens_;
+    return token < num_tokens_ ? token : token - num_tokens_;
   }
 
   __device__ int token_at(const PushKernel& kernel, unsigned position) const {

@@ -1,0 +1,65 @@
+// Third step of a dispatch where copy engines carry the rows: a rank's rows for each other rank are packed side by side, and
+// the rows that it keeps go to their final places.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/signals.hpp"
+#include "layout/plan_layout.hpp"
+#include "layout/sent_block.hpp"
+#include "tokenyard/tensor_view.hpp"
+
+namespace tokenyard::cuda {
+
+// Device memory through which the blocks of a launch agree, as LaunchState.
+struct PackState {
+  std::uint32_t num_packed[Chunks::kMaxChunks] = {};  // parts of rows, by chunk
+  std::uint32_t num_blocks_done = 0;
+};
+
+// Memory that rows go to: a dispatch window, or what is packed for one.
+struct RowPlaces {
+  std::byte* memory = nullptr;
+  DispatchLayout layout{};
+};
+
+// Pointers are to device memory, but for the span. Elements are aligned to their size; the Routing as for `push`.
+struct PackArgs {
+  std::span<const ConstTensorView> lanes{};  // [T, num_elements] each, any strides
+  RowPlaces staging{};                       // a destination's block begins at its staged_row
+  RowPlaces window{};                        // this rank's own
+  int rank = 0;
+  int num_ranks = 1;
+  std::int64_t num_tokens = 0;
+  int max_fan_out = 0;
+  const std::int32_t* fan_out = nullptr;      // [T]
+  const std::int32_t* destination = nullptr;  // [T, F]
+  const std::int64_t* row = nullptr;          // [T, F]
+  const SentBlock* sent = nullptr;            // [R]
+
+  // What travels with a row; null in a cached dispatch, whose receivers know it.
+  int top_k = 0;
+  const std::int32_t* ordinal = nullptr;    // [T, k]
+  const std::int32_t* local_idx = nullptr;  // [T, k]
+  ConstTensorView topk_weights{};           // f32 [T, k], or empty
+
+  // Rows are packed chunk by chunk. As soon as a chunk is, chunk_words[chunk] becomes `number`; that of chunk 0 also waits for
+  // the handshake's entry_wait. All do at the end, also of a kernel that has failed: streams wait for these words, and would
+  // wait for ever. Where the entry wait fails, all ranks have been told of the failure before.
+  Chunks chunks{};
+  std::int64_t rows_of_chunk[Chunks::kMaxChunks] = {};  // of all blocks together
+  std::uint64_t* chunk_words = nullptr;                 // [num_chunks]
+  std::uint64_t number = 0;                             // more than stands there
+
+  Handshake handshake{};  // one warp waits for the entry while the others pack
+  LaunchState* state = nullptr;
+  PackState* pack_state = nullptr;
+};
+
+// Stream-ordered.
+void pack_rows(const PackArgs& args, const Launch& launch);
+
+}  // namespace tokenyard::cuda

@@ -1,0 +1,224 @@
+#include "kernels/cuda/pack_rows.hpp"
+#include "kernels/host/push.hpp"
+#include "tests/kernels/cuda/gpu_ranks.hpp"
+#include "tests/kernels/cuda/routed_tokens.hpp"
+#include "tests/kernels/cuda/seeds.hpp"
+
+namespace tokenyard::test {
+namespace {
+
+constexpr std::uint64_t kNumber = 7;  // of the packing
+
+std::vector<Lane> draw_lanes(RandomBits& random) {
+  std::vector<Lane> lanes;
+  const DataType dtype = random.pick({DataType::kBFloat16, DataType::kFloat8E4M3, DataType::kFloat32});
+  const auto per_vector = static_cast<std::int64_t>(16 / size_of(dtype));
+  // Rows longer than a stage of the conveyor, too.
+  lanes.push_back({.dtype = dtype, .num_elements = per_vector * random.any_magnitude(1, random.one_in(4) ? 2'000 : 300)});
+  if (random.one_in(2)) lanes.push_back({.dtype = DataType::kFloat32, .num_elements = random.from(1, 70)});
+  return lanes;
+}
+
+Chunks draw_chunks(RandomBits& random) {
+  Chunks chunks;
+  chunks.num_chunks = static_cast<int>(random.from(1, Chunks::kMaxChunks));
+  for (int chunk = 0; chunk < chunks.num_chunks; ++chunk) {
+    const int previous = chunk == 0 ? 0 : chunks.ends[chunk - 1];
+    const int most = Chunks::kNumParts - (chunks.num_chunks - 1 - chunk);
+    chunks.ends[chunk] = chunk + 1 == chunks.num_chunks ? most : static_cast<int>(random.from(previous + 1, most));
+  }
+  return chunks;
+}
+
+// What a rank sends: rows that are dropped stand behind those that are not.
+std::vector<SentBlock> blocks_of(const RoutedCase& routed, int rank) {
+  const RoutedTokens& tokens = routed.ranks[rank];
+  const int max_fan_out = routed.dimensions.max_fan_out;
+  std::vector<SentBlock> blocks(routed.num_ranks, SentBlock{0, 0, 0});
+  for (std::int64_t token = 0; token < tokens.num_tokens; ++token) {
+    for (int ordinal = 0; ordinal < tokens.fan_out[token]; ++ordinal) {
+      const std::int64_t entry = token * max_fan_out + ordinal;
+      if (tokens.row[entry] < 0) continue;
+      SentBlock& block = blocks[tokens.destination[entry]];
+      if (block.num_rows++ == 0) block.first_row = tokens.row[entry];
+    }
+  }
+  std::int64_t staged_row = 0;
+  for (int destination = 0; destination < routed.num_ranks; ++destination) {
+    blocks[destination].staged_row = staged_row;
+    if (destination != rank) staged_row += blocks[destination].num_rows;
+  }
+  return blocks;
+}
+
+struct Array {
+  std::size_t offset;
+  std::size_t row_bytes;
+};
+std::vector<Array> arrays_of(const Shape& shape, const DispatchLayout& layout, bool cached, bool with_weights) {
+  std::vector<Array> arrays;
+  for (std::size_t i = 0; i < shape.lanes.size(); ++i) arrays.push_back({layout.lanes[i], shape.lanes[i].row_bytes()});
+  if (cached) return arrays;
+  const auto top_k = static_cast<std::size_t>(shape.top_k);
+  arrays.push_back({layout.topk_idx, top_k * 4});
+  if (with_weights) arrays.push_back({layout.topk_weights, top_k * 4});
+  arrays.push_back({layout.source_token, 4});
+  arrays.push_back({layout.ordinal, 4});
+  return arrays;
+}
+
+// Of a single rank of many: its rows stand side by side as they do in the windows that the host has pushed them to.
+void pack_what_the_host_pushes(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  RandomBits random(seed);
+  const RoutedCase routed = make_routed_case(random, draw_lanes(random));
+  const int rank = static_cast<int>(random.from(0, routed.num_ranks - 1));
+  const bool cached = random.one_in(3);
+  const bool with_weights = random.one_in(2);
+  const RoutedTokens& tokens = routed.ranks[rank];
+  const std::vector<SentBlock> blocks = blocks_of(routed, rank);
+  const std::int64_t num_staged = blocks.back().staged_row + (rank + 1 == routed.num_ranks ? 0 : blocks.back().num_rows);
+  const DispatchLayout layout = dispatch_layout(routed.shape, routed.dimensions, routed.capacity);
+  const DispatchLayout staged = dispatch_layout(routed.shape, routed.dimensions, std::max<std::int64_t>(num_staged, 1));
+
+  GpuRanks gpus(1, 1);
+  std::vector<std::vector<std::byte>> windows(routed.num_ranks, std::vector<std::byte>(layout.num_bytes));
+  std::vector<std::byte*> window_data;
+  for (auto& window : windows) window_data.push_back(window.data());
+  std::vector<std::vector<std::byte>> contents;
+  std::vector<DeviceArray<std::byte>> on_device;
+  std::vector<ConstTensorView> host_lanes;
+  std::vector<ConstTensorView> device_lanes;
+  for (const Lane& lane : routed.shape.lanes) {
+    const std::int64_t row_stride = lane.num_elements + (random.one_in(4) ? random.from(1, 20) : 0);
+    auto& bytes = contents.emplace_back(static_cast<std::size_t>(tokens.num_tokens * row_stride) * size_of(lane.dtype));
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next());
+    on_device.emplace_back(bytes);
+    const auto view = [&](const void* data) {
+      return ConstTensorView(data, lane.dtype, {tokens.num_tokens, lane.num_elements}, {row_stride, 1});
+    };
+    host_lanes.push_back(view(bytes.data()));
+    device_lanes.push_back(view(on_device.back().data()));
+  }
+  const DeviceArray<float> device_weights(tokens.weights);
+  const auto weights_at = [&](const float* data) {
+    return with_weights ? ConstTensorView(data, DataType::kFloat32, {tokens.num_tokens, routed.shape.top_k})
+                        : ConstTensorView();
+  };
+  host::push({.lanes = host_lanes,
+              .layout = &layout,
+              .stores = host::Stores::kCached,
+              .windows = window_data,
+              .num_tokens = tokens.num_tokens,
+              .max_fan_out = routed.dimensions.max_fan_out,
+              .fan_out = tokens.fan_out.data(),
+              .destination = tokens.destination.data(),
+              .row = tokens.row.data(),
+              .top_k = routed.shape.top_k,
+              .ordinal = cached ? nullptr : tokens.ordinal.data(),
+              .local_idx = tokens.local_idx.data(),
+              .topk_weights = weights_at(tokens.weights.data())});
+  host::finish_copies();
+
+  const DeviceArray<std::byte> staging(staged.num_bytes);
+  const DeviceArray<std::byte> own_window(layout.num_bytes);
+  const DeviceArray<std::int32_t> fan_out(tokens.fan_out);
+  const DeviceArray<std::int32_t> destination(tokens.destination);
+  const DeviceArray<std::int64_t> row(tokens.row);
+  const DeviceArray<std::int32_t> ordinal(tokens.ordinal);
+  const DeviceArray<std::int32_t> local_idx(tokens.local_idx);
+  const DeviceArray<SentBlock> sent(blocks);
+  const DeviceArray<std::uint64_t> words(std::size_t{Chunks::kMaxChunks});
+  const DeviceArray<cuda::PackState> state(std::size_t{1});
+  cuda::PackArgs args{.lanes = device_lanes,
+                      .staging = {staging.data(), staged},
+                      .window = {own_window.data(), layout},
+                      .rank = rank,
+                      .num_ranks = routed.num_ranks,
+                      .num_tokens = tokens.num_tokens,
+                      .max_fan_out = routed.dimensions.max_fan_out,
+                      .fan_out = fan_out.data(),
+                      .destination = destination.data(),
+                      .row = row.data(),
+                      .sent = sent.data(),
+                      .top_k = routed.shape.top_k,
+                      .ordinal = cached ? nullptr : ordinal.data(),
+                      .local_idx = local_idx.data(),
+                      .topk_weights = weights_at(device_weights.data()),
+                      .chunks = draw_chunks(random),
+                      .chunk_words = words.data(),
+                      .number = kNumber,
+                      .state = gpus.state(0),
+                      .pack_state = state.data()};
+  for (int chunk = 0; chunk < args.chunks.num_chunks; ++chunk) {
+    for (int peer = 0; peer < routed.num_ranks; ++peer) {
+      if (peer != rank) args.rows_of_chunk[chunk] += args.chunks.num_rows(chunk, blocks[peer].num_rows);
+    }
+  }
+  const int num_sms = static_cast<int>(random.from(1, 24));
+  cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = num_sms, .plain_copies = random.one_in(3)});
+  gpus.finish();
+
+  const std::vector<std::byte> packed = staging.contents();
+  const std::vector<std::byte> kept = own_window.contents();
+  const std::vector<Array> at = arrays_of(routed.shape, layout, cached, with_weights);
+  const std::vector<Array> staged_at = arrays_of(routed.shape, staged, cached, with_weights);
+  for (std::size_t array = 0; array < at.size(); ++array) {
+    const std::size_t row_bytes = at[array].row_bytes;
+    for (int peer = 0; peer < routed.num_ranks; ++peer) {
+      const SentBlock& block = blocks[peer];
+      const std::byte* expected = windows[peer].data() + at[array].offset + block.first_row * row_bytes;
+      const std::byte* found = peer == rank ? kept.data() + at[array].offset + block.first_row * row_bytes
+                                            : packed.data() + staged_at[array].offset + block.staged_row * row_bytes;
+      for (std::size_t i = 0; i < block.num_rows * row_bytes; ++i) {
+        ASSERT_EQ(found[i], expected[i]) << "byte " << i << " of array " << array << " from rank " << rank << " for " << peer
+                                         << ", of " << routed.num_ranks << " ranks, " << num_sms << " blocks";
+      }
+    }
+  }
+  for (int chunk = 0; chunk < args.chunks.num_chunks; ++chunk) EXPECT_EQ(words.contents()[chunk], kNumber);
+  const cuda::PackState left = state.contents()[0];
+  for (const std::uint32_t num_packed : left.num_packed) EXPECT_EQ(num_packed, 0U);
+  EXPECT_EQ(left.num_blocks_done, 0U);
+}
+
+TEST(cuda_pack_rows, blocks_hold_what_the_host_pushes) {
+  SKIP_WITHOUT_GPUS(1);
+  for (const std::uint64_t seed : seeds(100)) {
+    pack_what_the_host_pushes(seed);
+    if (HasFatalFailure() || HasFailure()) return;
+  }
+}
+
+// Streams wait for the words: they come in any case, behind the news of the failure.
+TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
+  SKIP_WITHOUT_GPUS(1);
+  GpuRanks gpus(2, 1);  // rank 1 stays away
+  const DeviceArray<std::uint64_t> words(std::size_t{Chunks::kMaxChunks});
+  const DeviceArray<cuda::PackState> state(std::size_t{1});
+  const DeviceArray<SentBlock> sent(std::size_t{2});
+  const cuda::Handshake handshake{.signals = gpus.signals(0, std::chrono::milliseconds(50)),
+                                  .entry_post = cuda::LineWord::kFree,
+                                  .entry_wait = cuda::LineWord::kFree,
+                                  .entry_phase = Phase::kDispatchFree};
+  gpus.select(0);
+  for (std::uint64_t number = 1; number <= 2; ++number) {  // the second time the failure is known from the start
+    cuda::pack_rows({.num_ranks = 2,
+                     .sent = sent.data(),
+                     .chunks = {.num_chunks = 2, .ends = {10, 64}},
+                     .chunk_words = words.data(),
+                     .number = number,
+                     .handshake = handshake,
+                     .state = gpus.state(0),
+                     .pack_state = state.data()},
+                    {.stream = gpus.stream(0), .num_sms = 3});
+    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    EXPECT_NE(gpus.failure(0), 0);
+    for (int chunk = 0; chunk < 2; ++chunk) EXPECT_EQ(words.contents()[chunk], number);
+    EXPECT_EQ(state.contents()[0].num_blocks_done, 0U);
+    EXPECT_EQ(state.contents()[0].num_packed[0], 0U);
+  }
+}
+
+}  // namespace
+}  // namespace tokenyard::test
