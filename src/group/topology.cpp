@@ -283,7 +283,7 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     if (!may_share(all[rank], all[peer]) || topology.domain_of[peer] == topology.domain_of[rank]) continue;
     if (reaches[rank][peer]) continue;  // some other rank of its domain is out of reach
     topology.obstacles.push_back(fmt::format("ranks {} and {} of this host cannot map each other's memory: {}", rank, peer,
-                                             obstacles[peer].empty() ? "that rank says so" : obstacles[peer]));
+                                             obstacles[peer].empty() ? fmt::format("rank {} says so", peer) : obstacles[peer]));
     log(LogLevel::kWarning, topology.obstacles.back());
   }
   if (device >= 0) {
