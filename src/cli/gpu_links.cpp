@@ -10,6 +10,7 @@
 #include "cli/gpu_line_up.hpp"
 #include "cli/gpu_memory.hpp"
 #include "cli/statistics.hpp"
+#include "memory/handle_offers.hpp"
 
 namespace tokenyard::cli {
 namespace {
@@ -218,6 +219,12 @@ GpuLinks measure_gpu_links() {
                           {"local_copy_gb_per_s", one_way_rate(*gpu, *gpu)},
                           {"launch_us", launch_microseconds(*gpu)},
                           {"launch_in_graph_us", graph_launch_microseconds(*gpu)}});
+    for (const HandleOffer& offer : handle_offers(gpu->device())) {
+      links.handles.push_back({{"gpu", gpu->device()},
+                               {"handle", to_string(offer.kind)},
+                               {"works", offer.is_offered()},
+                               {"remark", offer.obstacle}});
+    }
   }
   for (const auto& from : gpus) {
     for (const auto& to : gpus) {

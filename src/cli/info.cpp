@@ -58,7 +58,10 @@ std::string gpu_text(int num_gpu_nodes, const GpuPart& gpus) {
 }
 
 std::string links_text(const GpuLinks& links) {
-  std::string text = fmt::format("\n{}", bench_table(links.gpus));
+  std::string text = fmt::format(
+      "\n{}\n{}\n"
+      "  handle              what passes the GPU's memory to ranks in other processes: the first kind that works\n",
+      bench_table(links.gpus), bench_table(links.handles));
   if (links.pairs.empty()) return text + "\n  one GPU: there is no link to measure\n";
   text += fmt::format("\n{}", bench_table(links.pairs));
   text +=
@@ -104,6 +107,7 @@ void print_json(const HostFacts& facts, const std::vector<Record>& features, con
   std::vector<std::pair<std::string, std::vector<Record>>> lists{{"features", features}};
   if (links != nullptr) {
     lists.emplace_back("gpus", links->gpus);
+    lists.emplace_back("gpu_handles", links->handles);
     lists.emplace_back("gpu_pairs", links->pairs);
   }
   std::fputs(to_json(header, lists).c_str(), stdout);

@@ -18,6 +18,7 @@
 #include "base/fingerprint.hpp"
 #include "base/log.hpp"
 #include "memory/gpus.hpp"
+#include "memory/handle_offers.hpp"
 #include "memory/unix_socket.hpp"
 #include "tokenyard/version.hpp"
 
@@ -84,6 +85,17 @@ int choose_device(const GroupOptions& options) {
   return device;
 }
 
+// By which handles this rank's memory goes to other processes; kNone, and why, if by none.
+HandleKind find_handle(int device, HandleKind wanted, std::string* obstacle) {
+  try {
+    return choose_handle(handle_offers(device), wanted);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kUnsupported) throw;
+    *obstacle = error.what();
+    return HandleKind::kNone;
+  }
+}
+
 Introduction introduce(const GroupOptions& options, int device, const std::string& socket_name) {
   Introduction mine{};
   mine.device = device;
@@ -123,7 +135,7 @@ bool may_share(const Introduction& a, const Introduction& b) {
 }
 
 // Why the GPU of this rank cannot reach that of another; empty if it can. A GPU that this process does not see may still be
-// reached through a descriptor, so that is tried.
+// reached through a handle, so that is tried.
 std::string find_obstacle(const Introduction& mine, const Introduction& peer) {
   if (mine.device < 0) return "";
   const int owner = peer.process == mine.process ? peer.device : find_device(peer.gpu);
@@ -211,6 +223,7 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
   const int rank = exchange.rank();
   const int num_ranks = exchange.num_ranks();
   const int device = choose_device(options);
+  const HandleKind wanted = device >= 0 ? wanted_handle() : HandleKind::kNone;
   std::string socket_name;
   const FileDescriptor listener = listen_unix(&socket_name);
   const std::vector<Introduction> all = gather(exchange, introduce(options, device, socket_name), options.timeout);
@@ -235,12 +248,17 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
   std::vector<FileDescriptor> sockets(num_ranks);
   if (!all_threads) sockets = connect_all(exchange, listener, all, options.timeout);
 
+  Topology topology;
+  std::string handle_obstacle;
+  if (device >= 0 && !all_threads) topology.place.handle = find_handle(device, wanted, &handle_obstacle);
+
   std::vector<std::byte> reached(num_ranks, std::byte{0});
   std::vector<std::string> obstacles(num_ranks);  // by peer
   for (int peer = 0; peer < num_ranks; ++peer) {
     if (!may_share(all[rank], all[peer])) continue;
     const bool is_connected = all_threads || peer == rank || sockets[peer];
     obstacles[peer] = is_connected ? find_obstacle(all[rank], all[peer]) : "no socket connects them";
+    if (obstacles[peer].empty() && peer != rank) obstacles[peer] = handle_obstacle;
     reached[peer] = std::byte{obstacles[peer].empty()};
   }
   const auto reached_by = exchange.all_gather(reached, options.timeout);
@@ -251,7 +269,6 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     }
   }
 
-  Topology topology;
   topology.group_token = all[0].group_token;
   topology.domain_of = partition(num_ranks, reaches);
   topology.wait_style = choose_wait_style(options.waiting, rank, all);
@@ -265,8 +282,8 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     if (topology.domain_of[peer] == topology.domain_of[rank]) members.push_back(peer);
     if (!may_share(all[rank], all[peer]) || topology.domain_of[peer] == topology.domain_of[rank]) continue;
     if (reaches[rank][peer]) continue;  // some other rank of its domain is out of reach
-    topology.obstacles.push_back(fmt::format("rank {} cannot map the memory of rank {} of its host: {}", rank, peer,
-                                             obstacles[peer].empty() ? "that rank says so" : obstacles[peer]));
+    topology.obstacles.push_back(fmt::format("ranks {} and {} of this host cannot map each other's memory: {}", rank, peer,
+                                             obstacles[peer].empty() ? fmt::format("rank {} says so", peer) : obstacles[peer]));
     log(LogLevel::kWarning, topology.obstacles.back());
   }
   if (device >= 0) {
@@ -278,9 +295,9 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     }
     topology.place.users.assign(users.begin(), users.end());
   }
-  log(LogLevel::kDebug,
-      fmt::format("rank {} of {}: domain of {} ranks, {}, {}", rank, num_ranks, members.size(),
-                  all_threads ? "threads" : "processes", topology.wait_style == WaitStyle::kSpin ? "spinning" : "yielding"));
+  log(LogLevel::kDebug, fmt::format("rank {} of {}: domain of {} ranks, {}, GPU handles {}, {}", rank, num_ranks,
+                                    members.size(), all_threads ? "threads" : "processes", to_string(topology.place.handle),
+                                    topology.wait_style == WaitStyle::kSpin ? "spinning" : "yielding"));
   topology.channel = all_threads ? make_thread_channel(topology.group_token, rank, std::move(members))
                                  : make_socket_channel(rank, std::move(members), std::move(sockets));
   return topology;

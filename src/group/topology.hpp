@@ -20,9 +20,10 @@ struct Topology {
   bool several_processes = false;
   WaitStyle wait_style = WaitStyle::kYield;
   std::unique_ptr<HandleChannel> channel;  // to the ranks of this rank's domain
-  MemoryPlace place{};                     // this rank's GPU and those of its domain's ranks in this process, or host memory
-  int num_ranks_on_gpu = 0;                // of the group, on this rank's GPU
-  std::vector<std::string> obstacles{};    // why ranks of this host are in other domains, a sentence each
+  // This rank's GPU, those of its domain's ranks in this process, and the handles for other processes; or host memory.
+  MemoryPlace place{};
+  int num_ranks_on_gpu = 0;              // of the group, on this rank's GPU
+  std::vector<std::string> obstacles{};  // why ranks of this host are in other domains, a sentence each
 };
 
 // Collective, blocking. Throws Error(kDisagreement) where wire versions differ, or some ranks have a GPU and others have none.

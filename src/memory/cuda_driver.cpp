@@ -63,11 +63,20 @@ const CudaDriver& cuda_driver() {
 
 void check_driver(CUresult result, const char* call) {
   if (result == CUDA_SUCCESS) return;
+  const bool is_missing = result == CUDA_ERROR_NOT_SUPPORTED;
+  fail(is_missing ? ErrorCode::kUnsupported : ErrorCode::kSystem, "{}; {}", driver_text(call, result), advice_for(result));
+}
+
+std::string driver_text(const char* call, CUresult result) {
   const char* reason = nullptr;
   if (cuda_driver().get_error_string(result, &reason) != CUDA_SUCCESS) reason = "an error unknown to the driver";
-  const bool is_missing = result == CUDA_ERROR_NOT_SUPPORTED;
-  fail(is_missing ? ErrorCode::kUnsupported : ErrorCode::kSystem, "{} failed: {} ({}); {}", call, reason,
-       static_cast<int>(result), advice_for(result));
+  return fmt::format("{} failed: {} ({})", call, reason, static_cast<int>(result));
+}
+
+bool has_attribute(int device, CUdevice_attribute attribute) {
+  int value = 0;
+  check_driver(cuda_driver().device_get_attribute(&value, attribute, device), "cuDeviceGetAttribute");
+  return value != 0;
 }
 
 }  // namespace tokenyard

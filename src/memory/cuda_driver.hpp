@@ -5,6 +5,8 @@
 #include <cuda.h>
 #include <cudaTypedefs.h>
 
+#include <string>
+
 namespace tokenyard {
 
 struct CudaDriver {
@@ -31,5 +33,11 @@ const CudaDriver& cuda_driver();
 
 // `call` names what returned `result`; throws Error(kSystem or kUnsupported) unless that is success.
 void check_driver(CUresult result, const char* call);
+
+// What the driver says of a call that failed, in a text.
+std::string driver_text(const char* call, CUresult result);
+
+// Whether the driver says yes of the device.
+bool has_attribute(int device, CUdevice_attribute attribute);
 
 }  // namespace tokenyard

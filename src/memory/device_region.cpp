@@ -9,10 +9,10 @@
 namespace tokenyard {
 namespace {
 
-std::shared_ptr<MemoryRegion> region_of(std::shared_ptr<DeviceMemory> memory, const MemoryPlace& place, FileDescriptor fd) {
+std::shared_ptr<MemoryRegion> region_of(std::shared_ptr<DeviceMemory> memory, const MemoryPlace& place, MemoryHandle handle) {
   std::byte* const data = memory->data();
   const std::size_t num_bytes = memory->num_bytes();
-  return MemoryRegion::owned(std::move(memory), data, num_bytes, place, std::move(fd));
+  return MemoryRegion::owned(std::move(memory), data, num_bytes, place, std::move(handle));
 }
 
 }  // namespace
@@ -22,13 +22,14 @@ std::shared_ptr<MemoryRegion> make_device_region(std::size_t num_bytes, const Me
 }
 
 std::shared_ptr<MemoryRegion> make_shareable_device_region(std::size_t num_bytes, const MemoryPlace& place) {
-  auto memory = DeviceMemory::allocate(num_bytes, place.device, place.users);
-  FileDescriptor fd = std::get<FileDescriptor>(memory->export_handle());
-  return region_of(std::move(memory), place, std::move(fd));
+  if (place.handle == HandleKind::kNone) return make_device_region(num_bytes, place);
+  auto memory = DeviceMemory::allocate(num_bytes, place.device, place.users, place.handle);
+  MemoryHandle handle = memory->export_handle();
+  return region_of(std::move(memory), place, std::move(handle));
 }
 
-std::shared_ptr<MemoryRegion> map_device_region(FileDescriptor fd, std::size_t num_bytes, const MemoryPlace& place) {
-  return region_of(DeviceMemory::import(std::move(fd), num_bytes, place.users), place, FileDescriptor());
+std::shared_ptr<MemoryRegion> map_device_region(const MemoryHandle& handle, std::size_t num_bytes, const MemoryPlace& place) {
+  return region_of(DeviceMemory::import(handle, num_bytes, place.device), place, FileDescriptor());
 }
 
 std::shared_ptr<std::byte> register_host_memory(std::byte* pages, std::size_t num_bytes, int device) {

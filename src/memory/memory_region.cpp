@@ -61,8 +61,8 @@ std::shared_ptr<MemoryRegion> MemoryRegion::map(FileDescriptor fd, std::size_t n
 }
 
 std::shared_ptr<MemoryRegion> MemoryRegion::owned(std::shared_ptr<void> owner, std::byte* data, std::size_t num_bytes,
-                                                  MemoryPlace place, FileDescriptor fd) {
-  std::shared_ptr<MemoryRegion> region(new MemoryRegion(std::move(fd), data, num_bytes));
+                                                  MemoryPlace place, MemoryHandle handle) {
+  std::shared_ptr<MemoryRegion> region(new MemoryRegion(std::move(handle), data, num_bytes));
   region->owner_ = std::move(owner);
   region->place_ = std::move(place);
   return region;
@@ -77,6 +77,7 @@ std::byte* MemoryRegion::device_data(int device) {
 
 MemoryRegion::~MemoryRegion() {
   registration_.reset();
+  handle_ = FileDescriptor();  // before its owner, who would think that a peer has it
   if (owner_ == nullptr) munmap(data_, mapped_bytes(num_bytes_));
 }
 

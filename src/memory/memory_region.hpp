@@ -8,13 +8,15 @@
 #include <vector>
 
 #include "base/file_descriptor.hpp"
+#include "memory/memory_handle.hpp"
 
 namespace tokenyard {
 
 // Where memory lies and who accesses it.
 struct MemoryPlace {
-  int device = -1;           // a GPU that this process sees, or -1: host memory
-  std::vector<int> users{};  // GPUs whose kernels load and store it
+  int device = -1;                        // a GPU that this process sees, or -1: host memory
+  std::vector<int> users{};               // GPUs of this process whose kernels load and store it
+  HandleKind handle = HandleKind::kNone;  // by which memory of the device is passed to other processes
 
   bool on_device() const noexcept { return device >= 0; }
 };
@@ -33,7 +35,7 @@ class MemoryRegion {
 
   // Memory that lives elsewhere as long as `owner` does.
   static std::shared_ptr<MemoryRegion> owned(std::shared_ptr<void> owner, std::byte* data, std::size_t num_bytes,
-                                             MemoryPlace place, FileDescriptor fd);
+                                             MemoryPlace place, MemoryHandle handle);
 
   ~MemoryRegion();
   MemoryRegion(const MemoryRegion&) = delete;
@@ -41,7 +43,9 @@ class MemoryRegion {
 
   std::byte* data() const noexcept { return data_; }  // the host reads and writes it unless it lies on a device
   std::size_t num_bytes() const noexcept { return num_bytes_; }
-  int fd() const noexcept { return fd_.get(); }  // -1 unless this process made it shareable
+  // By which others may map it: of kind kNone unless this process made it shareable.
+  const MemoryHandle& handle() const noexcept { return handle_; }
+  int fd() const noexcept { return descriptor_of(handle_); }  // -1: the handle has none
   const MemoryPlace& place() const noexcept { return place_; }
   int device() const noexcept { return place_.device; }  // -1: host memory
 
@@ -50,10 +54,10 @@ class MemoryRegion {
   std::byte* device_data(int device);
 
  private:
-  MemoryRegion(FileDescriptor fd, std::byte* data, std::size_t num_bytes)
-      : fd_(std::move(fd)), data_(data), num_bytes_(num_bytes) {}
+  MemoryRegion(MemoryHandle handle, std::byte* data, std::size_t num_bytes)
+      : handle_(std::move(handle)), data_(data), num_bytes_(num_bytes) {}
 
-  FileDescriptor fd_;
+  MemoryHandle handle_;
   std::byte* data_;
   std::size_t num_bytes_;
   MemoryPlace place_{};

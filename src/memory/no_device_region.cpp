@@ -2,6 +2,7 @@
 #include "base/fail.hpp"
 #include "memory/device_region.hpp"
 #include "memory/gpus.hpp"
+#include "memory/handle_offers.hpp"
 
 namespace tokenyard {
 namespace {
@@ -20,10 +21,12 @@ void check_device(int) { fail_without_cuda(); }
 GpuDescription describe_gpu(int) { fail_without_cuda(); }
 PeerAccess peer_access(int, int) { fail_without_cuda(); }
 int find_device(const GpuId&) { fail_without_cuda(); }
+HandleCapabilities handle_capabilities(int) { fail_without_cuda(); }
+HandleOffers handle_offers(int) { fail_without_cuda(); }
 
 std::shared_ptr<MemoryRegion> make_device_region(std::size_t, const MemoryPlace&) { fail_without_cuda(); }
 std::shared_ptr<MemoryRegion> make_shareable_device_region(std::size_t, const MemoryPlace&) { fail_without_cuda(); }
-std::shared_ptr<MemoryRegion> map_device_region(FileDescriptor, std::size_t, const MemoryPlace&) { fail_without_cuda(); }
+std::shared_ptr<MemoryRegion> map_device_region(const MemoryHandle&, std::size_t, const MemoryPlace&) { fail_without_cuda(); }
 std::shared_ptr<std::byte> register_host_memory(std::byte*, std::size_t, int) { fail_without_cuda(); }
 
 }  // namespace tokenyard

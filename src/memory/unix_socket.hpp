@@ -1,6 +1,8 @@
 // UNIX sockets in the abstract namespace: they carry file descriptors between processes of one host and leave no file behind.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,11 +12,14 @@
 
 namespace tokenyard {
 
-// A message is a few words and at most one file descriptor.
+// A message is these words and at most one file descriptor. What kind and bytes mean says memory_handle.hpp.
 struct HandleMessage {
   std::uint64_t tag = 0;
   std::uint64_t num_bytes = 0;
+  std::uint64_t kind = 0;
+  std::array<std::byte, 64> bytes{};
 };
+static_assert(sizeof(HandleMessage) == 88);  // docs/layout.md
 
 // Listens on a name nobody else has; returns it.
 FileDescriptor listen_unix(std::string* name);

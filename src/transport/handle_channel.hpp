@@ -1,7 +1,7 @@
 // How the ranks of a domain hand each other memory: a mailbox of regions, told apart by tags.
 //
 // Tags keep collective calls of different plans apart, so that two threads of a rank may create or grow memory at the same
-// time. Thread ranks pass a pointer (thread_channel.cpp), process ranks a file descriptor (socket_channel.cpp). The channel is
+// time. Thread ranks pass a pointer (thread_channel.cpp), process ranks a handle (socket_channel.cpp). The channel is
 // also what notices that a peer is gone.
 #pragma once
 
@@ -25,7 +25,8 @@ class HandleChannel {
   int rank() const noexcept { return rank_; }
   const std::vector<int>& members() const noexcept { return members_; }
 
-  // Memory of the kind that this channel can pass on, on the host or on a device.
+  // Memory that this channel can pass on, on the host or on a device. Between processes, that of a device is passed on by a
+  // handle of the kind place.handle.
   virtual std::shared_ptr<MemoryRegion> allocate(std::size_t num_bytes, const MemoryPlace& place = {}) = 0;
 
   // Offers `region` to all other members under `tag`. Does not wait for them.

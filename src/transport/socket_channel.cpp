@@ -6,6 +6,7 @@
 
 #include "base/fail.hpp"
 #include "memory/device_region.hpp"
+#include "memory/memory_handle.hpp"
 #include "memory/unix_socket.hpp"
 #include "transport/handle_channel.hpp"
 
@@ -22,7 +23,7 @@ class SocketChannel final : public HandleChannel {
   }
 
   void publish(std::uint64_t tag, const std::shared_ptr<MemoryRegion>& region, const Deadline& deadline) override {
-    const HandleMessage message{tag, region->num_bytes()};
+    const HandleMessage message = message_of(tag, region->num_bytes(), region->handle());
     for (const int peer : members()) {
       if (peer == rank()) continue;
       // A peer that is gone is reported by whoever waits for it next, with more to say than could be said here.
@@ -49,19 +50,24 @@ class SocketChannel final : public HandleChannel {
     Parcel parcel = std::move(entry->second);
     mailbox.erase(entry);
     lock.unlock();
-    if (parcel.num_bytes != num_bytes) {
-      fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, parcel.num_bytes,
+    if (parcel.message.num_bytes != num_bytes) {
+      fail(ErrorCode::kDisagreement, "rank {} passed {} bytes of memory where {} were expected", peer, parcel.message.num_bytes,
            num_bytes);
     }
-    return place.on_device() ? map_device_region(std::move(parcel.fd), num_bytes, place)
-                             : MemoryRegion::map(std::move(parcel.fd), num_bytes);
+    MemoryHandle handle = handle_of(parcel.message, std::move(parcel.fd));
+    if (place.on_device()) return map_device_region(handle, num_bytes, place);
+    auto* const descriptor = std::get_if<FileDescriptor>(&handle);
+    if (descriptor == nullptr) {
+      fail(ErrorCode::kDisagreement, "rank {} passed device memory where host memory was expected", peer);
+    }
+    return MemoryRegion::map(std::move(*descriptor), num_bytes);
   }
 
   bool is_gone(int peer) const override { return is_closed(sockets_[peer].get()); }
 
  private:
   struct Parcel {
-    std::uint64_t num_bytes = 0;
+    HandleMessage message;
     FileDescriptor fd;
   };
 
@@ -73,7 +79,7 @@ class SocketChannel final : public HandleChannel {
     HandleMessage message;
     FileDescriptor fd;
     while (receive_handle(sockets_[peer].get(), &message, &fd, at_once) == SocketResult::kDone) {
-      mailboxes_[peer][message.tag] = {message.num_bytes, std::exchange(fd, FileDescriptor())};
+      mailboxes_[peer][message.tag] = {message, std::exchange(fd, FileDescriptor())};
     }
   }
 

@@ -39,6 +39,9 @@ TEST(gpu_program, what_a_build_has_for_gpus_is_said_without_any) {
   const bool is_built = facts["gpu_part"].get<bool>();
   EXPECT_EQ(facts["minimum_driver"].is_string(), is_built);
   EXPECT_EQ(facts["gpu_architectures"].is_string(), is_built);
+  if (is_built) {
+    EXPECT_THAT(facts["minimum_driver"].get<std::string>(), HasSubstr("of CUDA 12.4 (550)"));
+  }
   const ProgramResult result = run_tokenyard({"info"});
   EXPECT_THAT(result.output, HasSubstr(is_built ? "needs a driver" : "this build has no GPU part"));
 }
@@ -96,6 +99,10 @@ TEST(gpu_program, links_are_measured) {
   const std::size_t num_gpus = facts["gpus"].size();
   ASSERT_GT(num_gpus, 0U);
   EXPECT_EQ(facts["gpu_pairs"].size(), num_gpus * (num_gpus - 1));
+  EXPECT_EQ(facts["gpu_handles"].size(), 3 * num_gpus);
+  for (const Json& offer : facts["gpu_handles"]) {
+    EXPECT_EQ(offer["works"].get<bool>(), offer["remark"].get<std::string>().empty()) << offer;
+  }
   for (const Json& gpu : facts["gpus"]) EXPECT_GT(gpu["local_copy_gb_per_s"].get<double>(), 0);
   for (const Json& pair : facts["gpu_pairs"]) EXPECT_GT(pair["both_ways_gb_per_s"].get<double>(), 0);
 }

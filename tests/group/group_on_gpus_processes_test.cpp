@@ -1,8 +1,10 @@
 // Groups whose ranks are processes and live on GPUs. This process itself leaves CUDA alone, since it forks.
 #include <cudaTypedefs.h>
 
+#include "tests/base/expect_error.hpp"
 #include "tests/support/gpus_apart.hpp"
 #include "tests/support/group_options.hpp"
+#include "tests/support/handles_apart.hpp"
 #include "tests/support/run_ranks.hpp"
 
 namespace tokenyard::test {
@@ -44,6 +46,89 @@ TEST(group_of_processes_on_gpus, take_the_one_of_their_local_rank) {
     const Group group = Group::create(std::move(exchange), options);
     EXPECT_EQ(group.device(), rank);
     group.barrier();
+  }));
+}
+
+class handles_of_processes_on_gpus : public testing::TestWithParam<HandleKind> {};
+INSTANTIATE_TEST_SUITE_P(kinds, handles_of_processes_on_gpus,
+                         testing::Values(HandleKind::kDescriptor, HandleKind::kFabric, HandleKind::kIpc),
+                         [](const auto& kind) { return std::string(to_string(kind.param)); });
+
+// Every rank writes its number to every rank's windows, of which the first are gone before the last are made.
+void exercise_windows(std::shared_ptr<Exchange> exchange, int num_gpus) {
+  GroupOptions options = patient();
+  options.device = exchange->rank() % num_gpus;
+  const Group group = Group::create(std::move(exchange), options);
+  ASSERT_EQ(group.num_domains(), 1);
+  for (int round = 0; round < 3; ++round) {
+    const Window window = group.window(4096);
+    const auto offset = 8 * static_cast<std::size_t>(group.rank());
+    for (int peer = 0; peer < group.num_ranks(); ++peer) {
+      window.signal(peer, offset, static_cast<std::uint64_t>(100 * round + 10 * group.rank() + peer + 1));
+    }
+    for (int peer = 0; peer < group.num_ranks(); ++peer) {
+      window.wait(8 * static_cast<std::size_t>(peer), Compare::kEqual,
+                  static_cast<std::uint64_t>(100 * round + 10 * peer + group.rank() + 1));
+    }
+  }
+  group.barrier();
+}
+
+TEST_P(handles_of_processes_on_gpus, pass_windows_on_one_gpu) {
+  SKIP_WITHOUT_GPUS_APART(1);
+  SKIP_WITHOUT_HANDLES_APART(GetParam());
+  expect_success(run_process_ranks(3, [](std::shared_ptr<Exchange> exchange) {
+    setenv("TOKENYARD_GPU_HANDLE", to_string(GetParam()), 1);
+    exercise_windows(std::move(exchange), 1);
+  }));
+}
+
+TEST_P(handles_of_processes_on_gpus, pass_windows_between_gpus) {
+  SKIP_WITHOUT_GPUS_APART(2);
+  SKIP_WITHOUT_HANDLES_APART(GetParam());
+  expect_success(run_process_ranks(4, [](std::shared_ptr<Exchange> exchange) {
+    setenv("TOKENYARD_GPU_HANDLE", to_string(GetParam()), 1);
+    exercise_windows(std::move(exchange), 2);
+  }));
+}
+
+TEST_P(handles_of_processes_on_gpus, that_are_wanted_and_missing_keep_ranks_apart_with_the_reason) {
+  SKIP_WITHOUT_GPUS_APART(1);
+  if (find_handle_obstacle_apart(GetParam()).empty()) GTEST_SKIP() << "GPU 0 has handles of kind " << to_string(GetParam());
+  expect_success(run_process_ranks(2, [](std::shared_ptr<Exchange> exchange) {
+    setenv("TOKENYARD_GPU_HANDLE", to_string(GetParam()), 1);
+    GroupOptions options = patient();
+    options.device = 0;
+    const Group group = Group::create(std::move(exchange), options);
+    EXPECT_EQ(group.num_domains(), 2);
+    Shape shape;
+    shape.num_experts = 2;
+    shape.top_k = 1;
+    shape.max_tokens = 4;
+    shape.lanes = {{DataType::kBFloat16, 64}};
+    expect_error([&] { group.plan(shape); }, ErrorCode::kUnsupported, "TOKENYARD_GPU_HANDLE asks for handles of kind");
+    group.barrier();
+  }));
+}
+
+TEST(group_of_processes_on_gpus, may_pass_memory_by_different_kinds_of_handles) {
+  SKIP_WITHOUT_GPUS_APART(1);
+  SKIP_WITHOUT_HANDLES_APART(HandleKind::kDescriptor);
+  SKIP_WITHOUT_HANDLES_APART(HandleKind::kIpc);
+  expect_success(run_process_ranks(3, [](std::shared_ptr<Exchange> exchange) {
+    setenv("TOKENYARD_GPU_HANDLE", exchange->rank() == 1 ? "ipc" : "descriptor", 1);
+    exercise_windows(std::move(exchange), 1);
+  }));
+}
+
+TEST(group_of_processes_on_gpus, refuse_a_kind_of_handle_that_does_not_exist) {
+  SKIP_WITHOUT_GPUS_APART(1);
+  expect_success(run_process_ranks(1, [](std::shared_ptr<Exchange> exchange) {
+    setenv("TOKENYARD_GPU_HANDLE", "socket", 1);
+    GroupOptions options = patient();
+    options.device = 0;
+    expect_error([&] { Group::create(std::move(exchange), options); }, ErrorCode::kInvalidArgument,
+                 "TOKENYARD_GPU_HANDLE is socket: it must be descriptor, fabric or ipc");
   }));
 }
 

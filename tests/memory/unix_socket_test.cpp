@@ -41,12 +41,15 @@ TEST(unix_socket, a_message_carries_its_words_and_a_descriptor) {
   const auto [sender, receiver] = make_connection();
   const auto region = MemoryRegion::shareable(4096);
   region->data()[5] = std::byte{9};
-  ASSERT_EQ(send_handle(sender.get(), {17, 4096}, region->fd()), SocketResult::kDone);
+  const HandleMessage sent{.tag = 17, .num_bytes = 4096, .kind = 3, .bytes = {std::byte{8}, std::byte{9}}};
+  ASSERT_EQ(send_handle(sender.get(), sent, region->fd()), SocketResult::kDone);
   HandleMessage message;
   FileDescriptor fd;
   ASSERT_EQ(receive_handle(receiver.get(), &message, &fd, Deadline(20s)), SocketResult::kDone);
   EXPECT_EQ(message.tag, 17);
   EXPECT_EQ(message.num_bytes, 4096);
+  EXPECT_EQ(message.kind, 3);
+  EXPECT_EQ(message.bytes, sent.bytes);
   EXPECT_NE(fcntl(fd.get(), F_GETFD) & FD_CLOEXEC, 0);
   EXPECT_EQ(MemoryRegion::map(std::move(fd), 4096)->data()[5], std::byte{9});
 }
@@ -172,7 +175,7 @@ TEST(unix_socket, a_message_of_another_size_is_a_disagreement) {
   HandleMessage message;
   FileDescriptor fd;
   expect_error([&] { receive_handle(receiver.get(), &message, &fd, kAtOnce); }, ErrorCode::kDisagreement,
-               "5 bytes where 16 were expected");
+               "5 bytes where 88 were expected");
 }
 
 TEST(unix_socket, running_out_of_descriptors_is_reported_as_such) {

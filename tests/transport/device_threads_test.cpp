@@ -4,6 +4,7 @@
 #include "memory/device_region.hpp"
 #include "memory/gpus.hpp"
 #include "tests/base/expect_error.hpp"
+#include "tests/support/handles_apart.hpp"
 #include "tests/support/run_ranks.hpp"
 #include "tests/transport/channels.hpp"
 #include "tests/transport/device_exercises.hpp"
@@ -11,12 +12,19 @@
 namespace tokenyard::test {
 namespace {
 
+// How threads pass each other memory: as it is, or as processes do.
+struct Passing {
+  ChannelKind channel;
+  HandleKind handle;
+};
+
 // Rank i is on GPU i % num_gpus.
-void run_on_gpus(int num_ranks, int num_gpus, ChannelKind kind, const std::function<void(Peers&)>& body) {
-  auto channels = make_channels(kind, num_ranks);
+void run_on_gpus(int num_ranks, int num_gpus, const Passing& passing, const std::function<void(Peers&)>& body) {
+  auto channels = make_channels(passing.channel, num_ranks);
   run_thread_ranks(num_ranks, [&](std::shared_ptr<Exchange> exchange) {
     const int rank = exchange->rank();
-    MemoryPlace place{.device = rank % num_gpus, .users = std::vector<int>(std::min(num_gpus, num_ranks))};
+    MemoryPlace place{
+        .device = rank % num_gpus, .users = std::vector<int>(std::min(num_gpus, num_ranks)), .handle = passing.handle};
     std::iota(place.users.begin(), place.users.end(), 0);
     Peers peers(num_ranks, std::move(channels[rank]), WaitStyle::kYield, std::chrono::seconds(30), {}, place);
     body(peers);
@@ -24,12 +32,15 @@ void run_on_gpus(int num_ranks, int num_gpus, ChannelKind kind, const std::funct
   });
 }
 
-class device_memory_of_threads : public testing::TestWithParam<ChannelKind> {};
+class device_memory_of_threads : public testing::TestWithParam<Passing> {
+ protected:
+  void SetUp() override {
+    SKIP_WITHOUT_GPUS(1);
+    if (GetParam().handle != HandleKind::kNone) SKIP_WITHOUT_HANDLES(GetParam().handle);
+  }
+};
 
-TEST_P(device_memory_of_threads, all_ranks_write_to_all_on_one_gpu) {
-  SKIP_WITHOUT_GPUS(1);
-  run_on_gpus(8, 1, GetParam(), exercise_device_memory);
-}
+TEST_P(device_memory_of_threads, all_ranks_write_to_all_on_one_gpu) { run_on_gpus(8, 1, GetParam(), exercise_device_memory); }
 
 TEST_P(device_memory_of_threads, all_ranks_write_to_all_on_two_gpus) {
   SKIP_WITHOUT_GPUS(2);
@@ -37,8 +48,15 @@ TEST_P(device_memory_of_threads, all_ranks_write_to_all_on_two_gpus) {
   run_on_gpus(4, 2, GetParam(), exercise_device_memory);
 }
 
-INSTANTIATE_TEST_SUITE_P(kinds, device_memory_of_threads, testing::Values(ChannelKind::kThreads, ChannelKind::kSockets),
-                         [](const auto& kind) { return kind.param == ChannelKind::kThreads ? "threads" : "sockets"; });
+INSTANTIATE_TEST_SUITE_P(kinds, device_memory_of_threads,
+                         testing::Values(Passing{ChannelKind::kThreads, HandleKind::kNone},
+                                         Passing{ChannelKind::kSockets, HandleKind::kDescriptor},
+                                         Passing{ChannelKind::kSockets, HandleKind::kFabric},
+                                         Passing{ChannelKind::kSockets, HandleKind::kIpc}),
+                         [](const auto& kind) {
+                           const bool has_channel = kind.param.channel == ChannelKind::kThreads;
+                           return has_channel ? std::string("threads") : std::string("sockets_") + to_string(kind.param.handle);
+                         });
 
 TEST(failure_words_of_threads, kernels_tell_the_hosts_of_their_peers) {
   SKIP_WITHOUT_GPUS(1);

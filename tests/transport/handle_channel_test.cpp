@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <stdexcept>
 #include <thread>
 
+#include "memory/lease.hpp"
+#include "memory/memory_handle.hpp"
+#include "memory/unix_socket.hpp"
 #include "tests/base/expect_error.hpp"
 #include "tests/support/process_state.hpp"
 #include "tests/transport/channels.hpp"
@@ -180,6 +184,60 @@ TEST(socket_channel, somebody_who_never_receives_ends_a_publish_at_its_deadline)
     for (std::uint64_t tag = 0;; ++tag) channels[0]->publish(tag, region, Deadline(std::chrono::milliseconds(50)));
   };
   expect_error(publish_forever, ErrorCode::kTimeout, "rank 0: rank 1 did not take this rank's memory within 50 ms");
+}
+
+// A channel of rank 0 whose peer is written by hand.
+struct LonelyChannel {
+  LonelyChannel() {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+      throw std::runtime_error("socketpair");
+    std::vector<FileDescriptor> sockets(2);
+    sockets[1] = FileDescriptor(ends[0]);
+    peer = FileDescriptor(ends[1]);
+    channel = make_socket_channel(0, {0, 1}, std::move(sockets));
+  }
+  void send(const HandleMessage& message, int fd) const {
+    ASSERT_EQ(send_handle(peer.get(), message, fd), SocketResult::kDone);
+  }
+
+  FileDescriptor peer;
+  std::unique_ptr<HandleChannel> channel;
+};
+
+TEST(socket_channel, a_handle_of_device_memory_where_host_memory_was_expected_is_a_disagreement) {
+  const LonelyChannel ranks;
+  Lease lease;
+  for (const HandleKind kind : {HandleKind::kFabric, HandleKind::kIpc}) {
+    FileDescriptor end = lease.hand_out();
+    const HandleMessage message{.tag = 7, .num_bytes = 64, .kind = static_cast<std::uint64_t>(kind)};
+    ranks.send(message, end.get());
+    end = FileDescriptor();
+    EXPECT_TRUE(lease.is_held()) << "by the message under way";
+    expect_error([&] { ranks.channel->try_collect(1, 7, 64); }, ErrorCode::kDisagreement,
+                 "rank 1 passed device memory where host memory was expected");
+    EXPECT_FALSE(lease.is_held());
+  }
+}
+
+TEST(socket_channel, a_handle_without_its_descriptor_or_of_an_unknown_kind_is_a_disagreement) {
+  const LonelyChannel ranks;
+  ranks.send({.tag = 7, .num_bytes = 64, .kind = static_cast<std::uint64_t>(HandleKind::kDescriptor)}, -1);
+  expect_error([&] { ranks.channel->try_collect(1, 7, 64); }, ErrorCode::kDisagreement, "no descriptor came with it");
+  const auto region = MemoryRegion::shareable(64);
+  ranks.send({.tag = 8, .num_bytes = 64, .kind = 77}, region->fd());
+  expect_error([&] { ranks.channel->try_collect(1, 8, 64); }, ErrorCode::kDisagreement, "a handle of kind 77");
+}
+
+TEST(socket_channel, leases_of_what_nobody_collected_end_with_the_channel) {
+  Lease lease;
+  {
+    const LonelyChannel ranks;
+    const FileDescriptor end = lease.hand_out();
+    ranks.send({.tag = 7, .num_bytes = 64, .kind = static_cast<std::uint64_t>(HandleKind::kIpc)}, end.get());
+    EXPECT_EQ(ranks.channel->try_collect(1, 9, 64), nullptr);  // takes in what has come
+  }
+  EXPECT_FALSE(lease.is_held());
 }
 
 }  // namespace

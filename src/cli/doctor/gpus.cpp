@@ -8,12 +8,15 @@
 #include <vector>
 
 #include "cli/doctor/cuda_driver.hpp"
+#include "cli/doctor/handles.hpp"
 #include "cli/doctor/probe_apart.hpp"
 #include "cli/doctor/probes.hpp"
 #include "cli/doctor/system_files.hpp"
 #include "cli/gpu_part.hpp"
 #include "cli/host_facts.hpp"
 #include "cli/table.hpp"
+#include "memory/handle_offers.hpp"
+#include "tokenyard/error.hpp"
 
 namespace tokenyard::cli {
 namespace {
@@ -71,6 +74,19 @@ void judge_peer_access(SectionFindings& findings, CudaDriver& driver, int num_gp
   }
 }
 
+// Through the library, which has the last word on what it can use.
+void judge_handles(SectionFindings& findings, int num_gpus) {
+  if (!gpu_part().is_built) return;
+  try {
+    std::vector<HandleOffers> by_gpu;
+    for (int gpu = 0; gpu < num_gpus; ++gpu) by_gpu.push_back(offers_of(handle_capabilities(gpu)));
+    report_handles(findings, by_gpu);
+  } catch (const Error& error) {
+    findings.warning("handles", error.what(), kNoGpuRanks,
+                     fmt::format("this build needs a driver {}", gpu_part().minimum_driver));
+  }
+}
+
 Findings ask_driver() {
   SectionFindings findings(Section::kGpus);
   const int num_nodes = read_host_facts().num_gpu_nodes;
@@ -115,6 +131,7 @@ Findings ask_driver() {
   }
   findings.ok("GPUs", describe(gpus), gpu_part().is_built ? "ranks can run on them" : "not used: this build has no GPU part");
   judge_peer_access(findings, *driver, static_cast<int>(gpus.size()));
+  if (!gpus.empty()) judge_handles(findings, static_cast<int>(gpus.size()));
   return findings.take();
 }
 
