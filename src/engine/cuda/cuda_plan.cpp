@@ -119,6 +119,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
   }
   upload_placement();
   reset();
+  await_mapping(peers_->timeout());
   guard.over();
 }
 
@@ -224,7 +225,7 @@ std::shared_ptr<MemoryRegion> CudaPlan::own_memory(std::size_t num_bytes) const 
          "same call once before capturing it",
          num_bytes);
   }
-  return make_device_region(num_bytes, memory_);
+  return make_device_region(num_bytes, {.device = memory_.device});
 }
 
 void CudaPlan::await_gpu(Phase phase, std::chrono::milliseconds timeout, const std::function<bool()>& is_over) {
@@ -263,6 +264,13 @@ void CudaPlan::grow(int slot_idx, std::int64_t num_rows, std::chrono::millisecon
   settle(stream_, timeout);
   free_remains();
   ensure_capacity(slot_idx, num_rows, timeout);
+  await_mapping(timeout);
+}
+
+// Before that no rank may launch a kernel that waits for others: CUDA may let whoever maps memory wait for it.
+void CudaPlan::await_mapping(std::chrono::milliseconds timeout) {
+  constexpr std::size_t kNumBytes = 64;  // of host memory; that it comes is all that is wanted of it
+  peers_->share(window_tag(WindowKind::kMapped, 0, num_mappings_++), kNumBytes, Deadline(timeout));
 }
 
 cuda::Launch CudaPlan::launch_of(const Execution& execution) {
@@ -383,6 +391,7 @@ void CudaPlan::quiesce() {
 void CudaPlan::reset() {
   const CurrentDevice current(memory_.device);
   Plan::Impl::reset();
+  num_mappings_ = 0;
   upload(failure_, std::vector<std::uint64_t>{0});
   for (SlotScratch& scratch : scratch_) {
     for (int track = 0; track < kNumTracks; ++track) {

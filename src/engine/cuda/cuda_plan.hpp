@@ -103,6 +103,8 @@ class CudaPlan final : public Plan::Impl {
   std::function<bool()> calls_are_over() const;
   // ensure_capacity, when nothing of this rank uses the slot's windows any more.
   void grow(int slot_idx, std::int64_t num_rows, std::chrono::milliseconds timeout);
+  // Until all ranks have mapped each other's memory.
+  void await_mapping(std::chrono::milliseconds timeout);
   // Until all that was asked of `stream` is over.
   void settle(Stream stream, std::chrono::milliseconds timeout);
   // Memory that launches may use after the plan is gone.
@@ -190,6 +192,7 @@ class CudaPlan final : public Plan::Impl {
   SentBlock* sent_ = nullptr;                                             // [kNumSlots, R], pinned, behind the totals
   std::shared_ptr<cuda::PlaceTotals[]> totals_;                           // [kNumSlots], pinned
   std::uint64_t num_tickets_ = 0;
+  std::uint32_t num_mappings_ = 0;
   Stream stream_ = nullptr;    // of the last call
   bool was_captured_ = false;  // the last call was: its stream may be capturing still
   StreamOrder settled_;

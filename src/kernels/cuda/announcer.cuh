@@ -1,10 +1,13 @@
-// What a block has sent is counted by a warp of its own: the fences and atomic operations of counting take longer than sending
-// a row, so the warps that send only leave word of it in shared memory.
+// What a block has sent is counted by a warp of its own: on a multiprocessor that stores all the time a fence takes
+// microseconds, so the warps that send only leave word of it in shared memory. Segments are announced by one warp of the
+// launch, which had best stand on a multiprocessor that stores nothing to peers.
 #pragma once
 
+#include <climits>
 #include <cstdint>
 
 #include "kernels/cuda/segments.cuh"
+#include "layout/sent_block.hpp"
 
 namespace tokenyard::cuda {
 
@@ -16,6 +19,7 @@ struct SentQueue {
   volatile unsigned num_put;
   volatile unsigned num_taken;
   volatile unsigned state;
+  volatile bool is_closed;  // nobody takes any more
   struct Entry {
     std::int32_t destination;
     std::int32_t segment;
@@ -27,6 +31,7 @@ struct SentQueue {
     num_put = 0;
     num_taken = 0;
     state = kSending;
+    is_closed = false;
   }
 
   // By all lanes of the warp, of which some have an entry, and all of whose writes that it speaks of stand before.
@@ -35,7 +40,7 @@ struct SentQueue {
     if (which == 0) return;
     const unsigned first = num_put;
     const auto end = first + static_cast<unsigned>(__popc(which));
-    while (end - num_taken > kCapacity) {
+    while (end - num_taken > kCapacity && !is_closed) {
     }
     if (is_there) entries[(first + static_cast<unsigned>(__popc(which & ((1U << lane) - 1)))) % kCapacity] = entry;
     __syncwarp();
@@ -51,35 +56,110 @@ struct SentQueue {
   }
 };
 
-// The warp that counts; it ends when all `num_queues` senders of the block have, at most one per lane. Returns whether all is
-// well; the same for all lanes.
-__device__ inline bool count_all_sent(const Segments& segments, const Signals& signals, SentQueue* queues, int num_queues,
-                                      std::uint64_t turn, int lane) {
-  SentQueue* queue = lane < num_queues ? queues + lane : nullptr;
-  unsigned num_taken = 0;
-  bool is_well = true;
-  for (;;) {
+// Takes word from the senders of a block, at most one per lane of the warp that does so, and counts what they have sent.
+class SentCounter {
+ public:
+  __device__ SentCounter(SentQueue* queues, int num_queues, int lane) : queue_(lane < num_queues ? queues + lane : nullptr) {}
+
+  // Whether there was anything; the same for all lanes.
+  __device__ bool take(const Segments& segments) {
     unsigned state = SentQueue::kSent;
-    unsigned num_put = num_taken;
-    if (queue != nullptr) {
-      state = queue->state;
+    unsigned num_put = num_taken_;
+    if (queue_ != nullptr) {
+      state = queue_->state;
       __threadfence_block();
-      num_put = queue->num_put;
+      num_put = queue_->num_put;
     }
-    if (__any_sync(0xffffffff, num_put != num_taken)) {
-      ptx::fence_device();  // what has been written goes before what is counted
-      for (; num_taken != num_put; ++num_taken) {
-        const SentQueue::Entry entry = queue->entries[num_taken % SentQueue::kCapacity];
-        count_done(segments, signals, entry.destination, entry.segment, entry.num_parts, entry.num_all_parts, turn);
-      }
-      if (queue != nullptr) queue->num_taken = num_taken;
-      __syncwarp();
-      continue;
+    if (!__any_sync(kAll, num_put != num_taken_)) {
+      is_well_ = __all_sync(kAll, state != SentQueue::kFailed) != 0;
+      is_over_ = __all_sync(kAll, state != SentQueue::kSending) != 0;
+      return false;
     }
-    is_well = is_well && state != SentQueue::kFailed;
-    if (__all_sync(0xffffffff, state != SentQueue::kSending)) return __all_sync(0xffffffff, is_well) != 0;
-    __nanosleep(100);
+    ptx::fence_device();  // what has been written goes before what is counted
+    for (; num_taken_ != num_put; ++num_taken_) {
+      const SentQueue::Entry entry = queue_->entries[num_taken_ % SentQueue::kCapacity];
+      atomicAdd(counter_of(segments, entry.destination, entry.segment), entry.num_parts);
+    }
+    if (queue_ != nullptr) queue_->num_taken = num_taken_;
+    __syncwarp();
+    return true;
   }
-}
+
+  // Instead of further calls of take().
+  __device__ void close() {
+    if (queue_ != nullptr) queue_->is_closed = true;
+  }
+
+  // As of the last take(): whether all senders have ended, and whether they are well.
+  __device__ bool is_over() const { return is_over_; }
+  __device__ bool is_well() const { return is_well_; }
+
+ private:
+  static constexpr unsigned kAll = 0xffffffff;
+  SentQueue* queue_;
+  unsigned num_taken_ = 0;
+  bool is_over_ = false;
+  bool is_well_ = true;
+};
+
+// Announces the segments that all blocks together have sent, to each peer in their order; by one warp of the launch, in which
+// lane i cares for peers i, i + 32, ... Counters are left zero.
+class Announcer {
+ public:
+  // `next`: shared memory, [R].
+  __device__ Announcer(const Segments& segments, const SentBlock* sent, const Signals& signals, std::uint32_t row_parts,
+                       int* next, int lane)
+      : segments_(segments), sent_(sent), signals_(signals), row_parts_(row_parts), next_(next), lane_(lane) {
+    for (int peer = lane; peer < signals.num_ranks; peer += 32) {
+      const bool is_wanted = speaks_of_segments(signals, peer);
+      next[peer] = is_wanted ? 0 : kNoMore;
+      if (is_wanted && sent[peer].num_rows > 0) ++num_left_;
+    }
+  }
+
+  // The same for all lanes.
+  __device__ bool is_over() const { return !__any_sync(0xffffffff, num_left_ > 0); }
+
+  // Whether there was anything; the same for all lanes.
+  __device__ bool announce(std::uint64_t turn) {
+    bool was_anything = false;
+    for (int first = 0; first < signals_.num_ranks; first += 32) {
+      const int peer = first + lane_;
+      int begin = kNoMore;
+      int end = kNoMore;
+      if (peer < signals_.num_ranks && next_[peer] != kNoMore) {
+        begin = end = next_[peer];
+        const std::int64_t num_rows = sent_[peer].num_rows;
+        const auto num_all = static_cast<int>(num_segments(num_rows));
+        while (end < num_all &&
+               ptx::load_relaxed_device(counter_of(segments_, peer, end)) == parts_of_segment(end, num_rows, row_parts_)) {
+          ++end;
+        }
+        if (end == num_all && num_all > 0) --num_left_;
+        next_[peer] = end == num_all ? kNoMore : end;
+      }
+      if (!__any_sync(0xffffffff, begin != end)) continue;
+      was_anything = true;
+      ptx::fence_system();  // acquires what has been counted, and releases it
+      for (int segment = begin; segment < end; ++segment) {
+        *counter_of(segments_, peer, segment) = 0;
+        ptx::store_relaxed_system(
+            segments_.words[peer] + static_cast<std::int64_t>(signals_.rank) * segments_.max_segments + segment, turn);
+      }
+    }
+    return was_anything;
+  }
+
+ private:
+  static constexpr int kNoMore = INT_MAX;
+
+  const Segments& segments_;
+  const SentBlock* sent_;
+  const Signals& signals_;
+  std::uint32_t row_parts_;
+  int* next_;
+  int lane_;
+  int num_left_ = 0;  // peers of this lane
+};
 
 }  // namespace tokenyard::cuda

@@ -21,9 +21,9 @@ static __device__ __noinline__ void delay_point(DelayPlace place, int rank, int 
   constexpr int kMaxMagnitude = 14;  // of nanoseconds
   if (delay_seed == 0) return;
   std::uint64_t draw = delay_seed;
-  for (const std::uint64_t number : {turn, static_cast<std::uint64_t>(place), static_cast<std::uint64_t>(rank),
-                                     static_cast<std::uint64_t>(peer), static_cast<std::uint64_t>(blockIdx.x),
-                                     static_cast<std::uint64_t>(threadIdx.x / 32)}) {
+  for (const std::uint64_t number :
+       {turn, static_cast<std::uint64_t>(place), static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(peer),
+        static_cast<std::uint64_t>(blockIdx.x), static_cast<std::uint64_t>(threadIdx.x / 32)}) {
     draw = (draw ^ number) * 0xbf58476d1ce4e5b9ULL;
     draw ^= draw >> 31;
   }

@@ -289,7 +289,7 @@ class Conveyor {
   // Until all has been written.
   __device__ void drain(const Kernel& kernel) {
     while (num_loaded_ != num_stored_) store(kernel);
-    ptx::bulk_wait_written();
+    ptx::bulk_wait_written<0>();
   }
 
  private:

@@ -39,6 +39,12 @@ __device__ inline std::uint64_t load_relaxed_device(const std::uint64_t* address
   return value;
 }
 
+__device__ inline std::uint32_t load_relaxed_device(const std::uint32_t* address) {
+  std::uint32_t value;
+  asm volatile("ld.relaxed.gpu.b32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
 __device__ inline void store_relaxed_device(std::uint64_t* address, std::uint64_t value) {
   asm volatile("st.relaxed.gpu.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
 }
@@ -58,6 +64,22 @@ __device__ inline uint4 load_row(const std::byte* address) {
 __device__ inline void store_row(std::byte* address, uint4 value) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
                : "memory");
+}
+
+// To shared memory, without registers in between; what a thread has copied it may read when it has waited for it.
+__device__ inline void async_load_row(void* shared, const std::byte* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared))),
+               "l"(__cvta_generic_to_global(global))
+               : "memory");
+}
+
+// Ends this thread's group of asynchronous loads; groups may be empty.
+__device__ inline void async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Until all but the youngest kNumPending groups of this thread have come.
+template <int kNumPending>
+__device__ void async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kNumPending) : "memory");
 }
 
 // --- Pairs of 16-bit floats -------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@
 // have nothing left to push join them.
 
 #include <algorithm>
-#include <climits>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/announcer.cuh"
@@ -21,12 +20,14 @@ namespace tokenyard::cuda {
 namespace {
 
 constexpr int kMaxConveyors = 15;
+constexpr int kNumWarpsOfThreads = 16;
 constexpr int kMaxStageBytes = 4 * 1024;
 // Longer rows than these are worth a bulk copy of their own.
 constexpr int kMaxGroupRowBytes = 1024;
 // What a warp that copies takes at a time, about.
 constexpr std::int64_t kCopiedPieceBytes = 32 * 1024;
 constexpr unsigned kNapNanoseconds = 250;
+constexpr unsigned kTurnsPerLook = 64;  // at the failure word
 
 __device__ std::byte* place_of(const PushKernel& kernel, const SourceLane& lane, std::byte* window, std::int64_t row,
                                const std::byte* own_window) {
@@ -174,35 +175,29 @@ __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std
 
 #if __CUDA_ARCH__ >= 900
 
-// A part of a token's rows: what a stage holds.
-struct Part {
-  const SourceLane& lane;
-  int in_row;
-  int num_bytes;
-};
-__device__ Part part_of(const PushKernel& kernel, int number) {
+// The lane that a token's part belongs to.
+__device__ const SourceLane& lane_of(const PushKernel& kernel, int part) {
   int i = kernel.num_lanes - 1;
 #pragma unroll 1
-  while (i > 0 && (kernel.lanes[i].way != Way::kBulk || number < kernel.lanes[i].first_part)) --i;
-  const SourceLane& lane = kernel.lanes[i];
-  const int in_row = (number - lane.first_part) * lane.part_bytes;
-  return {lane, in_row, min(lane.part_bytes, lane.row_bytes - in_row)};
+  while (i > 0 && (kernel.lanes[i].way != Way::kBulk || part < kernel.lanes[i].first_part)) --i;
+  return kernel.lanes[i];
 }
 
 // By one warp. False if a wait of it has failed.
-__device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn, int lane) {
+__device__ bool push_rows(const PushKernel& kernel, Rows rows, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn,
+                          int lane) {
   constexpr int kPartsPerGroup = 4;  // that are pushed between two groups
-  const Share share = share_of(kernel);
+  const Share share = share_of(kernel, rows);
   Routes routes(kernel, share, lane);
-  Destinations destinations(kernel, lane);
+  Destinations destinations(kernel, rows, lane);
   const std::byte* own_window = own_window_of(kernel);
-  int next_group = kernel.has_groups ? share.idx : INT_MAX;
-  const int num_groups = routes.num_groups();
+  bool has_groups = kernel.has_groups;
+  int next_group_at = conveyor.num_loaded() + kPartsPerGroup;
   const bool works = lane == 0;
-  if (works) conveyor.init();
+  conveyor.load_ahead(rows == Rows::kAll ? 1 : 2);
 
   bool is_well = true;
-  bool may_store = false;
+  bool may_store = rows == Rows::kOwn;  // nobody has to be waited for
   Route route;
   // Of a ticket whose parts may still be on their way: they are those that were loaded before this one.
   Sent sent;
@@ -212,12 +207,13 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
     __syncwarp();
     queue->put(counted.is_there, {written.destination, counted.segment, counted.num_parts, counted.num_all_parts}, lane);
   };
-  const auto await_written = [&] {
-    if (works) ptx::bulk_wait_written<0>();
-  };
   const auto push_next_group = [&] {
-    const TokenGroup group = routes.group(kernel, destinations, next_group);
-    next_group += share.num_warps;
+    int number = 0;
+    if (works) number = static_cast<int>(atomicAdd(share.next_group, 1U));
+    number = __shfl_sync(kAllLanes, number, 0);
+    has_groups = number < routes.num_groups();
+    if (!has_groups) return;
+    const TokenGroup group = routes.group(kernel, destinations, number);
     push_group(kernel, group, own_window);
     if (destinations.counts()) leave_word(group.sent);
   };
@@ -225,56 +221,63 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
     is_well = may_store = await_entry(kernel.handshake, call_turn);
     if (is_well) destinations.hear_peers(kernel, lane);
   };
-  post_entry(kernel.handshake, call_turn);
+  if (rows != Rows::kOwn) post_entry(kernel.handshake, call_turn);
   while (is_well && routes.next(kernel, destinations, &route)) {
-    const Part part = part_of(kernel, route.part);
-    if (lane < kernel.max_fan_out) {
-      std::byte* target = nullptr;
-      if (route.window != nullptr) target = place_of(kernel, part.lane, route.window, route.row, own_window) + part.in_row;
-      conveyor.next_targets()[lane] = target;
+    for (int part = route.first_part; part < route.first_part + route.num_parts;) {
+      const SourceLane& source = lane_of(kernel, part);
+      if (lane < kernel.max_fan_out) {
+        conveyor.next_targets()[lane] =
+            route.window == nullptr ? nullptr : place_of(kernel, source, route.window, route.row, own_window);
+      }
+      __syncwarp();
+      conveyor.begin_row();
+      const std::byte* from = source.rows + route.token * source.row_stride;
+      const int begin = (part - source.first_part) * source.part_bytes;
+      const int end = min(begin + (route.first_part + route.num_parts - part) * source.part_bytes, source.row_bytes);
+      part += (end - begin + source.part_bytes - 1) / source.part_bytes;
+      int loaded = begin;
+      if (!may_store) {
+        loaded = min(begin + conveyor.num_free() * source.part_bytes, end);
+        conveyor.move(from, begin, loaded, source.part_bytes, works);
+        if (loaded < end || kernel.has_plain_part) enter();
+        if (!is_well) break;
+      }
+      conveyor.move(from, loaded, end, source.part_bytes, works);
+      __syncwarp();
     }
-    __syncwarp();
-    if (works) {
-      conveyor.load(part.lane.rows + route.token * part.lane.row_stride + part.in_row, part.num_bytes, destinations.counts());
+    if (!is_well) break;
+    if (kernel.has_plain_part && route.first_part == 0) push_plainly(kernel, route, own_window, lane);
+    if (may_store && has_groups && conveyor.num_loaded() >= next_group_at) {
+      next_group_at += kPartsPerGroup;
+      push_next_group();
     }
-    conveyor.count_load();
-    if (!may_store && (conveyor.is_full() || kernel.has_plain_part)) {
-      enter();
-      if (!is_well) break;
-    }
-    if (conveyor.is_full()) {
-      if (works) conveyor.store();
-      conveyor.count_store();
-    }
-    if (kernel.has_plain_part && route.part == 0) push_plainly(kernel, route, own_window, lane);
-    if (may_store && next_group < num_groups && conveyor.num_loaded() % kPartsPerGroup == 0) push_next_group();
     __syncwarp();
     if (may_store && !destinations.counts()) continue;
-    const bool is_over = routes.ticket_is_over();
-    if (sent_end >= 0 && (is_over || conveyor.num_loaded() - sent_end >= kNumStages)) {
-      if (conveyor.num_loaded() - sent_end < kNumStages) await_written();
-      leave_word(sent);
-      sent_end = -1;
+    if (!routes.ticket_is_over()) continue;
+    if (sent_end >= 0) {
+      if (!may_store) enter();
+      if (!is_well) break;
+      while (conveyor.num_stored() < sent_end) conveyor.store_next(works);
+      if (works) conveyor.await_written(sent_end);
+      if (destinations.counts()) leave_word(sent);
     }
-    if (!is_over) continue;
     sent = routes.ticket();
     sent_end = conveyor.num_loaded();
   }
   // A rank that sends nothing enters and leaves with the others all the same.
   if (is_well && !may_store) enter();
-  for (; !conveyor.is_empty(); conveyor.count_store()) {
-    if (!works) continue;
+  while (!conveyor.is_empty()) {
     if (is_well) {
-      conveyor.store();
+      conveyor.store_next(works);
     } else {
-      conveyor.await_loaded();
+      conveyor.abandon_next(works);
     }
   }
-  while (is_well && next_group < num_groups) push_next_group();
-  await_written();
+  while (is_well && has_groups) push_next_group();
+  if (works) ptx::bulk_wait_written<0>();
   __syncwarp();
   if (is_well && destinations.counts() && sent_end >= 0) leave_word(sent);
-  if (works && kernel.segments.words != nullptr) queue->end(is_well);
+  if (works && rows != Rows::kOwn && kernel.segments.words != nullptr) queue->end(is_well);
   return is_well;
 }
 
@@ -298,23 +301,44 @@ __device__ bool copy_out(const PushKernel& kernel, Conveyor& conveyor, const Cal
       const std::byte* from = window + lane.target + rows.first_row * lane.row_bytes;
       std::byte* to = lane.output + rows.first_row * lane.row_bytes;
       const auto num_bytes = static_cast<int>(rows.num_rows) * lane.row_bytes;
+      std::byte** targets = conveyor.next_targets();
 #pragma unroll 1
-      for (int done = 0; done < num_bytes; done += kernel.stage_bytes) {
-        const int num_staged = min(kernel.stage_bytes, num_bytes - done);
-        std::byte** targets = conveyor.next_targets();
-        targets[0] = to + done;
-#pragma unroll 1
-        for (int o = 1; o < kernel.max_fan_out; ++o) targets[o] = nullptr;
-        conveyor.load(from + done, num_staged, false);
-        conveyor.count_load();
-        if (!conveyor.is_full()) continue;
-        conveyor.store();
-        conveyor.count_store();
-      }
+      for (int o = 0; o < kernel.max_fan_out; ++o) targets[o] = o == 0 ? to : nullptr;
+      conveyor.begin_row();
+      conveyor.move(from, 0, num_bytes, kernel.stage_bytes, true);
     }
   }
-  for (; !conveyor.is_empty(); conveyor.count_store()) conveyor.store();
+  while (!conveyor.is_empty()) conveyor.store_next(true);
   ptx::bulk_wait_written<0>();
+  return is_well;
+}
+
+// By the warp behind those with conveyors. False if something has failed.
+__device__ bool count_and_announce(const PushKernel& kernel, SentQueue* queues, int* next_segments, const CallTurn& call_turn,
+                                   int lane) {
+  const Signals& signals = kernel.handshake.signals;
+  const bool pushes = static_cast<int>(blockIdx.x) < kernel.num_push_blocks;
+  const bool announces = blockIdx.x == gridDim.x - 1;
+  if (!await_entry(kernel.handshake, call_turn)) return false;
+  Announcer announcer(kernel.segments, kernel.sent, signals, kernel.row_parts, next_segments, lane);
+  SentCounter counter(queues, pushes ? kernel.num_push_warps : 0, lane);
+  bool is_told = !pushes || !kernel.copies_out;
+  bool is_well = true;
+  if (is_told && announcer.is_over()) return true;  // nobody wants to hear anything
+  for (unsigned num_turns = 1; is_well; ++num_turns) {
+    const bool has_taken = counter.take(kernel.segments);
+    const bool has_announced = announces && announcer.announce(call_turn.turn);
+    if (has_taken || has_announced) continue;
+    is_well = counter.is_well();
+    if (is_well && counter.is_over() && !is_told) {
+      if (lane == 0) tell_sent(kernel, static_cast<std::uint32_t>(kernel.num_push_blocks), call_turn.turn);
+      is_told = true;
+    }
+    if (is_well && counter.is_over() && (!announces || announcer.is_over())) break;
+    __nanosleep(kNapNanoseconds);
+    if (num_turns % kTurnsPerLook == 0) is_well = is_well && !__any_sync(kAllLanes, has_failed(signals));
+  }
+  counter.close();
   return is_well;
 }
 
@@ -324,24 +348,34 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
   auto* const queues =
-      reinterpret_cast<SentQueue*>(shared + kernel.num_conveyors * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
-  Conveyor conveyor(shared, kernel.stage_bytes, kernel.max_fan_out, warp, kernel.num_conveyors);
-  const bool counts = kernel.segments.words != nullptr;
-  if (counts) {
+      reinterpret_cast<SentQueue*>(shared + kernel.num_push_warps * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
+  if (kernel.segments.words != nullptr) {
     if (static_cast<int>(threadIdx.x) < kernel.num_push_warps) queues[threadIdx.x].init();
     __syncthreads();
   }
   bool is_well = true;
-  if (warp == kernel.num_conveyors) {
-    is_well = count_all_sent(kernel.segments, kernel.handshake.signals, queues, kernel.num_push_warps, call_turn.turn, lane);
-    if (is_well && kernel.copies_out && lane == 0) tell_sent(kernel, gridDim.x, call_turn.turn);
+  if (warp == kernel.num_push_warps) {
+    is_well = count_and_announce(kernel, queues, reinterpret_cast<int*>(queues + kernel.num_push_warps), call_turn, lane);
   } else {
-    if (warp < kernel.num_push_warps) {
-      is_well = push_rows(kernel, conveyor, queues + warp, call_turn, lane);
-    } else if (lane == 0) {
-      conveyor.init();
+    Conveyor conveyor(shared, kernel.stage_bytes, kernel.max_fan_out, warp, kernel.num_push_warps);
+    if (lane == 0) conveyor.init();
+    __syncwarp();
+    auto first = static_cast<int>(Rows::kAll);
+    auto last = static_cast<int>(Rows::kAll);
+    if (kernel.copies_out) {
+      const bool pushes = static_cast<int>(blockIdx.x) < kernel.num_push_blocks;
+      // Where own rows and those that have come are moved, every other warp begins with the latter.
+      first = static_cast<int>(pushes ? Rows::kPeers : Rows::kOwn);
+      last = pushes || warp % 2 == 0 ? static_cast<int>(Rows::kOwn) : first - 1;
     }
-    if (kernel.copies_out && is_well && call_turn.may_work() && lane == 0) is_well = copy_out(kernel, conveyor, call_turn);
+#pragma unroll 1
+    for (int rows = first; rows <= last && is_well && (!kernel.copies_out || call_turn.may_work()); ++rows) {
+      is_well = push_rows(kernel, static_cast<Rows>(rows), conveyor, queues + warp, call_turn, lane);
+    }
+    if (kernel.copies_out && is_well && call_turn.may_work()) {
+      conveyor.load_ahead(2);
+      if (lane == 0) is_well = copy_out(kernel, conveyor, call_turn);
+    }
   }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
@@ -353,8 +387,8 @@ __global__ void push_in_bulk(const __grid_constant__ PushKernel) {}  // never la
 #endif
 
 __device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& call_turn, int lane) {
-  Routes routes(kernel, share_of(kernel), lane);
-  Destinations destinations(kernel, lane);
+  Routes routes(kernel, share_of(kernel, Rows::kAll), lane);
+  Destinations destinations(kernel, Rows::kAll, lane);
   const std::byte* own_window = own_window_of(kernel);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
@@ -367,14 +401,26 @@ __device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& c
     const Destinations::Counted counted = destinations.counted(kernel, routes.ticket(), lane);
     if (!counted.is_there) continue;
     ptx::fence_device();
-    count_done(kernel.segments, kernel.handshake.signals, routes.ticket().destination, counted.segment, counted.num_parts,
-               counted.num_all_parts, call_turn.turn);
+    atomicAdd(counter_of(kernel.segments, routes.ticket().destination, counted.segment), counted.num_parts);
   }
   __syncwarp();
   if (is_well && kernel.copies_out && lane == 0) {
     tell_sent(kernel, gridDim.x * static_cast<std::uint32_t>(kernel.num_push_warps), call_turn.turn);
   }
   return is_well;
+}
+
+// By one warp of the launch.
+__device__ bool announce_by_threads(const PushKernel& kernel, int* next_segments, const CallTurn& call_turn, int lane) {
+  const Signals& signals = kernel.handshake.signals;
+  if (!await_entry(kernel.handshake, call_turn)) return false;
+  Announcer announcer(kernel.segments, kernel.sent, signals, kernel.row_parts, next_segments, lane);
+  for (unsigned num_turns = 1; !announcer.is_over(); ++num_turns) {
+    if (announcer.announce(call_turn.turn)) continue;
+    __nanosleep(kNapNanoseconds);
+    if (num_turns % kTurnsPerLook == 0 && __any_sync(kAllLanes, has_failed(signals))) return false;
+  }
+  return true;
 }
 
 __device__ bool copy_out_by_threads(const PushKernel& kernel, const CallTurn& call_turn, int lane) {
@@ -398,11 +444,17 @@ __device__ bool copy_out_by_threads(const PushKernel& kernel, const CallTurn& ca
   }
 }
 
-__global__ void __launch_bounds__(512, 1) push_by_threads(const __grid_constant__ PushKernel kernel) {
+__global__ void __launch_bounds__(kNumWarpsOfThreads* kWarp, 1) push_by_threads(const __grid_constant__ PushKernel kernel) {
+  extern __shared__ int next_segments[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
   bool is_well = true;
-  if (static_cast<int>(threadIdx.x) / kWarp < kernel.num_push_warps) is_well = push_rows_by_threads(kernel, call_turn, lane);
+  if (warp < kernel.num_push_warps) {
+    is_well = push_rows_by_threads(kernel, call_turn, lane);
+  } else if (warp == kNumWarpsOfThreads - 1 && blockIdx.x == gridDim.x - 1) {
+    is_well = announce_by_threads(kernel, next_segments, call_turn, lane);
+  }
   if (kernel.copies_out && is_well && call_turn.may_work()) is_well = copy_out_by_threads(kernel, call_turn, lane);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
@@ -501,9 +553,13 @@ PushKernel prepare(const PushArgs& args, bool in_bulk) {
   return kernel;
 }
 
-// Of a block's warps; those that copy have a third of what is stored to do.
-int num_push_warps(const PushKernel& kernel, int num_warps) {
-  return kernel.copies_out ? std::max(1, num_warps - num_warps / 3) : num_warps;
+// Blocks that send to peers, where the others move what this rank receives. More than eight would disturb each other on the
+// link; fewer blocks are shared out by what there is to be done where all ranks get the same.
+int num_push_blocks(const PushKernel& kernel, int num_blocks) {
+  if (!kernel.copies_out) return num_blocks;
+  constexpr int kMaxPushBlocks = 8;
+  const int num_ranks = kernel.num_ranks;
+  return std::clamp(num_blocks * (num_ranks - 1) / (2 * num_ranks - 1), 1, kMaxPushBlocks);
 }
 
 const RegisteredKernels kKernels{address_of(push_in_bulk), address_of(push_by_threads)};
@@ -520,25 +576,27 @@ void push(const PushArgs& args, const Launch& launch) {
   const Device device = current_device();
   const bool may_be_bulk = !launch.plain_copies && device.has_bulk_copies;
   PushKernel kernel = prepare(args, may_be_bulk);
+  const bool counts = kernel.segments.words != nullptr;
+  const int segment_bytes = counts ? kernel.num_ranks * static_cast<int>(sizeof(int)) : 0;
   if (kernel.num_parts == 0) {
-    constexpr int kNumWarps = 16;
     kernel.num_parts = 1;
-    kernel.num_push_warps = num_push_warps(kernel, kNumWarps);
+    kernel.num_push_blocks = launch.num_sms;
+    kernel.num_push_warps = kNumWarpsOfThreads - (counts ? 1 : 0);
+    if (kernel.copies_out) kernel.num_push_warps = kNumWarpsOfThreads * 2 / 3;
     kernel.row_parts = 1;
-    push_by_threads<<<launch.num_sms, kNumWarps * kWarp, 0, launch.stream>>>(kernel);
+    push_by_threads<<<launch.num_sms, kNumWarpsOfThreads * kWarp, segment_bytes, launch.stream>>>(kernel);
     check_cuda(cudaGetLastError(), "push");
     return;
   }
   kernel.row_parts = kernel.num_parts + (kernel.has_groups ? 1 : 0);
   kernel.stage_bytes = (kernel.stage_bytes + 127) / 128 * 128;
-  const bool counts = kernel.segments.words != nullptr;
   const int warp_bytes =
       conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out) + (counts ? static_cast<int>(sizeof(SentQueue)) : 0);
   constexpr int kStaticBytes = 1024;  // room for what the kernel keeps besides
-  kernel.num_conveyors = std::clamp((device.max_shared_bytes - kStaticBytes) / warp_bytes, 2, kMaxConveyors);
-  kernel.num_push_warps = num_push_warps(kernel, kernel.num_conveyors);
-  push_in_bulk<<<launch.num_sms, (kernel.num_conveyors + (counts ? 1 : 0)) * kWarp, kernel.num_conveyors * warp_bytes,
-                 launch.stream>>>(kernel);
+  kernel.num_push_warps = std::clamp((device.max_shared_bytes - kStaticBytes - segment_bytes) / warp_bytes, 2, kMaxConveyors);
+  kernel.num_push_blocks = num_push_blocks(kernel, launch.num_sms);
+  push_in_bulk<<<launch.num_sms, (kernel.num_push_warps + (counts ? 1 : 0)) * kWarp,
+                 kernel.num_push_warps * warp_bytes + segment_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "push");
 }
 

@@ -82,8 +82,8 @@ struct PushKernel {
   bool copies_out;
   std::int64_t num_output_rows;
   const std::int64_t* source_offsets;
-  int num_conveyors;   // warps of a block that have one; behind them stands the one that counts
-  int num_push_warps;  // of those; the others copy, and these as well when they have pushed
+  int num_push_warps;   // of a block. In bulk: all that have a conveyor; behind them stands the one that counts and announces
+  int num_push_blocks;  // that send to peers; the others take care of what this rank receives, and these as well in the end
   int pieces_of_segment;
   LineWord sent_post;  // when all has been pushed
 
@@ -91,19 +91,24 @@ struct PushKernel {
   LaunchState* state;
 };
 
+// Which rows a warp sends.
+enum class Rows : std::uint8_t { kAll, kPeers, kOwn };
+
 // A warp's place among those that share the work.
 struct Share {
-  int idx;  // of this warp
-  int num_warps;
+  int idx;        // of this warp
+  int num_warps;  // that have begun at the same time, each with two tickets that need not be drawn; 0: all are drawn
   std::uint32_t* next_ticket;  // counts the tickets that have been drawn
+  std::uint32_t* next_group;
 };
 
-__device__ inline Share share_of(const PushKernel& kernel) {
+__device__ inline Share share_of(const PushKernel& kernel, Rows rows) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const auto num_blocks = static_cast<int>(gridDim.x);
-  return {.idx = warp * num_blocks + static_cast<int>(blockIdx.x),
-          .num_warps = num_blocks * kernel.num_push_warps,
-          .next_ticket = &kernel.state->next_ticket};
+  const int kind = rows == Rows::kOwn ? 1 : 0;
+  return {.idx = warp * kernel.num_push_blocks + static_cast<int>(blockIdx.x),
+          .num_warps = rows == Rows::kOwn ? 0 : kernel.num_push_blocks * kernel.num_push_warps,
+          .next_ticket = &kernel.state->next_ticket[kind],
+          .next_group = &kernel.state->next_group[kind]};
 }
 
 // What each lane of a warp sends: a row of a destination.
@@ -116,9 +121,9 @@ struct Sent {
 // What there is to know about the destinations. Lane r of a warp keeps it for rank r: most groups are no larger than a warp.
 class Destinations {
  public:
-  __device__ Destinations(const PushKernel& kernel, int lane) {
+  __device__ Destinations(const PushKernel& kernel, Rows rows, int lane) : rows_(rows) {
     if (kernel.num_tokens == 0 || lane >= kernel.num_ranks) return;
-    window_ = kernel.windows[lane];
+    if (rows == Rows::kAll || (lane == kernel.rank) == (rows == Rows::kOwn)) window_ = kernel.windows[lane];
     if (kernel.segments.words == nullptr) return;
     first_row_ = kernel.sent[lane].first_row;
     num_rows_ = static_cast<int>(kernel.sent[lane].num_rows);
@@ -138,7 +143,10 @@ class Destinations {
     is_sent = is_sent && row >= 0;
     const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_), is_sent ? destination % kWarp : 0);
     Sent sent{is_sent ? reinterpret_cast<std::byte*>(window) : nullptr, row, is_sent ? destination : -1};
-    if (is_sent && destination >= kWarp) sent.window = kernel.windows[destination];
+    if (is_sent && destination >= kWarp) {
+      const bool is_mine = rows_ == Rows::kAll || (destination == kernel.rank) == (rows_ == Rows::kOwn);
+      sent.window = is_mine ? kernel.windows[destination] : nullptr;
+    }
     return sent;
   }
 
@@ -171,8 +179,9 @@ class Destinations {
   }
 
  private:
-  std::byte* window_ = nullptr;
-  std::int64_t first_row_ = 0;  // of what it is sent, there
+  Rows rows_;
+  std::byte* window_ = nullptr;  // null: what goes there is not this warp's affair
+  std::int64_t first_row_ = 0;   // of what it is sent, there
   int num_rows_ = 0;
   bool wants_segments_ = false;
   bool counts_ = false;
@@ -186,10 +195,11 @@ struct TokenGroup {
   Sent sent;
 };
 
-// A part of a token's rows, and its destinations as the warp's lanes hold them: lane o that of ordinal o.
+// Parts of a token that follow each other, and its destinations as the warp's lanes hold them: lane o that of ordinal o.
 struct Route {
   std::int64_t token;
-  int part;
+  int first_part;
+  int num_parts;
   std::byte* window;  // null: nothing is sent
   std::int64_t row;
 };
@@ -208,9 +218,16 @@ class Routes {
     while (width_ < kernel.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(kernel.copies_out ? kPartsPerAnnouncedTicket : kPartsPerTicket, kWarp / width_);
     group_tokens_ = min(kMaxGroupTokens, kWarp / width_);
-    // The first two tickets need not be drawn.
-    load(kernel, static_cast<unsigned>(share.idx));
-    drawn_ = static_cast<unsigned>(share.idx + share.num_warps);
+    if (share.num_warps > 0) {
+      load(kernel, static_cast<unsigned>(share.idx));
+      drawn_ = static_cast<unsigned>(share.idx + share.num_warps);
+      return;
+    }
+    unsigned drawn = 0;
+    if (lane == 0) drawn = atomicAdd(share.next_ticket, 2U);
+    drawn = __shfl_sync(kAllLanes, drawn, 0);
+    load(kernel, drawn);
+    drawn_ = drawn + 1;
   }
 
   // Whether the next part, if there is one, belongs to another ticket than the last.
@@ -218,7 +235,7 @@ class Routes {
   // What the lanes send of the present ticket.
   __device__ const Sent& ticket() const { return sent_; }
 
-  // False when there are no more. Parts that go nowhere are left out.
+  // False when there are no more. Tokens that go nowhere are left out.
   __device__ bool next(const PushKernel& kernel, const Destinations& destinations, Route* route) {
     for (;;) {
       if (num_left_ == 0) {
@@ -237,15 +254,18 @@ class Routes {
           continue;
         }
       }
-      const int taken = num_taken_++;
-      --num_left_;
+      const int taken = num_taken_;
+      const unsigned first = first_ + static_cast<unsigned>(taken);
+      route->first_part = kernel.num_parts == 1 ? 0 : static_cast<int>(first % kernel.num_parts);
+      route->num_parts = min(num_left_, static_cast<int>(kernel.num_parts) - route->first_part);
+      num_taken_ += route->num_parts;
+      num_left_ -= route->num_parts;
       const int holder = (taken * width_ + lane_) % kWarp;
       const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(sent_.window), holder);
       route->row = __shfl_sync(kAllLanes, sent_.row, holder);
       route->window = lane_ < kernel.max_fan_out ? reinterpret_cast<std::byte*>(window) : nullptr;
       if (!__any_sync(kAllLanes, route->window != nullptr)) continue;
-      route->token = token_at(kernel, first_ + taken);
-      route->part = kernel.num_parts == 1 ? 0 : (first_ + taken) % kernel.num_parts;
+      route->token = token_at(kernel, first);
       return true;
     }
   }

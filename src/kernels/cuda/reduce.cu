@@ -1,6 +1,7 @@
 // Every warp sums a run of pieces of rows. On Hopper its contributions stream through a ring of slots in shared memory, which
 // bulk loads fill far ahead of the sums; before Hopper, and of FP8 rows, the lanes load them themselves.
 
+#include <cstdlib>
 #include <string>
 
 #include "base/cuda_error.hpp"
@@ -210,8 +211,6 @@ __device__ void reduce_weights(const Kernel& kernel) {
   }
 }
 
-#if __CUDA_ARCH__ >= 900
-
 // What a slot holds: up to kNumAtOnce contributions to a piece; none where a token has none.
 struct alignas(16) Slot {
   std::int32_t token;
@@ -220,6 +219,8 @@ struct alignas(16) Slot {
   std::int16_t num_contributions;
   bool is_last;  // of its piece
 };
+
+#if __CUDA_ARCH__ >= 900
 
 // Numbers from 0 on, as places in a ring and turns of that place.
 struct RingPlace {
@@ -321,6 +322,81 @@ __device__ const std::byte* take_contribution(const Cursor& cursor, unsigned* re
   *rest &= *rest - 1;
   const auto address = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(cursor.contribution), contributor);
   return reinterpret_cast<const std::byte*>(address);
+}
+
+template <DataType kType>
+__global__ void __launch_bounds__(kNumWarps* kWarp, 1) reduce_async(const __grid_constant__ Kernel kernel) {
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ Slot slots_of[kNumWarps][kRingSlots];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  Cursor cursor(kernel, lane);
+  const CallTurn call_turn = load_turn(kernel.handshake);
+  post_entry(kernel.handshake, call_turn);
+  Slot* slots = slots_of[warp];
+  std::byte* ring = shared + static_cast<std::int64_t>(warp) * kRingSlots * kNumAtOnce * kPieceBytes;
+  const bool is_well = await_entry(kernel.handshake, call_turn);
+  if (is_well) cursor.find_rows(kernel, lane);
+  cursor.enter_token(kernel, lane);
+  if (!is_well) cursor.num_left = 0;
+
+  WarpSum<kType> sum;
+  sum.clear();
+  unsigned to_load = cursor.contributors;
+  int num_under_way = 0;
+  int load_place = 0;
+  for (int sum_place = 0;; sum_place ^= 1) {
+#pragma unroll 1
+    for (; cursor.num_left > 0 && num_under_way < kRingSlots; ++num_under_way) {
+      const int num_bytes = piece_bytes(kernel, cursor.piece);
+      const int num_contributions = min(__popc(to_load), kNumAtOnce);
+      const std::int64_t first = static_cast<std::int64_t>(cursor.piece) * kPieceBytes;
+#pragma unroll
+      for (int j = 0; j < kNumAtOnce; ++j) {
+        if (j >= num_contributions) break;
+        const std::byte* row = take_contribution(cursor, &to_load) + first;
+        std::byte* stage = ring + (load_place * kNumAtOnce + j) * kPieceBytes;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int offset = WarpSum<kType>::offset(i, lane);
+          if (offset < num_bytes) ptx::async_load_row(stage + offset, row + offset);
+        }
+      }
+      ptx::async_commit();
+      if (lane == 0) {
+        slots[load_place] = {static_cast<std::int32_t>(cursor.token), cursor.piece, num_bytes,
+                             static_cast<std::int16_t>(num_contributions), to_load == 0};
+      }
+      load_place ^= 1;
+      if (to_load == 0) {
+        cursor.advance(kernel, lane);
+        to_load = cursor.contributors;
+      }
+    }
+    if (num_under_way == 0) break;
+    __syncwarp();
+    if (num_under_way == kRingSlots) {
+      ptx::async_wait<kRingSlots - 1>();
+    } else {
+      ptx::async_wait<0>();
+    }
+    const Slot slot = slots[sum_place];
+    const std::byte* pieces = ring + sum_place * kNumAtOnce * kPieceBytes;
+#pragma unroll
+    for (int j = 0; j < kNumAtOnce; ++j) {
+      if (j >= slot.num_contributions) break;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int offset = WarpSum<kType>::offset(i, lane);
+        if (offset < slot.num_bytes) sum.add(i, *reinterpret_cast<const uint4*>(pieces + j * kPieceBytes + offset));
+      }
+    }
+    __syncwarp();  // all have read the slot before it is filled again
+    --num_under_way;
+    if (slot.is_last) finish_piece<kType>(kernel, sum, slot.token, slot.piece, lane);
+  }
+  if (is_well) reduce_weights(kernel);
+  leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
 template <DataType kType>
@@ -499,18 +575,26 @@ void launch_reduce(const Kernel& kernel, const Launch& launch) {
   } else if (launch.plain_copies || !device.has_bulk_copies || device.max_shared_bytes < kRingBytes + kStaticBytes) {
     reduce_by_threads<kType, false><<<launch.num_sms, kNumWarpsOfThreads * kWarp, 0, launch.stream>>>(kernel);
   } else {
-    reduce_in_bulk<kType><<<launch.num_sms, kNumWarps * kWarp, kRingBytes, launch.stream>>>(kernel);
+    if (getenv("TY_ASYNC"))
+      reduce_async<kType><<<launch.num_sms, kNumWarps * kWarp, kRingBytes, launch.stream>>>(kernel);
+    else
+      reduce_in_bulk<kType><<<launch.num_sms, kNumWarps * kWarp, kRingBytes, launch.stream>>>(kernel);
   }
   check_cuda(cudaGetLastError(), "reduce");
 }
 
-const RegisteredKernels kKernels{
-    address_of(reduce_in_bulk<DataType::kFloat16>),           address_of(reduce_in_bulk<DataType::kBFloat16>),
-    address_of(reduce_in_bulk<DataType::kFloat32>),           address_of(reduce_in_bulk<DataType::kFloat64>),
-    address_of(reduce_by_threads<DataType::kFloat16, false>), address_of(reduce_by_threads<DataType::kBFloat16, false>),
-    address_of(reduce_by_threads<DataType::kFloat32, false>), address_of(reduce_by_threads<DataType::kFloat64, false>),
-    address_of(reduce_by_threads<DataType::kFloat16, true>),  address_of(reduce_by_threads<DataType::kBFloat16, true>),
-    address_of(reduce_by_threads<DataType::kFloat32, true>)};
+const RegisteredKernels kKernels{address_of(reduce_async<DataType::kBFloat16>),
+                                 address_of(reduce_in_bulk<DataType::kFloat16>),
+                                 address_of(reduce_in_bulk<DataType::kBFloat16>),
+                                 address_of(reduce_in_bulk<DataType::kFloat32>),
+                                 address_of(reduce_in_bulk<DataType::kFloat64>),
+                                 address_of(reduce_by_threads<DataType::kFloat16, false>),
+                                 address_of(reduce_by_threads<DataType::kBFloat16, false>),
+                                 address_of(reduce_by_threads<DataType::kFloat32, false>),
+                                 address_of(reduce_by_threads<DataType::kFloat64, false>),
+                                 address_of(reduce_by_threads<DataType::kFloat16, true>),
+                                 address_of(reduce_by_threads<DataType::kBFloat16, true>),
+                                 address_of(reduce_by_threads<DataType::kFloat32, true>)};
 
 }  // namespace
 

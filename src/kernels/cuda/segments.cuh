@@ -14,16 +14,9 @@ __device__ inline std::uint32_t parts_of_segment(int segment, std::int64_t num_r
   return static_cast<std::uint32_t>(min(kSegmentRows, num_rows - segment * kSegmentRows)) * row_parts;
 }
 
-// Sender: `num_parts` of a segment's `num_all_parts` for `peer` are there. Behind a fence_device(). Whoever counts the last
-// announces the segment.
-static __device__ __noinline__ void count_done(const Segments& segments, const Signals& signals, int peer, int segment,
-                                               std::uint32_t num_parts, std::uint32_t num_all_parts, std::uint64_t turn) {
-  std::uint32_t* counter = segments.num_done + static_cast<std::int64_t>(peer) * segments.max_segments + segment;
-  if (atomicAdd(counter, num_parts) + num_parts != num_all_parts) return;
-  *counter = 0;  // for the next launch: nobody counts here any more
-  ptx::fence_system();
-  ptx::store_relaxed_system(segments.words[peer] + static_cast<std::int64_t>(signals.rank) * segments.max_segments + segment,
-                            turn);
+// Sender: counts the parts that are there, each behind a fence_device(). Zero again when the segment has been announced.
+__device__ inline std::uint32_t* counter_of(const Segments& segments, int peer, int segment) {
+  return segments.num_done + static_cast<std::int64_t>(peer) * segments.max_segments + segment;
 }
 
 // Whether the header of `peer`, whose `enter` has come, speaks of segments.

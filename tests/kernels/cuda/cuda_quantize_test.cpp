@@ -107,6 +107,8 @@ TensorView view(std::byte* memory, DataType dtype, std::int64_t num_rows, std::i
 }
 
 void quantize_as_the_host_does(std::uint64_t seed) {
+  const GpuRanks gpus(1, 1);
+  gpus.select(0);
   RandomBits random(seed);
   const DataType dtype = random.pick({DataType::kFloat32, DataType::kBFloat16, DataType::kFloat16});
   const ScaleFormat format = random.pick({ScaleFormat::kFloat32, ScaleFormat::kFloat32PowerOf2, ScaleFormat::kUE8M0});
@@ -140,7 +142,6 @@ void quantize_as_the_host_does(std::uint64_t seed) {
   quantize(host_values, format, view(quantized.data(), DataType::kFloat8E4M3, num_rows, num_columns, quantized_strides),
            view(scales.data(), scale_type, num_rows, num_blocks, scales_strides));
 
-  const GpuRanks gpus(1, 1);
   cuda::quantize({.values = view(device_values.data(), dtype, num_rows, num_columns, values_strides),
                   .format = format,
                   .quantized = view(device_quantized.data(), DataType::kFloat8E4M3, num_rows, num_columns, quantized_strides),
@@ -170,6 +171,7 @@ TEST(cuda_quantize, values_and_scales_have_the_bits_of_the_hosts) {
 TEST(cuda_quantize, every_16_bit_float_becomes_the_hosts_code) {
   SKIP_WITHOUT_GPUS(1);
   const GpuRanks gpus(1, 1);
+  gpus.select(0);
   for (const DataType dtype : {DataType::kFloat16, DataType::kBFloat16}) {
     for (const float neighbour : {448.0F, 0.0F, 777.0F, 3.0F}) {
       constexpr std::int64_t kNumColumns = 128;
