@@ -6,6 +6,7 @@
 #include "engine/cuda/cuda_plan.hpp"
 #include "engine/turn_guard.hpp"
 #include "kernels/cuda/fold.hpp"
+#include "kernels/cuda/fold_reduce.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "memory/current_device.hpp"
 
@@ -38,44 +39,52 @@ cuda::Handshake CudaPlan::combine_handshake(const CombineCall& call) const {
   handshake.header = {.kind = CallKind::kCombine,
                       .in_place_slot = call.header.in_place_slot,
                       .with_weights = call.header.with_weights,
+                      .with_segments = call.header.with_segments,
                       .routing_id = call.routing->device->id};
   return handshake;
 }
 
-void CudaPlan::fold(const CombineCall& call, const cuda::Launch& launch) {
-  const int slot = call.turn.slot;
-  const SlotScratch& scratch = scratch_[slot];
-  const CombineArgs& args = call.args;
-  const DeviceRouting& device = *call.routing->device;
+cuda::Handshake CudaPlan::entering_handshake(const CombineCall& call) const {
   cuda::Handshake handshake = combine_handshake(call);
   handshake.entry_post = cuda::LineWord::kEnter;
   handshake.entry_wait = cuda::LineWord::kEnter;
   handshake.checks_headers = true;
   handshake.entry_phase = Phase::kCombineFree;
-  handshake.exit_post = cuda::LineWord::kData;
+  return handshake;
+}
+
+cuda::FoldArgs CudaPlan::fold_args(const CombineCall& call) const {
+  const SlotScratch& scratch = scratch_[call.turn.slot];
+  const CombineArgs& args = call.args;
+  const DeviceRouting& device = *call.routing->device;
   const float* factors = static_cast<const float*>(args.factors.data);
   if (args.use_routing_weights) factors = device.expanded_weights;
-  cuda::fold({.dtype = combine_lane_.dtype,
-              .row_bytes = combine_lane_.row_bytes(),
-              .as_float8 = shape_.combine_as_float8,
-              .returned_row_bytes = returned_row_bytes(shape_),
-              .num_ranks = dimensions_.num_ranks,
-              .source_offsets = device.source_offsets,
-              .source_token = device.source_token,
-              .ordinal = device.recv_ordinal,
-              .max_fan_out = dimensions_.max_fan_out,
-              .top_k = shape_.top_k,
-              .expanded_row = shape_.layout == Layout::kCompact ? nullptr : device.expanded_row,
-              .rows = call.header.in_place_slot >= 0 ? nullptr : static_cast<const std::byte*>(args.rows.data),
-              .factors = factors,
-              .skip_source = reads_own_rows(args) ? peers_->rank() : -1,
-              .carried_weights = static_cast<const float*>(args.carried_weights.data),
-              .topk_idx = device.topk_idx,
-              .layout = &combine_layout_,
-              .windows = scratch.combine_windows,
-              .handshake = handshake,
-              .state = scratch.state[static_cast<int>(Track::kCombine)]},
-             launch);
+  return {.dtype = combine_lane_.dtype,
+          .row_bytes = combine_lane_.row_bytes(),
+          .as_float8 = shape_.combine_as_float8,
+          .returned_row_bytes = returned_row_bytes(shape_),
+          .num_ranks = dimensions_.num_ranks,
+          .source_offsets = device.source_offsets,
+          .source_token = device.source_token,
+          .ordinal = device.recv_ordinal,
+          .max_fan_out = dimensions_.max_fan_out,
+          .top_k = shape_.top_k,
+          .expanded_row = shape_.layout == Layout::kCompact ? nullptr : device.expanded_row,
+          .rows = call.header.in_place_slot >= 0 ? nullptr : static_cast<const std::byte*>(args.rows.data),
+          .factors = factors,
+          .skip_source = reads_own_rows(args) ? peers_->rank() : -1,
+          .carried_weights = static_cast<const float*>(args.carried_weights.data),
+          .topk_idx = device.topk_idx,
+          .layout = &combine_layout_,
+          .windows = scratch.combine_windows,
+          .state = scratch.state[static_cast<int>(Track::kCombine)]};
+}
+
+void CudaPlan::fold(const CombineCall& call, const cuda::Launch& launch) {
+  cuda::FoldArgs fold = fold_args(call);
+  fold.handshake = entering_handshake(call);
+  fold.handshake.exit_post = cuda::LineWord::kData;
+  cuda::fold(fold, launch);
 }
 
 CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSection* section) {
@@ -97,12 +106,14 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSectio
   call.header.in_place_slot = find_in_place_slot(args, routing);
   call.header.with_weights = static_cast<bool>(args.carried_weights);
   check_engines(call);
+  // Both halves in one launch: what has come is summed while the rest is on its way.
+  call.header.with_segments = halves == Halves::kTogether && call.header.in_place_slot < 0 && !shape_.combine_as_float8;
   call.turn = next_turn(Track::kCombine, slot_idx);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   if (was_captured_) guard.over();  // a capture that fails keeps nobody waiting
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
   begin_in_stream(section, args.execution, call.turn, routing);
-  if (sends(call)) fold(call, launch);
+  if (sends(call) && !call.header.with_segments) fold(call, launch);
   if (!sends(call) && halves == Halves::kApart) {
     cuda::Handshake handshake = combine_handshake(call);
     handshake.entry_post = cuda::LineWord::kEnter;
@@ -137,15 +148,17 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   if (was_captured_) guard.over();
   if (halves == Halves::kApart) begin_in_stream(section, {.stream = stream_}, call->turn, *call->routing);
-  const bool begins = halves == Halves::kTogether && !sends(*call);
-  cuda::Handshake handshake = combine_handshake(*call);
-  if (begins) {
-    handshake.entry_post = cuda::LineWord::kEnter;
-    handshake.posts_data_at_entry = true;
+  const bool folds = call->header.with_segments;
+  cuda::Handshake handshake = folds ? entering_handshake(*call) : combine_handshake(*call);
+  if (!folds) {
+    if (halves == Halves::kTogether && !sends(*call)) {
+      handshake.entry_post = cuda::LineWord::kEnter;
+      handshake.posts_data_at_entry = true;
+    }
+    handshake.checks_headers = !sends(*call);
+    handshake.entry_wait = cuda::LineWord::kData;
+    handshake.entry_phase = Phase::kCombineRows;
   }
-  handshake.checks_headers = !sends(*call);
-  handshake.entry_wait = cuda::LineWord::kData;
-  handshake.entry_phase = Phase::kCombineRows;
   // Nobody may change his rows, or say anything about his next call, before all have read what is there now.
   handshake.exit_post = cuda::LineWord::kDone;
   handshake.exit_wait = cuda::LineWord::kDone;
@@ -174,7 +187,15 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
                                 .weights = args.returned_weights,
                                 .handshake = handshake,
                                 .state = scratch.state[static_cast<int>(Track::kCombine)]};
-  if (uses_engines(args.execution)) {
+  if (folds) {
+    cuda::fold_and_reduce({.fold = fold_args(*call),
+                           .reduce = reduce,
+                           .segments = segments_of(Track::kCombine, slot),
+                           .sent = device.sent,
+                           .handshake = handshake,
+                           .state = scratch.state[static_cast<int>(Track::kCombine)]},
+                          launch);
+  } else if (uses_engines(args.execution)) {
     reduce_by_engines(*call, reduce, launch);
   } else {
     cuda::reduce(reduce, launch);

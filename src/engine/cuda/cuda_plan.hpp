@@ -16,6 +16,7 @@
 #include "engine/plan_impl.hpp"
 #include "kernels/cuda/count.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/fold.hpp"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/pack_rows.hpp"
 #include "kernels/cuda/place.hpp"
@@ -170,6 +171,8 @@ class CudaPlan final : public Plan::Impl {
   bool reads_own_rows(const CombineArgs& args) const;
   // Who takes part, and what this rank says about the call.
   cuda::Handshake combine_handshake(const CombineCall& call) const;
+  cuda::Handshake entering_handshake(const CombineCall& call) const;
+  cuda::FoldArgs fold_args(const CombineCall& call) const;
   void fold(const CombineCall& call, const cuda::Launch& launch);
 
   cuda::Device device_;

@@ -7,7 +7,6 @@
 #include <cstdint>
 
 #include "kernels/cuda/segments.cuh"
-#include "layout/sent_block.hpp"
 
 namespace tokenyard::cuda {
 
@@ -103,17 +102,18 @@ class SentCounter {
 };
 
 // Announces the segments that all blocks together have sent, to each peer in their order; by one warp of the launch, in which
-// lane i cares for peers i, i + 32, ... Counters are left zero.
+// lane i cares for peers i, i + 32, ... Counters are left zero. `Blocks` knows what there is: is_wanted(peer), num_rows(peer).
+template <class Blocks>
 class Announcer {
  public:
-  // `next`: shared memory, [R].
-  __device__ Announcer(const Segments& segments, const SentBlock* sent, const Signals& signals, std::uint32_t row_parts,
+  // `next`: shared memory, [R]. Parts of a row are counted one by one.
+  __device__ Announcer(const Segments& segments, const Signals& signals, const Blocks& blocks, std::uint32_t row_parts,
                        int* next, int lane)
-      : segments_(segments), sent_(sent), signals_(signals), row_parts_(row_parts), next_(next), lane_(lane) {
+      : segments_(segments), signals_(signals), blocks_(blocks), row_parts_(row_parts), next_(next), lane_(lane) {
     for (int peer = lane; peer < signals.num_ranks; peer += 32) {
-      const bool is_wanted = speaks_of_segments(signals, peer);
-      next[peer] = is_wanted ? 0 : kNoMore;
-      if (is_wanted && sent[peer].num_rows > 0) ++num_left_;
+      const bool is_there = blocks.is_wanted(peer) && blocks.num_rows(peer) > 0;
+      next[peer] = is_there ? 0 : kNoMore;
+      if (is_there) ++num_left_;
     }
   }
 
@@ -129,13 +129,13 @@ class Announcer {
       int end = kNoMore;
       if (peer < signals_.num_ranks && next_[peer] != kNoMore) {
         begin = end = next_[peer];
-        const std::int64_t num_rows = sent_[peer].num_rows;
+        const std::int64_t num_rows = blocks_.num_rows(peer);
         const auto num_all = static_cast<int>(num_segments(num_rows));
         while (end < num_all &&
                ptx::load_relaxed_device(counter_of(segments_, peer, end)) == parts_of_segment(end, num_rows, row_parts_)) {
           ++end;
         }
-        if (end == num_all && num_all > 0) --num_left_;
+        if (end == num_all) --num_left_;
         next_[peer] = end == num_all ? kNoMore : end;
       }
       if (!__any_sync(0xffffffff, begin != end)) continue;
@@ -143,8 +143,7 @@ class Announcer {
       ptx::fence_system();  // acquires what has been counted, and releases it
       for (int segment = begin; segment < end; ++segment) {
         *counter_of(segments_, peer, segment) = 0;
-        ptx::store_relaxed_system(
-            segments_.words[peer] + static_cast<std::int64_t>(signals_.rank) * segments_.max_segments + segment, turn);
+        ptx::store_relaxed_system(segments_.words[peer] + word_idx(segments_, signals_.rank, segment), turn);
       }
     }
     return was_anything;
@@ -154,12 +153,38 @@ class Announcer {
   static constexpr int kNoMore = INT_MAX;
 
   const Segments& segments_;
-  const SentBlock* sent_;
   const Signals& signals_;
+  Blocks blocks_;
   std::uint32_t row_parts_;
   int* next_;
   int lane_;
   int num_left_ = 0;  // peers of this lane
 };
+
+// The warp of a block that counts what its senders leave word of, and in one block of the launch announces it, until all is
+// done; `told` is called by one thread when the block's senders have ended, if all are well. False if something has failed.
+template <class Blocks, class Told>
+__device__ bool count_and_announce(const Segments& segments, const Signals& signals, SentCounter& counter,
+                                   Announcer<Blocks>& announcer, bool announces, std::uint64_t turn, int lane, Told told) {
+  constexpr unsigned kNapNanoseconds = 250;
+  constexpr unsigned kTurnsPerLook = 64;  // at the failure word
+  bool is_well = true;
+  bool is_told = false;
+  for (unsigned num_turns = 1; is_well; ++num_turns) {
+    const bool has_taken = counter.take(segments);
+    const bool has_announced = announces && announcer.announce(turn);
+    if (has_taken || has_announced) continue;
+    is_well = counter.is_well();
+    if (is_well && counter.is_over() && !is_told) {
+      if (lane == 0) told();
+      is_told = true;
+    }
+    if (is_well && counter.is_over() && (!announces || announcer.is_over())) break;
+    __nanosleep(kNapNanoseconds);
+    if (num_turns % kTurnsPerLook == 0) is_well = is_well && !__any_sync(0xffffffff, has_failed(signals));
+  }
+  counter.close();
+  return is_well;
+}
 
 }  // namespace tokenyard::cuda

@@ -29,6 +29,24 @@ __device__ inline void copy_elements(std::byte* target, const std::byte* source,
   }
 }
 
+// A row, 16 bytes at a time, many loads under way at once. All addresses and the size are multiples of 16.
+__device__ inline void copy_row(std::byte* target, const std::byte* source, std::int64_t num_bytes, int lane) {
+  constexpr int kUnroll = 8;
+  constexpr std::int64_t kStep = 32 * 16;
+#pragma unroll 1
+  for (std::int64_t first = lane * 16; first < num_bytes; first += kUnroll * kStep) {
+    uint4 values[kUnroll];
+#pragma unroll
+    for (int i = 0; i < kUnroll; ++i) {
+      if (first + i * kStep < num_bytes) values[i] = ptx::load_row(source + first + i * kStep);
+    }
+#pragma unroll
+    for (int i = 0; i < kUnroll; ++i) {
+      if (first + i * kStep < num_bytes) ptx::store_row(target + first + i * kStep, values[i]);
+    }
+  }
+}
+
 // 16 bytes that lie at `target_of(target)` of every target: `targets` is a set of lanes' bits, and the lane that holds target t
 // passes its address. All addresses and the size are multiples of 16.
 __device__ inline void copy_to_all(unsigned targets, std::byte* own_target, const std::byte* source, std::int64_t num_bytes,

@@ -143,6 +143,13 @@ __device__ void tell_sent(const PushKernel& kernel, std::uint32_t num_all, std::
   for (int peer = 0; peer < signals.num_ranks; ++peer) post(signals, peer, kernel.sent_post, turn);
 }
 
+// What is announced.
+struct SentBlocks {
+  const PushKernel& kernel;
+  __device__ bool is_wanted(int peer) const { return speaks_of_segments(kernel.handshake.signals, peer); }
+  __device__ std::int64_t num_rows(int peer) const { return kernel.sent[peer].num_rows; }
+};
+
 __device__ SegmentPieces pieces_of(const PushKernel& kernel) {
   return {.num_sources = kernel.num_ranks,
           .first_source = kernel.rank + 1 == kernel.num_ranks ? 0 : kernel.rank + 1,
@@ -169,8 +176,9 @@ __device__ CopiedRows copied_rows(const PushKernel& kernel, std::uint32_t piece_
 
 __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std::uint64_t turn) {
   const Signals& signals = kernel.handshake.signals;
-  return await_word(signals, segment_word(kernel.segments, signals, rows.piece.source, rows.piece.segment), rows.piece.source,
-                    turn, Phase::kDispatchRows, kNapNanoseconds);
+  const std::uint64_t* words = kernel.segments.words[signals.rank];
+  return await_word(signals, words + word_idx(kernel.segments, rows.piece.source, rows.piece.segment), rows.piece.source, turn,
+                    Phase::kDispatchRows, kNapNanoseconds);
 }
 
 #if __CUDA_ARCH__ >= 900
@@ -316,30 +324,19 @@ __device__ bool copy_out(const PushKernel& kernel, Conveyor& conveyor, const Cal
 // By the warp behind those with conveyors. False if something has failed.
 __device__ bool count_and_announce(const PushKernel& kernel, SentQueue* queues, int* next_segments, const CallTurn& call_turn,
                                    int lane) {
-  const Signals& signals = kernel.handshake.signals;
   const bool pushes = static_cast<int>(blockIdx.x) < kernel.num_push_blocks;
-  const bool announces = blockIdx.x == gridDim.x - 1;
-  if (!await_entry(kernel.handshake, call_turn)) return false;
-  Announcer announcer(kernel.segments, kernel.sent, signals, kernel.row_parts, next_segments, lane);
   SentCounter counter(queues, pushes ? kernel.num_push_warps : 0, lane);
-  bool is_told = !pushes || !kernel.copies_out;
-  bool is_well = true;
-  if (is_told && announcer.is_over()) return true;  // nobody wants to hear anything
-  for (unsigned num_turns = 1; is_well; ++num_turns) {
-    const bool has_taken = counter.take(kernel.segments);
-    const bool has_announced = announces && announcer.announce(call_turn.turn);
-    if (has_taken || has_announced) continue;
-    is_well = counter.is_well();
-    if (is_well && counter.is_over() && !is_told) {
-      if (lane == 0) tell_sent(kernel, static_cast<std::uint32_t>(kernel.num_push_blocks), call_turn.turn);
-      is_told = true;
-    }
-    if (is_well && counter.is_over() && (!announces || announcer.is_over())) break;
-    __nanosleep(kNapNanoseconds);
-    if (num_turns % kTurnsPerLook == 0) is_well = is_well && !__any_sync(kAllLanes, has_failed(signals));
+  if (!await_entry(kernel.handshake, call_turn)) {
+    counter.close();
+    return false;
   }
-  counter.close();
-  return is_well;
+  Announcer announcer(kernel.segments, kernel.handshake.signals, SentBlocks{kernel}, kernel.row_parts, next_segments, lane);
+  const bool tells = pushes && kernel.copies_out;
+  if (!tells && announcer.is_over()) return true;  // nobody wants to hear anything
+  return count_and_announce(kernel.segments, kernel.handshake.signals, counter, announcer, blockIdx.x == gridDim.x - 1,
+                            call_turn.turn, lane, [&] {
+                              if (tells) tell_sent(kernel, static_cast<std::uint32_t>(kernel.num_push_blocks), call_turn.turn);
+                            });
 }
 
 __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(const __grid_constant__ PushKernel kernel) {
@@ -414,7 +411,7 @@ __device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& c
 __device__ bool announce_by_threads(const PushKernel& kernel, int* next_segments, const CallTurn& call_turn, int lane) {
   const Signals& signals = kernel.handshake.signals;
   if (!await_entry(kernel.handshake, call_turn)) return false;
-  Announcer announcer(kernel.segments, kernel.sent, signals, kernel.row_parts, next_segments, lane);
+  Announcer announcer(kernel.segments, signals, SentBlocks{kernel}, kernel.row_parts, next_segments, lane);
   for (unsigned num_turns = 1; !announcer.is_over(); ++num_turns) {
     if (announcer.announce(call_turn.turn)) continue;
     __nanosleep(kNapNanoseconds);

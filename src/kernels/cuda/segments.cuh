@@ -25,9 +25,9 @@ __device__ inline bool speaks_of_segments(const Signals& signals, int peer) {
   return __ldcg(&signals.lines[signals.rank][peer].with_segments) != 0;
 }
 
-// Receiver: the word of a segment of what `source` sends.
-__device__ inline const std::uint64_t* segment_word(const Segments& segments, const Signals& signals, int source, int segment) {
-  return segments.words[signals.rank] + static_cast<std::int64_t>(source) * segments.max_segments + segment;
+// Among a receiver's words, that of a segment of what `source` sends.
+__device__ inline std::int64_t word_idx(const Segments& segments, int source, int segment) {
+  return static_cast<std::int64_t>(source) * segments.max_segments + segment;
 }
 
 // Numbers the pieces of all segments of all sources: the first segment of every source, then the second of every source, and so

@@ -179,6 +179,7 @@ __device__ inline bool await_entry(const Handshake& handshake, const CallTurn& c
       }
     }
   }
+  __syncwarp();  // what one lane has awaited all may access
   return __all_sync(0xffffffff, is_well);
 }
 

@@ -1,0 +1,347 @@
+// What sums of contributions are made of: where a token's contributions lie, and a ring in shared memory through which pieces
+// of them stream to the warp that adds them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/copy_row.cuh"
+#include "kernels/cuda/reduce.hpp"
+#include "kernels/cuda/signals.cuh"
+#include "kernels/cuda/sum.cuh"
+
+namespace tokenyard::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffff;
+inline constexpr int kNumSumWarps = 24;
+inline constexpr int kPieceBytes = 4 * 32 * 16;  // of a row: four vectors per lane
+inline constexpr int kRingSlots = 2;             // per warp, of kNumAtOnce pieces each
+inline constexpr int kNumAtOnce = 2;             // contributions that are loaded, and then added, together
+
+// A tensor whose rows are dense.
+struct Rows {
+  std::byte* data;
+  std::int64_t row_stride;  // bytes
+  bool is_aligned;          // all rows to 16 bytes
+};
+
+struct ReduceKernel {
+  std::int64_t row_bytes;
+  bool as_float8;
+  std::int64_t returned_row_bytes;
+  int num_pieces;  // of a row
+  std::int64_t num_tokens;
+  int max_fan_out;
+  int num_ranks;
+  const std::int32_t* fan_out;
+  const std::int32_t* destination;
+  const std::int64_t* row;
+  const std::byte* const* in_place[tokenyard::kNumSlots];
+  int rank;
+  const std::byte* own_rows;
+  const std::byte* staged_rows;
+  const SentBlock* staged;
+  int staged_slot;
+  const std::int32_t* token_range;
+  const std::byte* returned_rows;
+  Rows biases[2];
+  int num_biases;
+  Rows output;
+
+  int top_k;
+  const std::int32_t* ordinal;
+  const float* returned_weights;
+  std::byte* weights;
+  std::int64_t weights_token_stride;  // bytes
+  std::int64_t weights_k_stride;
+
+  Handshake handshake;
+  LaunchState* state;
+};
+
+// A token's contributions as the warp's lanes hold them: lane o that of ordinal o.
+struct Route {
+  std::int32_t fan_out = 0;
+  std::int32_t destination = -1;
+  std::int64_t row = -1;
+};
+
+// The tokens that are summed.
+struct TokenRange {
+  std::int64_t begin;
+  std::int64_t end;
+
+  __device__ explicit TokenRange(const ReduceKernel& kernel)
+      : begin(kernel.token_range == nullptr ? 0 : kernel.token_range[0]),
+        end(kernel.token_range == nullptr ? kernel.num_tokens : kernel.token_range[1]) {}
+};
+
+__device__ inline Route load_route(const ReduceKernel& kernel, std::int64_t token, int lane) {
+  Route route;
+  if (token >= kernel.num_tokens) return route;
+  route.fan_out = kernel.fan_out[token];
+  if (lane < kernel.max_fan_out) {
+    route.destination = kernel.destination[token * kernel.max_fan_out + lane];
+    route.row = kernel.row[token * kernel.max_fan_out + lane];
+  }
+  return route;
+}
+
+// Where the contributions of `rank` can be read, or null. Only once its `enter` has come.
+__device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int rank) {
+  if (rank == kernel.rank) return kernel.own_rows;
+  const PeerLine* const* lines = kernel.handshake.signals.lines;
+  int slot = 0;
+  if (lines != nullptr) slot = lines[rank] == nullptr ? -1 : __ldcg(&lines[kernel.rank][rank].in_place_slot);
+  if (slot < 0 || kernel.in_place[slot] == nullptr) return nullptr;
+  if (kernel.staged_rows != nullptr && slot == kernel.staged_slot) {
+    const SentBlock& block = kernel.staged[rank];
+    return kernel.staged_rows + (block.staged_row - block.first_row) * kernel.row_bytes;
+  }
+  return kernel.in_place[slot][rank];
+}
+
+// `in_place_of_lane`: of the rank of the lane's number; most groups are no larger than a warp.
+__device__ inline const std::byte* contribution_of(const ReduceKernel& kernel, const Route& route, std::int64_t token,
+                                                   const std::byte* in_place_of_lane, int lane) {
+  const bool is_there = lane < route.fan_out && route.row >= 0;
+  const auto address =
+      __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(in_place_of_lane), is_there ? route.destination % kWarp : 0);
+  if (!is_there) return nullptr;
+  const auto* in_place = reinterpret_cast<const std::byte*>(address);
+  if (route.destination >= kWarp) in_place = in_place_of(kernel, route.destination);
+  if (in_place != nullptr) return in_place + route.row * kernel.row_bytes;
+  return kernel.returned_rows + (token * kernel.max_fan_out + lane) * kernel.returned_row_bytes;
+}
+
+// Goes through the pieces of a warp's run, token after token.
+struct Cursor {
+  std::int64_t token;
+  int piece;
+  std::int64_t num_left;          // pieces, this one included
+  const std::byte* contribution;  // of this lane to the token, or null
+  unsigned contributors;          // lanes that have one
+  Route next;                     // of the next token, fetched ahead
+  const std::byte* in_place_of_lane = nullptr;
+
+  __device__ Cursor(const ReduceKernel& kernel, int lane) {
+    // Runs of equal length, so that all warps end together; they may begin in the middle of a row.
+    const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarp);
+    const std::int64_t warp = static_cast<std::int64_t>(threadIdx.x / kWarp) * gridDim.x + blockIdx.x;
+    const TokenRange range(kernel);
+    const std::int64_t num_all = (range.end - range.begin) * kernel.num_pieces;
+    const std::int64_t begin = num_all * warp / num_warps;
+    num_left = num_all * (warp + 1) / num_warps - begin;
+    token = range.begin + begin / kernel.num_pieces;
+    piece = static_cast<int>(begin % kernel.num_pieces);
+    next = load_route(kernel, token, lane);
+  }
+
+  // Once, before the first token: when the peers have entered.
+  __device__ void find_rows(const ReduceKernel& kernel, int lane) {
+    if (lane < kernel.num_ranks) in_place_of_lane = in_place_of(kernel, lane);
+  }
+
+  // Once before the first piece, and then by advance().
+  __device__ void enter_token(const ReduceKernel& kernel, int lane) {
+    contribution = contribution_of(kernel, next, token, in_place_of_lane, lane);
+    contributors = __ballot_sync(kAllLanes, contribution != nullptr);
+    next = load_route(kernel, token + 1, lane);
+  }
+
+  __device__ void advance(const ReduceKernel& kernel, int lane) {
+    --num_left;
+    if (++piece < kernel.num_pieces) return;
+    piece = 0;
+    ++token;
+    enter_token(kernel, lane);
+  }
+};
+
+__device__ inline int piece_bytes(const ReduceKernel& kernel, int piece) {
+  return static_cast<int>(
+      min(static_cast<std::int64_t>(kPieceBytes), kernel.row_bytes - static_cast<std::int64_t>(piece) * kPieceBytes));
+}
+
+template <DataType kType>
+__device__ void finish_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, std::int64_t token, int piece, int lane) {
+  using Sum = WarpSum<kType>;
+  const int num_bytes = piece_bytes(kernel, piece);
+  const std::int64_t first = static_cast<std::int64_t>(piece) * kPieceBytes;
+#pragma unroll 1
+  for (int bias = 0; bias < kernel.num_biases; ++bias) {
+    const Rows& rows = kernel.biases[bias];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int offset = Sum::offset(i, lane);
+      if (offset >= num_bytes) continue;
+      sum.add(i, load_anywhere<kType>(rows.data + token * rows.row_stride + first + offset, rows.is_aligned));
+    }
+  }
+  std::byte* output = kernel.output.data + token * kernel.output.row_stride + first;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int offset = Sum::offset(i, lane);
+    if (offset < num_bytes) {
+      store_anywhere<kType>(output + offset, Vector<kType>::encode(sum.numbers[i]), kernel.output.is_aligned);
+    }
+  }
+  sum.clear();
+}
+
+// Of one (token, k) that this rank has given: what came back for it.
+__device__ inline void return_weight_to(const ReduceKernel& kernel, std::int64_t pair) {
+  const std::int64_t token = pair / kernel.top_k;
+  const std::int32_t ordinal = kernel.ordinal[pair];
+  const bool came_back = ordinal >= 0 && kernel.row[token * kernel.max_fan_out + ordinal] >= 0;
+  std::byte* weight = kernel.weights + token * kernel.weights_token_stride + pair % kernel.top_k * kernel.weights_k_stride;
+  *reinterpret_cast<float*>(weight) = came_back ? kernel.returned_weights[pair] : 0.0F;
+}
+
+__device__ inline void reduce_weights(const ReduceKernel& kernel) {
+  if (kernel.weights == nullptr) return;
+  const TokenRange range(kernel);
+  const std::int64_t num_pairs = range.end * kernel.top_k;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+#pragma unroll 1
+  for (std::int64_t pair = range.begin * kernel.top_k + static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+       pair < num_pairs; pair += stride) {
+    return_weight_to(kernel, pair);
+  }
+}
+
+// What a slot holds: up to kNumAtOnce contributions to a piece; none where a token has none.
+struct alignas(16) Slot {
+  std::int32_t token;
+  std::int32_t piece;
+  std::int32_t num_bytes;  // of each
+  std::int16_t num_contributions;
+  bool is_last;  // of its piece
+};
+
+// Shared memory of a warp's ring.
+constexpr int ring_bytes(int num_slots) { return num_slots * kNumAtOnce * kPieceBytes; }
+
+template <DataType kType>
+__device__ void add_slot(WarpSum<kType>& sum, const Slot& slot, const std::byte* pieces, int lane) {
+#pragma unroll
+  for (int j = 0; j < kNumAtOnce; ++j) {
+    if (j >= slot.num_contributions) break;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int offset = WarpSum<kType>::offset(i, lane);
+      if (offset < slot.num_bytes) sum.add(i, *reinterpret_cast<const uint4*>(pieces + j * kPieceBytes + offset));
+    }
+  }
+}
+
+// The address that the lane of the lowest bit of `rest` holds; takes the bit out.
+template <class Tokens>
+__device__ const std::byte* take_contribution(const Tokens& cursor, unsigned* rest) {
+  const int contributor = max(__ffs(static_cast<int>(*rest)) - 1, 0);
+  *rest &= *rest - 1;
+  const auto address = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(cursor.contribution), contributor);
+  return reinterpret_cast<const std::byte*>(address);
+}
+
+// `tokens` say where the pieces are, as Cursor does. Lanes copy what they will add themselves, so nobody
+// waits for anybody. `slots` and `ring` are the warp's own.
+template <DataType kType, int kNumSlots, class Tokens>
+__device__ void sum_rows(const ReduceKernel& kernel, Tokens& tokens, Slot* slots, std::byte* ring, int lane) {
+  WarpSum<kType> sum;
+  sum.clear();
+  unsigned to_load = tokens.contributors;
+  int num_under_way = 0;
+  int load_place = 0;
+  for (int sum_place = 0;; sum_place = (sum_place + 1) % kNumSlots) {
+#pragma unroll 1
+    for (; tokens.num_left > 0 && num_under_way < kNumSlots; ++num_under_way) {
+      const int num_bytes = piece_bytes(kernel, tokens.piece);
+      const int num_contributions = min(__popc(to_load), kNumAtOnce);
+      const std::int64_t first = static_cast<std::int64_t>(tokens.piece) * kPieceBytes;
+#pragma unroll
+      for (int j = 0; j < kNumAtOnce; ++j) {
+        if (j >= num_contributions) break;
+        const std::byte* row = take_contribution(tokens, &to_load) + first;
+        std::byte* stage = ring + (load_place * kNumAtOnce + j) * kPieceBytes;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int offset = WarpSum<kType>::offset(i, lane);
+          if (offset < num_bytes) ptx::async_load_row(stage + offset, row + offset);
+        }
+      }
+      ptx::async_commit();
+      if (lane == 0) {
+        slots[load_place] = {static_cast<std::int32_t>(tokens.token), tokens.piece, num_bytes,
+                             static_cast<std::int16_t>(num_contributions), to_load == 0};
+      }
+      load_place = (load_place + 1) % kNumSlots;
+      if (to_load == 0) {
+        tokens.advance(kernel, lane);
+        to_load = tokens.contributors;
+      }
+    }
+    if (num_under_way == 0) break;
+    __syncwarp();
+    if (num_under_way == kNumSlots) {
+      ptx::async_wait<kNumSlots - 1>();
+    } else {
+      ptx::async_wait<0>();
+    }
+    const Slot slot = slots[sum_place];
+    add_slot(sum, slot, ring + sum_place * kNumAtOnce * kPieceBytes, lane);
+    __syncwarp();  // all have read the slot before it is filled again
+    --num_under_way;
+    if (slot.is_last) finish_piece<kType>(kernel, sum, slot.token, slot.piece, lane);
+  }
+}
+
+template <class Tensor>
+Rows rows_of(const Tensor& tensor) {
+  const auto element_bytes = static_cast<std::int64_t>(size_of(tensor.dtype));
+  Rows rows{};
+  rows.data = static_cast<std::byte*>(const_cast<void*>(static_cast<const void*>(tensor.data)));
+  rows.row_stride = tensor.strides[0] * element_bytes;
+  rows.is_aligned = (reinterpret_cast<std::uintptr_t>(rows.data) | static_cast<std::uintptr_t>(rows.row_stride)) % 16 == 0;
+  return rows;
+}
+
+inline ReduceKernel reduce_kernel_of(const ReduceArgs& args) {
+  ReduceKernel kernel{};
+  kernel.row_bytes = static_cast<std::int64_t>(args.row_bytes);
+  kernel.as_float8 = args.as_float8;
+  kernel.returned_row_bytes = static_cast<std::int64_t>(args.as_float8 ? args.returned_row_bytes : args.row_bytes);
+  kernel.num_pieces = static_cast<int>((args.row_bytes + kPieceBytes - 1) / kPieceBytes);
+  kernel.num_tokens = args.num_tokens;
+  kernel.max_fan_out = args.max_fan_out;
+  kernel.num_ranks = args.num_ranks;
+  kernel.fan_out = args.fan_out;
+  kernel.destination = args.destination;
+  kernel.row = args.row;
+  for (int slot = 0; slot < tokenyard::kNumSlots; ++slot) kernel.in_place[slot] = args.in_place[slot];
+  kernel.rank = args.rank;
+  kernel.own_rows = args.own_rows;
+  kernel.staged_rows = args.staged_rows;
+  kernel.staged = args.staged;
+  kernel.staged_slot = args.staged_slot;
+  kernel.token_range = args.token_range;
+  kernel.returned_rows = args.returned_rows;
+  for (const ConstTensorView& bias : args.biases) {
+    if (bias) kernel.biases[kernel.num_biases++] = rows_of(bias);
+  }
+  kernel.output = rows_of(args.output);
+  kernel.top_k = args.top_k;
+  kernel.ordinal = args.ordinal;
+  kernel.returned_weights = args.returned_weights;
+  if (args.weights) {
+    kernel.weights = static_cast<std::byte*>(args.weights.data);
+    kernel.weights_token_stride = args.weights.strides[0] * static_cast<std::int64_t>(sizeof(float));
+    kernel.weights_k_stride = args.weights.strides[1] * static_cast<std::int64_t>(sizeof(float));
+  }
+  kernel.handshake = args.handshake;
+  kernel.state = args.state;
+  return kernel;
+}
+
+}  // namespace tokenyard::cuda

@@ -1,0 +1,280 @@
+// The first blocks fold what this rank has computed for others, source by source in step, so that all homes get their first
+// tokens first; when they have done so they sum as well. In the other blocks warps draw tokens in order and wait for the
+// segments in which these tokens' contributions come.
+
+#include <algorithm>
+#include <climits>
+#include <string>
+
+#include "base/cuda_error.hpp"
+#include "kernels/cuda/announcer.cuh"
+#include "kernels/cuda/contribute.cuh"
+#include "kernels/cuda/contributions.cuh"
+#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/fold_reduce.hpp"
+#include "kernels/cuda/load.hpp"
+
+namespace tokenyard::cuda {
+namespace {
+
+constexpr int kRowsPerPiece = 2;  // that a warp folds at a time
+// What folds needs more registers than what only sums, so there are fewer warps, each with a longer ring.
+constexpr int kMaxWarps = 16;
+constexpr int kNumSlots = 3;
+constexpr int kRingBytes = ring_bytes(kNumSlots);
+constexpr unsigned kNapNanoseconds = 100;
+
+struct FoldReduceKernel {
+  FoldKernel fold;
+  ReduceKernel reduce;
+  Segments segments;
+  const SentBlock* sent;
+  bool folds_own;  // this rank's contributions to its own tokens take the same way as the others'
+  int num_fold_blocks;
+  Handshake handshake;
+  LaunchState* state;
+};
+
+// What is announced: all that goes to homes that take part.
+struct FoldedBlocks {
+  const FoldReduceKernel& kernel;
+  __device__ bool is_wanted(int peer) const {
+    return peer == kernel.handshake.signals.rank ? kernel.folds_own : kernel.fold.windows[peer] != nullptr;
+  }
+  __device__ std::int64_t num_rows(int peer) const {
+    return kernel.fold.source_offsets[peer + 1] - kernel.fold.source_offsets[peer];
+  }
+};
+
+// By a warp.
+template <DataType kType>
+__device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, int lane) {
+  const FoldKernel& fold = kernel.fold;
+  const FoldedBlocks blocks{kernel};
+  const int rank = kernel.handshake.signals.rank;
+  const SegmentPieces pieces{.num_sources = fold.num_ranks,
+                             .first_source = rank + 1 == fold.num_ranks ? 0 : rank + 1,
+                             .pieces_of_segment = static_cast<int>(kSegmentRows) / kRowsPerPiece};
+  const std::uint32_t num_pieces = pieces.num_pieces(most_rows_of_a_source(fold.source_offsets, fold.num_ranks));
+  std::uint32_t next = 0;
+  if (lane == 0) next = atomicAdd(&kernel.state->next_piece, 1U);
+  for (;;) {
+    const std::uint32_t piece_idx = __shfl_sync(kAllLanes, next, 0);
+    if (piece_idx >= num_pieces) break;
+    if (lane == 0) next = atomicAdd(&kernel.state->next_piece, 1U);
+    const SegmentPieces::Piece piece = pieces.at(piece_idx);
+    const std::int64_t num_all = blocks.num_rows(piece.source);
+    const std::int64_t num_rows = min(piece.num_rows, num_all - piece.first_row);
+    if (num_rows <= 0 || !blocks.is_wanted(piece.source)) continue;
+    const std::int64_t begin = fold.source_offsets[piece.source] + piece.first_row;
+    for (std::int64_t row = begin; row < begin + num_rows; ++row) fold_one<kType>(fold, row, piece.source, lane);
+    __syncwarp();
+    queue->put(lane == 0,
+               {piece.source, piece.segment, static_cast<std::uint32_t>(num_rows), parts_of_segment(piece.segment, num_all, 1)},
+               lane);
+  }
+  if (lane == 0) queue->end(true);
+}
+
+// The tokens that a warp draws, each when its contributions are there. For sum_rows.
+class AwaitedTokens {
+ public:
+  std::int64_t token = 0;
+  int piece = 0;
+  std::int64_t num_left = 0;                // pieces of the token, this one included
+  const std::byte* contribution = nullptr;  // of this lane to the token, or null
+  unsigned contributors = 0;                // lanes that have one
+  bool is_well = true;
+
+  // When the peers have entered.
+  __device__ AwaitedTokens(const FoldReduceKernel& kernel, std::uint64_t turn, int lane) : kernel_(kernel), turn_(turn) {
+    const Signals& signals = kernel.handshake.signals;
+    if (lane < kernel.reduce.num_ranks) {
+      in_place_of_lane_ = in_place_of(kernel.reduce, lane);
+      first_row_ = kernel.sent[lane].first_row;
+      announces_ = announces(lane);
+      const bool takes_part = lane == signals.rank || signals.lines[lane] != nullptr;
+      if (!takes_part || (lane == signals.rank && !kernel.folds_own)) num_known_ = INT_MAX;
+    }
+    if (lane == 0) drawn_ = atomicAdd(next_ticket(), 2U);
+    next_token_ = __shfl_sync(kAllLanes, drawn_, 0);
+    drawn_ += 1;
+    next_ = load_route(kernel.reduce, next_token_, lane);
+    enter_next(lane);
+  }
+
+  __device__ void advance(const ReduceKernel&, int lane) {
+    ++piece;
+    if (--num_left == 0) enter_next(lane);
+  }
+
+ private:
+  __device__ std::uint32_t* next_ticket() const { return &kernel_.state->next_ticket[0]; }
+
+  __device__ bool announces(int peer) const {
+    return peer == kernel_.handshake.signals.rank || speaks_of_segments(kernel_.handshake.signals, peer);
+  }
+
+  // The next token but one is drawn, and the next one's route loaded, while this one is summed.
+  __device__ void enter_next(int lane) {
+    const ReduceKernel& reduce = kernel_.reduce;
+    num_left = 0;
+    contributors = 0;
+    token = next_token_;
+    if (token >= reduce.num_tokens) return;
+    const Route route = next_;
+    next_token_ = __shfl_sync(kAllLanes, drawn_, 0);
+    next_ = load_route(reduce, next_token_, lane);
+    if (lane == 0) drawn_ = atomicAdd(next_ticket(), 1U);
+    is_well = await_contributions(route, lane);
+    if (!is_well) return;
+    contribution = contribution_of(reduce, route, token, in_place_of_lane_, lane);
+    contributors = __ballot_sync(kAllLanes, contribution != nullptr);
+    if (reduce.weights != nullptr && lane < reduce.top_k) return_weight_to(reduce, token * reduce.top_k + lane);
+    piece = 0;
+    num_left = reduce.num_pieces;
+  }
+
+  __device__ bool await_contributions(const Route& route, int lane) {
+    const bool is_there = lane < route.fan_out && route.row >= 0;
+    const int holder = is_there ? route.destination % kWarp : 0;
+    std::int64_t first_row = __shfl_sync(kAllLanes, first_row_, holder);
+    int num_known = __shfl_sync(kAllLanes, num_known_, holder);
+    bool is_announced = __shfl_sync(kAllLanes, announces_, holder);
+    if (is_there && route.destination >= kWarp) {
+      first_row = kernel_.sent[route.destination].first_row;
+      is_announced = announces(route.destination);
+      num_known = route.destination == kernel_.handshake.signals.rank && !kernel_.folds_own ? INT_MAX : 0;
+    }
+    const auto segment = static_cast<int>((route.row - first_row) / kSegmentRows);
+    const bool is_missing = is_there && segment >= num_known;
+    unsigned missing = __ballot_sync(kAllLanes, is_missing);
+    if (missing == 0) return true;
+    bool has_come = true;
+    if (is_missing) {
+      has_come =
+          is_announced ? await_segment(route.destination, segment, &num_known) : await_all_of(route.destination, &num_known);
+    }
+    __syncwarp();  // what one lane has awaited all may read
+    if (!__all_sync(kAllLanes, has_come)) return false;
+    for (; missing != 0; missing &= missing - 1) {
+      const int o = __ffs(static_cast<int>(missing)) - 1;
+      const int destination = __shfl_sync(kAllLanes, route.destination, o);
+      const int known = __shfl_sync(kAllLanes, num_known, o);
+      if (lane == destination) num_known_ = max(num_known_, known);
+    }
+    return true;
+  }
+
+  // And looks how far the next ones have come.
+  __device__ bool await_segment(int peer, int segment, int* num_known) const {
+    const Signals& signals = kernel_.handshake.signals;
+    const std::uint64_t* words = kernel_.segments.words[signals.rank] + word_idx(kernel_.segments, peer, 0);
+    if (!await_word(signals, words + segment, peer, turn_, Phase::kCombineRows, kNapNanoseconds)) return false;
+    const auto num_all = static_cast<int>(num_segments(kernel_.sent[peer].num_rows));
+    int known = segment + 1;
+    while (known < num_all && ptx::load_acquire_system(words + known) == turn_) ++known;
+    *num_known = known;
+    return true;
+  }
+
+  __device__ bool await_all_of(int peer, int* num_known) const {
+    *num_known = INT_MAX;
+    return await(kernel_.handshake.signals, peer, LineWord::kData, turn_, Phase::kCombineRows);
+  }
+
+  const FoldReduceKernel& kernel_;
+  std::uint64_t turn_;
+  // Of the rank of the lane's number: most groups are no larger than a warp.
+  const std::byte* in_place_of_lane_ = nullptr;
+  std::int64_t first_row_ = 0;
+  bool announces_ = false;
+  int num_known_ = 0;  // segments from the first on that have come
+
+  std::int64_t next_token_ = 0;
+  Route next_;
+  std::uint32_t drawn_ = 0;  // in lane 0
+};
+
+template <DataType kType>
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_then_reduce(const __grid_constant__ FoldReduceKernel kernel) {
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ Slot slots[kMaxWarps][kNumSlots];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int num_warps = static_cast<int>(blockDim.x) / kWarp;
+  const Signals& signals = kernel.handshake.signals;
+  const CallTurn call_turn = load_turn(kernel.handshake);
+  // Behind the rings: warps may sum already while others fold.
+  auto* const queues = reinterpret_cast<SentQueue*>(shared + num_warps * kRingBytes);
+  auto* const next_segments = reinterpret_cast<int*>(queues + num_warps);
+  if (static_cast<int>(threadIdx.x) < num_warps) queues[threadIdx.x].init();
+  __syncthreads();
+  post_entry(kernel.handshake, call_turn);
+  bool is_well = await_entry(kernel.handshake, call_turn);
+  const bool folds = static_cast<int>(blockIdx.x) < kernel.num_fold_blocks;
+  const bool announces = blockIdx.x == gridDim.x - 1;
+  if (warp == num_warps - 1 && (folds || announces)) {
+    SentCounter counter(queues, folds ? num_warps - 1 : 0, lane);
+    if (is_well) {
+      Announcer announcer(kernel.segments, signals, FoldedBlocks{kernel}, 1, next_segments, lane);
+      is_well = count_and_announce(kernel.segments, signals, counter, announcer, announces, call_turn.turn, lane, [] {});
+    }
+    counter.close();
+    if (is_well && announces) {
+      for (int peer = lane; peer < signals.num_ranks; peer += kWarp) post(signals, peer, LineWord::kData, call_turn.turn);
+    }
+  } else if (folds && is_well) {
+    fold_pieces<kType>(kernel, queues + warp, lane);
+  }
+  if (is_well) {
+    AwaitedTokens tokens(kernel, call_turn.turn, lane);
+    sum_rows<kType, kNumSlots>(kernel.reduce, tokens, slots[warp], shared + warp * kRingBytes, lane);
+    is_well = tokens.is_well;
+  }
+  leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
+}
+
+// Folding moves contributions once, summing reads them and writes the sums; but what is folded for peers has to cross the link.
+int num_fold_blocks(int num_blocks) { return std::clamp(num_blocks * 5 / 12, 1, num_blocks); }
+
+template <DataType kType>
+void launch_fold_reduce(FoldReduceKernel kernel, const Launch& launch) {
+  constexpr int kStaticBytes = 2048;  // room for what the kernel keeps besides
+  const int segment_bytes = kernel.reduce.num_ranks * static_cast<int>(sizeof(int));
+  constexpr int kWarpBytes = kRingBytes + static_cast<int>(sizeof(SentQueue));
+  const int num_warps =
+      std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, kMaxWarps);
+  kernel.num_fold_blocks = num_fold_blocks(launch.num_sms);
+  fold_then_reduce<kType><<<launch.num_sms, num_warps * kWarp, num_warps * kWarpBytes + segment_bytes, launch.stream>>>(kernel);
+  check_cuda(cudaGetLastError(), "fold_and_reduce");
+}
+
+const RegisteredKernels kKernels{
+    address_of(fold_then_reduce<DataType::kFloat16>), address_of(fold_then_reduce<DataType::kBFloat16>),
+    address_of(fold_then_reduce<DataType::kFloat32>), address_of(fold_then_reduce<DataType::kFloat64>)};
+
+}  // namespace
+
+void fold_and_reduce(const FoldReduceArgs& args, const Launch& launch) {
+  FoldReduceKernel kernel{.fold = fold_kernel_of(args.fold),
+                          .reduce = reduce_kernel_of(args.reduce),
+                          .segments = args.segments,
+                          .sent = args.sent,
+                          .folds_own = args.fold.skip_source != args.reduce.rank || args.fold.carried_weights != nullptr,
+                          .num_fold_blocks = 1,
+                          .handshake = args.handshake,
+                          .state = args.state};
+  kernel.reduce.handshake = args.handshake;
+  switch (args.reduce.dtype) {
+    case DataType::kFloat16: return launch_fold_reduce<DataType::kFloat16>(kernel, launch);
+    case DataType::kBFloat16: return launch_fold_reduce<DataType::kBFloat16>(kernel, launch);
+    case DataType::kFloat32: return launch_fold_reduce<DataType::kFloat32>(kernel, launch);
+    case DataType::kFloat64: return launch_fold_reduce<DataType::kFloat64>(kernel, launch);
+    default:
+      throw Error(ErrorCode::kInvalidArgument,
+                  std::string("rows of type ") + to_string(args.reduce.dtype) + " cannot be summed");
+  }
+}
+
+}  // namespace tokenyard::cuda
