@@ -140,6 +140,7 @@ class Announcer {
       }
       if (!__any_sync(0xffffffff, begin != end)) continue;
       was_anything = true;
+      delay_point(DelayPlace::kPost, signals_.rank, first, turn);
       ptx::fence_system();  // acquires what has been counted, and releases it
       for (int segment = begin; segment < end; ++segment) {
         *counter_of(segments_, peer, segment) = 0;

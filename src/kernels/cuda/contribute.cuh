@@ -127,8 +127,14 @@ __device__ void fold_row(const FoldKernel& kernel, std::int64_t place, std::byte
   }
 }
 
-// One received row, by a warp: what this rank contributes to its token, and the weights that are carried home with it.
-template <DataType kType>
+// Whether contributions are rows as they are, NaNs and all.
+__host__ __device__ inline bool is_copied(const FoldKernel& kernel) {
+  return kernel.expanded_row == nullptr && kernel.factors == nullptr && !kernel.as_float8;
+}
+
+// One received row, by a warp: what this rank contributes to its token, and the weights that are carried home with it. Without
+// kSums contributions are copied.
+template <DataType kType, bool kSums = true>
 __device__ void fold_one(const FoldKernel& kernel, std::int64_t row, int source, int lane) {
   std::byte* window = kernel.windows[source];
   if (window == nullptr) return;
@@ -142,8 +148,7 @@ __device__ void fold_one(const FoldKernel& kernel, std::int64_t row, int source,
   if (kernel.rows == nullptr || source == kernel.skip_source) return;
   const std::int64_t home = static_cast<std::int64_t>(kernel.source_token[row]) * kernel.max_fan_out + kernel.ordinal[row];
   std::byte* target = window + kernel.rows_target + home * kernel.returned_row_bytes;
-  if (kernel.expanded_row == nullptr && kernel.factors == nullptr && !kernel.as_float8) {
-    // The row as it is, NaNs and all.
+  if (!kSums || is_copied(kernel)) {
     const std::byte* source_row = kernel.rows + row * kernel.row_bytes;
     if (kernel.rows_are_aligned) {
       copy_row(target, source_row, kernel.row_bytes, lane);
@@ -151,7 +156,7 @@ __device__ void fold_one(const FoldKernel& kernel, std::int64_t row, int source,
       constexpr int kElementBytes = static_cast<int>(size_of(kType));
       copy_elements(target, source_row, kElementBytes, kElementBytes, kernel.row_bytes / kElementBytes, lane);
     }
-  } else {
+  } else if constexpr (kSums) {
     fold_row<kType>(kernel, place, target, lane);
   }
 }

@@ -18,10 +18,14 @@ namespace tokenyard::cuda {
 namespace {
 
 constexpr int kRowsPerPiece = 2;  // that a warp folds at a time
-// What folds needs more registers than what only sums, so there are fewer warps, each with a longer ring.
-constexpr int kMaxWarps = 16;
-constexpr int kNumSlots = 3;
-constexpr int kRingBytes = ring_bytes(kNumSlots);
+
+// Where contributions are sums themselves, the kernel needs more registers: fewer warps then, each with a longer ring.
+template <bool kSums>
+struct Warps {
+  static constexpr int kMaxNum = kSums ? 16 : 20;
+  static constexpr int kNumSlots = kSums ? 3 : 2;
+  static constexpr int kRingBytes = ring_bytes(kNumSlots);
+};
 constexpr unsigned kNapNanoseconds = 100;
 
 struct FoldReduceKernel {
@@ -47,7 +51,7 @@ struct FoldedBlocks {
 };
 
 // By a warp.
-template <DataType kType>
+template <DataType kType, bool kSums>
 __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, int lane) {
   const FoldKernel& fold = kernel.fold;
   const FoldedBlocks blocks{kernel};
@@ -67,7 +71,7 @@ __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, in
     const std::int64_t num_rows = min(piece.num_rows, num_all - piece.first_row);
     if (num_rows <= 0 || !blocks.is_wanted(piece.source)) continue;
     const std::int64_t begin = fold.source_offsets[piece.source] + piece.first_row;
-    for (std::int64_t row = begin; row < begin + num_rows; ++row) fold_one<kType>(fold, row, piece.source, lane);
+    for (std::int64_t row = begin; row < begin + num_rows; ++row) fold_one<kType, kSums>(fold, row, piece.source, lane);
     __syncwarp();
     queue->put(lane == 0,
                {piece.source, piece.segment, static_cast<std::uint32_t>(num_rows), parts_of_segment(piece.segment, num_all, 1)},
@@ -109,7 +113,7 @@ class AwaitedTokens {
   }
 
  private:
-  __device__ std::uint32_t* next_ticket() const { return &kernel_.state->next_ticket[0]; }
+  __device__ std::uint32_t* next_ticket() const { return &kernel_.state->next_ticket; }
 
   __device__ bool announces(int peer) const {
     return peer == kernel_.handshake.signals.rank || speaks_of_segments(kernel_.handshake.signals, peer);
@@ -152,6 +156,7 @@ class AwaitedTokens {
     if (missing == 0) return true;
     bool has_come = true;
     if (is_missing) {
+      delay_point(DelayPlace::kWait, kernel_.handshake.signals.rank, route.destination, turn_);
       has_come =
           is_announced ? await_segment(route.destination, segment, &num_known) : await_all_of(route.destination, &num_known);
     }
@@ -196,17 +201,18 @@ class AwaitedTokens {
   std::uint32_t drawn_ = 0;  // in lane 0
 };
 
-template <DataType kType>
-__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_then_reduce(const __grid_constant__ FoldReduceKernel kernel) {
+template <DataType kType, bool kSums>
+__global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
+    fold_then_reduce(const __grid_constant__ FoldReduceKernel kernel) {
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ Slot slots[kMaxWarps][kNumSlots];
+  __shared__ Slot slots[Warps<kSums>::kMaxNum][Warps<kSums>::kNumSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int num_warps = static_cast<int>(blockDim.x) / kWarp;
   const Signals& signals = kernel.handshake.signals;
   const CallTurn call_turn = load_turn(kernel.handshake);
   // Behind the rings: warps may sum already while others fold.
-  auto* const queues = reinterpret_cast<SentQueue*>(shared + num_warps * kRingBytes);
+  auto* const queues = reinterpret_cast<SentQueue*>(shared + num_warps * Warps<kSums>::kRingBytes);
   auto* const next_segments = reinterpret_cast<int*>(queues + num_warps);
   if (static_cast<int>(threadIdx.x) < num_warps) queues[threadIdx.x].init();
   __syncthreads();
@@ -225,11 +231,12 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_then_reduce(const __
       for (int peer = lane; peer < signals.num_ranks; peer += kWarp) post(signals, peer, LineWord::kData, call_turn.turn);
     }
   } else if (folds && is_well) {
-    fold_pieces<kType>(kernel, queues + warp, lane);
+    fold_pieces<kType, kSums>(kernel, queues + warp, lane);
   }
   if (is_well) {
     AwaitedTokens tokens(kernel, call_turn.turn, lane);
-    sum_rows<kType, kNumSlots>(kernel.reduce, tokens, slots[warp], shared + warp * kRingBytes, lane);
+    sum_rows<kType, Warps<kSums>::kNumSlots>(kernel.reduce, tokens, slots[warp], shared + warp * Warps<kSums>::kRingBytes,
+                                             lane);
     is_well = tokens.is_well;
   }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
@@ -238,21 +245,32 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_then_reduce(const __
 // Folding moves contributions once, summing reads them and writes the sums; but what is folded for peers has to cross the link.
 int num_fold_blocks(int num_blocks) { return std::clamp(num_blocks * 5 / 12, 1, num_blocks); }
 
-template <DataType kType>
-void launch_fold_reduce(FoldReduceKernel kernel, const Launch& launch) {
+template <DataType kType, bool kSums>
+void launch_with(FoldReduceKernel kernel, const Launch& launch) {
   constexpr int kStaticBytes = 2048;  // room for what the kernel keeps besides
   const int segment_bytes = kernel.reduce.num_ranks * static_cast<int>(sizeof(int));
-  constexpr int kWarpBytes = kRingBytes + static_cast<int>(sizeof(SentQueue));
+  constexpr int kWarpBytes = Warps<kSums>::kRingBytes + static_cast<int>(sizeof(SentQueue));
   const int num_warps =
-      std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, kMaxWarps);
+      std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, Warps<kSums>::kMaxNum);
   kernel.num_fold_blocks = num_fold_blocks(launch.num_sms);
-  fold_then_reduce<kType><<<launch.num_sms, num_warps * kWarp, num_warps * kWarpBytes + segment_bytes, launch.stream>>>(kernel);
+  fold_then_reduce<kType, kSums>
+      <<<launch.num_sms, num_warps * kWarp, num_warps * kWarpBytes + segment_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "fold_and_reduce");
 }
 
-const RegisteredKernels kKernels{
-    address_of(fold_then_reduce<DataType::kFloat16>), address_of(fold_then_reduce<DataType::kBFloat16>),
-    address_of(fold_then_reduce<DataType::kFloat32>), address_of(fold_then_reduce<DataType::kFloat64>)};
+template <DataType kType>
+void launch_fold_reduce(const FoldReduceKernel& kernel, const Launch& launch) {
+  if (is_copied(kernel.fold)) return launch_with<kType, false>(kernel, launch);
+  launch_with<kType, true>(kernel, launch);
+}
+
+template <DataType kType>
+RegisteredKernels registered() {
+  return {address_of(fold_then_reduce<kType, false>), address_of(fold_then_reduce<kType, true>)};
+}
+
+const RegisteredKernels kKernels[] = {registered<DataType::kFloat16>(), registered<DataType::kBFloat16>(),
+                                      registered<DataType::kFloat32>(), registered<DataType::kFloat64>()};
 
 }  // namespace
 

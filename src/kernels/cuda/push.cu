@@ -1,8 +1,9 @@
 // Every warp is a conveyor of its own: it takes tokens, brings their rows into shared memory by bulk loads, and sends them to
 // all their destinations by bulk stores, several rows under way at once. No warp waits for another.
 //
-// Where the rows are wanted in tensors, some warps of each block copy what has come there, while the others push; those that
-// have nothing left to push join them.
+// Where the rows are wanted in tensors, some blocks copy what has come there while the others push, and those that have nothing
+// left to push join them. They do not share multiprocessors at first, because copies would stand behind stores that wait for
+// the link.
 
 #include <algorithm>
 
@@ -177,6 +178,7 @@ __device__ CopiedRows copied_rows(const PushKernel& kernel, std::uint32_t piece_
 __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std::uint64_t turn) {
   const Signals& signals = kernel.handshake.signals;
   const std::uint64_t* words = kernel.segments.words[signals.rank];
+  delay_point(DelayPlace::kWait, signals.rank, rows.piece.source, turn);
   return await_word(signals, words + word_idx(kernel.segments, rows.piece.source, rows.piece.segment), rows.piece.source, turn,
                     Phase::kDispatchRows, kNapNanoseconds);
 }
@@ -192,20 +194,18 @@ __device__ const SourceLane& lane_of(const PushKernel& kernel, int part) {
 }
 
 // By one warp. False if a wait of it has failed.
-__device__ bool push_rows(const PushKernel& kernel, Rows rows, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn,
-                          int lane) {
+__device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn, int lane) {
   constexpr int kPartsPerGroup = 4;  // that are pushed between two groups
-  const Share share = share_of(kernel, rows);
+  const Share share = share_of(kernel);
   Routes routes(kernel, share, lane);
-  Destinations destinations(kernel, rows, lane);
+  Destinations destinations(kernel, lane);
   const std::byte* own_window = own_window_of(kernel);
   bool has_groups = kernel.has_groups;
   int next_group_at = conveyor.num_loaded() + kPartsPerGroup;
   const bool works = lane == 0;
-  conveyor.load_ahead(rows == Rows::kAll ? 1 : 2);
 
   bool is_well = true;
-  bool may_store = rows == Rows::kOwn;  // nobody has to be waited for
+  bool may_store = false;
   Route route;
   // Of a ticket whose parts may still be on their way: they are those that were loaded before this one.
   Sent sent;
@@ -217,7 +217,7 @@ __device__ bool push_rows(const PushKernel& kernel, Rows rows, Conveyor& conveyo
   };
   const auto push_next_group = [&] {
     int number = 0;
-    if (works) number = static_cast<int>(atomicAdd(share.next_group, 1U));
+    if (works) number = static_cast<int>(atomicAdd(&kernel.state->next_group, 1U));
     number = __shfl_sync(kAllLanes, number, 0);
     has_groups = number < routes.num_groups();
     if (!has_groups) return;
@@ -229,7 +229,7 @@ __device__ bool push_rows(const PushKernel& kernel, Rows rows, Conveyor& conveyo
     is_well = may_store = await_entry(kernel.handshake, call_turn);
     if (is_well) destinations.hear_peers(kernel, lane);
   };
-  if (rows != Rows::kOwn) post_entry(kernel.handshake, call_turn);
+  post_entry(kernel.handshake, call_turn);
   while (is_well && routes.next(kernel, destinations, &route)) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
       const SourceLane& source = lane_of(kernel, part);
@@ -285,7 +285,7 @@ __device__ bool push_rows(const PushKernel& kernel, Rows rows, Conveyor& conveyo
   if (works) ptx::bulk_wait_written<0>();
   __syncwarp();
   if (is_well && destinations.counts() && sent_end >= 0) leave_word(sent);
-  if (works && rows != Rows::kOwn && kernel.segments.words != nullptr) queue->end(is_well);
+  if (works && kernel.segments.words != nullptr) queue->end(is_well);
   return is_well;
 }
 
@@ -357,17 +357,8 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
     Conveyor conveyor(shared, kernel.stage_bytes, kernel.max_fan_out, warp, kernel.num_push_warps);
     if (lane == 0) conveyor.init();
     __syncwarp();
-    auto first = static_cast<int>(Rows::kAll);
-    auto last = static_cast<int>(Rows::kAll);
-    if (kernel.copies_out) {
-      const bool pushes = static_cast<int>(blockIdx.x) < kernel.num_push_blocks;
-      // Where own rows and those that have come are moved, every other warp begins with the latter.
-      first = static_cast<int>(pushes ? Rows::kPeers : Rows::kOwn);
-      last = pushes || warp % 2 == 0 ? static_cast<int>(Rows::kOwn) : first - 1;
-    }
-#pragma unroll 1
-    for (int rows = first; rows <= last && is_well && (!kernel.copies_out || call_turn.may_work()); ++rows) {
-      is_well = push_rows(kernel, static_cast<Rows>(rows), conveyor, queues + warp, call_turn, lane);
+    if (static_cast<int>(blockIdx.x) < kernel.num_push_blocks) {
+      is_well = push_rows(kernel, conveyor, queues + warp, call_turn, lane);
     }
     if (kernel.copies_out && is_well && call_turn.may_work()) {
       conveyor.load_ahead(2);
@@ -384,8 +375,8 @@ __global__ void push_in_bulk(const __grid_constant__ PushKernel) {}  // never la
 #endif
 
 __device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& call_turn, int lane) {
-  Routes routes(kernel, share_of(kernel, Rows::kAll), lane);
-  Destinations destinations(kernel, Rows::kAll, lane);
+  Routes routes(kernel, share_of(kernel), lane);
+  Destinations destinations(kernel, lane);
   const std::byte* own_window = own_window_of(kernel);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
@@ -550,13 +541,10 @@ PushKernel prepare(const PushArgs& args, bool in_bulk) {
   return kernel;
 }
 
-// Blocks that send to peers, where the others move what this rank receives. More than eight would disturb each other on the
-// link; fewer blocks are shared out by what there is to be done where all ranks get the same.
+// Blocks that push, where the others copy what has come. Pushing stores what this rank sends to others and to itself; what
+// comes is half of that with two ranks, and little less than all of it with many, but then the link is the limit.
 int num_push_blocks(const PushKernel& kernel, int num_blocks) {
-  if (!kernel.copies_out) return num_blocks;
-  constexpr int kMaxPushBlocks = 8;
-  const int num_ranks = kernel.num_ranks;
-  return std::clamp(num_blocks * (num_ranks - 1) / (2 * num_ranks - 1), 1, kMaxPushBlocks);
+  return kernel.copies_out ? std::max(1, num_blocks * 2 / 3) : num_blocks;
 }
 
 const RegisteredKernels kKernels{address_of(push_in_bulk), address_of(push_by_threads)};

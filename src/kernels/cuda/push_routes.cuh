@@ -83,7 +83,7 @@ struct PushKernel {
   std::int64_t num_output_rows;
   const std::int64_t* source_offsets;
   int num_push_warps;   // of a block. In bulk: all that have a conveyor; behind them stands the one that counts and announces
-  int num_push_blocks;  // that send to peers; the others take care of what this rank receives, and these as well in the end
+  int num_push_blocks;  // that push; the others copy what has come, and these as well when they have pushed
   int pieces_of_segment;
   LineWord sent_post;  // when all has been pushed
 
@@ -91,24 +91,18 @@ struct PushKernel {
   LaunchState* state;
 };
 
-// Which rows a warp sends.
-enum class Rows : std::uint8_t { kAll, kPeers, kOwn };
-
-// A warp's place among those that share the work.
+// A warp's place among those that share the work. Each has two tickets that need not be drawn.
 struct Share {
-  int idx;        // of this warp
-  int num_warps;  // that have begun at the same time, each with two tickets that need not be drawn; 0: all are drawn
+  int idx;  // of this warp
+  int num_warps;
   std::uint32_t* next_ticket;  // counts the tickets that have been drawn
-  std::uint32_t* next_group;
 };
 
-__device__ inline Share share_of(const PushKernel& kernel, Rows rows) {
+__device__ inline Share share_of(const PushKernel& kernel) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int kind = rows == Rows::kOwn ? 1 : 0;
   return {.idx = warp * kernel.num_push_blocks + static_cast<int>(blockIdx.x),
-          .num_warps = rows == Rows::kOwn ? 0 : kernel.num_push_blocks * kernel.num_push_warps,
-          .next_ticket = &kernel.state->next_ticket[kind],
-          .next_group = &kernel.state->next_group[kind]};
+          .num_warps = kernel.num_push_blocks * kernel.num_push_warps,
+          .next_ticket = &kernel.state->next_ticket};
 }
 
 // What each lane of a warp sends: a row of a destination.
@@ -121,9 +115,9 @@ struct Sent {
 // What there is to know about the destinations. Lane r of a warp keeps it for rank r: most groups are no larger than a warp.
 class Destinations {
  public:
-  __device__ Destinations(const PushKernel& kernel, Rows rows, int lane) : rows_(rows) {
+  __device__ Destinations(const PushKernel& kernel, int lane) {
     if (kernel.num_tokens == 0 || lane >= kernel.num_ranks) return;
-    if (rows == Rows::kAll || (lane == kernel.rank) == (rows == Rows::kOwn)) window_ = kernel.windows[lane];
+    window_ = kernel.windows[lane];
     if (kernel.segments.words == nullptr) return;
     first_row_ = kernel.sent[lane].first_row;
     num_rows_ = static_cast<int>(kernel.sent[lane].num_rows);
@@ -143,10 +137,7 @@ class Destinations {
     is_sent = is_sent && row >= 0;
     const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_), is_sent ? destination % kWarp : 0);
     Sent sent{is_sent ? reinterpret_cast<std::byte*>(window) : nullptr, row, is_sent ? destination : -1};
-    if (is_sent && destination >= kWarp) {
-      const bool is_mine = rows_ == Rows::kAll || (destination == kernel.rank) == (rows_ == Rows::kOwn);
-      sent.window = is_mine ? kernel.windows[destination] : nullptr;
-    }
+    if (is_sent && destination >= kWarp) sent.window = kernel.windows[destination];
     return sent;
   }
 
@@ -179,9 +170,8 @@ class Destinations {
   }
 
  private:
-  Rows rows_;
-  std::byte* window_ = nullptr;  // null: what goes there is not this warp's affair
-  std::int64_t first_row_ = 0;   // of what it is sent, there
+  std::byte* window_ = nullptr;
+  std::int64_t first_row_ = 0;  // of what it is sent, there
   int num_rows_ = 0;
   bool wants_segments_ = false;
   bool counts_ = false;
@@ -218,16 +208,8 @@ class Routes {
     while (width_ < kernel.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(kernel.copies_out ? kPartsPerAnnouncedTicket : kPartsPerTicket, kWarp / width_);
     group_tokens_ = min(kMaxGroupTokens, kWarp / width_);
-    if (share.num_warps > 0) {
-      load(kernel, static_cast<unsigned>(share.idx));
-      drawn_ = static_cast<unsigned>(share.idx + share.num_warps);
-      return;
-    }
-    unsigned drawn = 0;
-    if (lane == 0) drawn = atomicAdd(share.next_ticket, 2U);
-    drawn = __shfl_sync(kAllLanes, drawn, 0);
-    load(kernel, drawn);
-    drawn_ = drawn + 1;
+    load(kernel, static_cast<unsigned>(share.idx));
+    drawn_ = static_cast<unsigned>(share.idx + share.num_warps);
   }
 
   // Whether the next part, if there is one, belongs to another ticket than the last.
