@@ -41,7 +41,7 @@
 
 // The interface that this header describes. Within a major version all changes are additions, which raise the minor one.
 #define TY_ABI_MAJOR 0
-#define TY_ABI_MINOR 2
+#define TY_ABI_MINOR 3
 #define TY_ABI_VERSION (TY_ABI_MAJOR * 65536 + TY_ABI_MINOR)
 
 #if defined(__GNUC__)
@@ -296,8 +296,11 @@ typedef struct ty_device {
   size_t struct_size;
   int32_t number;   // among the GPUs that this process sees, or TY_LOCAL_DEVICE
   int32_t num_sms;  // that a call may occupy unless it says otherwise; 0: 16, or fewer where many ranks share the GPU
+  // Not 0: plans with TY_OVERFLOW_GROW hold memory for packed rows, without which their calls cannot ask for TY_COPIES_ENGINE.
+  // May differ per rank. Since ABI 0.3
+  int64_t copy_engines;
 } ty_device;
-#define TY_DEVICE_INIT {sizeof(ty_device), TY_LOCAL_DEVICE, 0}
+#define TY_DEVICE_INIT {sizeof(ty_device), TY_LOCAL_DEVICE, 0, 0}
 
 typedef struct ty_group_options {
   size_t struct_size;
@@ -576,8 +579,8 @@ enum {
   TY_COPIES_CHOSEN = 0,  // bulk where the GPU has it
   TY_COPIES_BULK = 1,    // asynchronous bulk copies, Hopper and later: few SMs fill the link
   TY_COPIES_PLAIN = 2,   // loads and stores of 16 bytes: any GPU
-  // Rows are packed, and then the GPU's copy engines carry them. TY_OVERFLOW_GROW and a GPU for each rank; a combine needs its
-  // rows in the slot (TY_LAYOUT_COMPACT, ty_received_get_combine_buffer). TY_UNSUPPORTED otherwise.
+  // Rows are packed, and then the GPU's copy engines carry them. TY_OVERFLOW_GROW, ty_device.copy_engines and a GPU for each
+  // rank; a combine needs its rows in the slot (TY_LAYOUT_COMPACT, ty_received_get_combine_buffer). TY_UNSUPPORTED otherwise.
   TY_COPIES_ENGINE = 3
 };
 

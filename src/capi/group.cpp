@@ -25,6 +25,7 @@ GroupOptions read_options(const ty_group_options* given) {
     const ty_device device = read_struct(read.device, "options->device");
     options.device = device.number;
     options.num_sms = device.num_sms;
+    options.copy_engines = device.copy_engines != 0;
   }
   return options;
 }

@@ -251,7 +251,11 @@ int run_gpu_bench(const BenchOptions& options) {
     const int local_rank = source.started ? source.started->local_rank : exchange->rank();
     const int device = local_rank % num_gpus;
     check_cuda(cudaSetDevice(device), "cudaSetDevice");
-    const Group group = Group::create(exchange, {.timeout = options.ranks.timeout(), .domain = {}, .device = device});
+    const Group group =
+        Group::create(exchange, {.timeout = options.ranks.timeout(),
+                                 .domain = {},
+                                 .device = device,
+                                 .copy_engines = options.table || options.overlap || options.copies == "engine"});
     GpuStage stage(exchange, group, device);
     if (options.overlap) return run_overlap(stage, setups.front());
     return options.table ? run_goals(stage, setups) : run_load(stage, setups.front());

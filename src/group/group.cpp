@@ -111,7 +111,9 @@ Plan Group::plan(const Shape& shape) const {
   std::shared_ptr<Plan::Impl> plan;
   if (device().has_value()) {
     plan = make_cuda_plan(impl_->peers_, shape, place,
-                          {.num_sms = impl_->options_.num_sms, .num_ranks_on_gpu = impl_->num_ranks_on_gpu_});
+                          {.num_sms = impl_->options_.num_sms,
+                           .num_ranks_on_gpu = impl_->num_ranks_on_gpu_,
+                           .copy_engines = impl_->options_.copy_engines});
   } else {
     plan = std::make_shared<HostPlan>(impl_->peers_, shape, place);
   }

@@ -67,6 +67,7 @@ int choose_device(const GroupOptions& options) {
   if (!options.device.has_value()) {
     if (options.num_sms != 0)
       fail_argument("num_sms is {}, but the group has no device: set GroupOptions::device", options.num_sms);
+    if (options.copy_engines) fail_argument("copy_engines is set, but the group has no device: set GroupOptions::device");
     return -1;
   }
   const bool is_local = *options.device == kLocalDevice;

@@ -29,7 +29,7 @@ void expect_cuda(cudaError_t result, std::source_location where = std::source_lo
 // What a rank needs of CUDA, made before any rank makes a call: taking memory waits for kernels.
 class Gpu {
  public:
-  explicit Gpu(int rank) : device_{sizeof(ty_device), rank % count_gpus(), kNumSms} {
+  explicit Gpu(int rank) : device_{sizeof(ty_device), rank % count_gpus(), kNumSms, 0} {
     select();
     expect_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     expect_cuda(cudaEventCreateWithFlags(&is_recorded, cudaEventDisableTiming));

@@ -48,6 +48,8 @@ void rank_0_keeps_silent(CudaSmallRank& rank, const CudaSilence& silence) {
   const bool sized = silence.call == CudaCall::kSizedDispatch;
   const bool by_engines = silence.copies == Copies::kEngine;  // which need sizes that the host knows
   const Plan& plan = sized || by_engines ? rank.plan : rank.capacity_plan;
+  // So that both slots have grown, and the silent rank is not missed in that already.
+  if (by_engines) plan.dispatch(rank.dispatch(kAmple)).release();
   Received received = plan.dispatch(rank.dispatch(kAmple));
   const Routing routing = received.routing();
   const TensorView lane = received.lane(0);

@@ -137,6 +137,7 @@ void survive(int rank, const Trial& trial, const std::array<TestListener, 2>& li
   GroupOptions options = patient();
   options.device = gpu.device();
   options.num_sms = 8;
+  options.copy_engines = trial.work == Work::kByEngines;
   {
     const Group group = Group::create(make_tcp_exchange(rendezvous_at(listeners[0], rank, trial.num_ranks)), options);
     const Plan plan = group.plan(wide_shape(trial));

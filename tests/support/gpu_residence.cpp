@@ -65,6 +65,7 @@ GpuResidence::~GpuResidence() {
 void GpuResidence::choose(GroupOptions* options) {
   options->device = gpu_->device();
   options->num_sms = num_sms_;
+  options->copy_engines = has_engines_;
 }
 
 std::unique_ptr<TensorMemory> GpuResidence::allocate(std::size_t num_bytes) {
