@@ -18,10 +18,12 @@ namespace tokenyard {
 namespace {
 
 // SMs pack about twice as fast as a link carries. So the first chunk is small, for the copies to begin early, and each of the
-// others twice as large as the one before: it is packed while that one crosses. One launch packs them all.
-constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {4, 12, 28, 64}};
-// Summing keeps up with the link, but every chunk is a launch; what stands behind the last copy is the sum of the last chunk.
-constexpr Chunks kPullChunks{.num_chunks = 5, .ends = {15, 29, 42, 54, 64}};
+// others is larger than the one before, but not twice as large: it is packed and its word has come while that one crosses. One
+// launch packs them all.
+constexpr Chunks kPushChunks{.num_chunks = 5, .ends = {4, 11, 22, 38, 64}};
+// Summing hardly keeps up with the link, and every chunk is a launch. The first is small, for the sums to begin early, and the
+// last, since its sum stands behind the last copy.
+constexpr Chunks kPullChunks{.num_chunks = 6, .ends = {9, 21, 33, 45, 56, 64}};
 static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
 static_assert(kPullChunks.ends[kPullChunks.num_chunks - 1] == Chunks::kNumParts);
 
@@ -56,7 +58,7 @@ struct TravellingArray {
   std::size_t to;  // offsets
   std::size_t from;
   std::size_t row_bytes;
-  bool in_chunks;  // otherwise it crosses as a whole with the last chunk: a copy costs as much as some hundred KiB
+  bool in_chunks;  // otherwise it crosses as a whole beside the last chunk: a copy costs as much as some hundred KiB
 };
 
 std::vector<TravellingArray> arrays_of(const Shape& shape, const DispatchLayout& window, const DispatchLayout& staged,
@@ -138,7 +140,11 @@ void CudaPlan::ensure_staging(Track track, int slot_idx, std::size_t num_bytes) 
   staging = own_memory(num_bytes + num_bytes / 4);
 }
 
-Stream CudaPlan::copy_stream(int peer) const { return copy_streams_[static_cast<std::size_t>(peer) % copy_streams_.size()]; }
+Stream CudaPlan::copy_stream(int number) const {
+  return copy_streams_[static_cast<std::size_t>(number) % copy_streams_.size()];
+}
+
+int CudaPlan::peer_at(int distance) const { return (peers_->rank() + distance) % dimensions_.num_ranks; }
 
 void CudaPlan::end_copies(int chunk) {
   for (std::size_t i = 0; i < copy_streams_.size(); ++i) {
@@ -150,14 +156,27 @@ void CudaPlan::await_copies(int chunk, Stream stream) const {
   for (const auto& copied : copied_) check_cuda(cudaStreamWaitEvent(stream, copied[chunk], 0), "cudaStreamWaitEvent");
 }
 
+DispatchLayout CudaPlan::staged_layout(const Routing::Data& routing) const {
+  const std::int64_t max_copies = std::min(dimensions_.max_fan_out, dimensions_.num_ranks - 1);
+  return dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(routing.num_tokens * max_copies, 1));
+}
+
+bool CudaPlan::can_pack(const DispatchCall& call) const {
+  const auto& staging = staging_[static_cast<int>(Track::kDispatch)][call.turn.slot];
+  return staging != nullptr && staging->num_bytes() >= staged_layout(*call.routing).num_bytes;
+}
+
 void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                         const DispatchLayout& staged, const cuda::Launch& launch) {
+                         const cuda::Launch& launch) {
   const int slot_idx = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot_idx];
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
   const DeviceRouting& device = *routing.device;
   const bool cached = call.made == nullptr;
+  make_copy_streams();
+  const DispatchLayout staged = staged_layout(routing);
+  ensure_staging(Track::kDispatch, slot_idx, staged.num_bytes);
   cuda::PackArgs pack{.lanes = lanes,
                       .staging = {staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data(), staged},
                       .window = {slot.windows[peers_->rank()]->data(), slot.layout},
@@ -178,42 +197,39 @@ void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchA
                       .number = ++num_copying_calls_,
                       .state = scratch.state[static_cast<int>(Track::kDispatch)],
                       .pack_state = scratch.pack_state};
-  for (int chunk = 0; chunk < kPushChunks.num_chunks; ++chunk) {
-    pack.rows_of_chunk[chunk] = staged_rows(routing, kPushChunks, chunk);
-  }
   pack.handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
-  if (cached) enter_cached(call, &pack.handshake);
+  if (cached) {
+    enter_cached(call, &pack.handshake);
+  } else {
+    pack.handshake.gate = scratch.gate;
+  }
   cuda::pack_rows(pack, launch);
 }
 
-void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                               const cuda::Launch& launch, Halves halves) {
-  make_copy_streams();
+void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
   const int slot_idx = call.turn.slot;
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
-  const DispatchLayout staged = dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(staged_rows(routing), 1));
-  ensure_staging(Track::kDispatch, slot_idx, staged.num_bytes);
   const std::byte* staging = staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data();
-  pack_rows(lanes, args, call, staged, launch);
-
   const std::vector<TravellingArray> arrays =
-      arrays_of(shape_, slot.layout, staged, call.made != nullptr, static_cast<bool>(args.topk_weights));
+      arrays_of(shape_, slot.layout, staged_layout(routing), call.made != nullptr, static_cast<bool>(args.topk_weights));
   constexpr int kLast = kPushChunks.num_chunks - 1;
   for (int chunk = 0; chunk <= kLast; ++chunk) {
     // The word of the first chunk also says that the peers have opened their slots: no copy stream may pass it by.
     if (chunk != 0 && staged_rows(routing, kPushChunks, chunk) == 0) continue;
     for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].packed + chunk, num_copying_calls_, stream);
-    for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
-      if (peer == peers_->rank()) continue;
+    for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
+      const int peer = peer_at(distance);
       const SentBlock& block = routing.sent[peer];
       std::byte* window = slot.windows[peer]->data();
       for (const TravellingArray& array : arrays) {
         if (!array.in_chunks && chunk != kLast) continue;
         const std::int64_t first = array.in_chunks ? kPushChunks.begin(chunk, block.num_rows) : 0;
         const std::int64_t num_rows = kPushChunks.end(chunk, block.num_rows) - first;
+        // From chunk to chunk in another stream, and what crosses whole beside the last: a copy begins while another ends.
+        const Stream stream = copy_stream(peer + chunk + (array.in_chunks ? 0 : 1));
         copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first, num_rows,
-                  array.row_bytes, copy_stream(peer));
+                  array.row_bytes, stream);
       }
     }
   }
@@ -267,8 +283,8 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   enter_and_find_chunks(call, entry, launch);
   for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].entered, num_copying_calls_, stream);
   for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
-    for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
-      if (peer == peers_->rank()) continue;
+    for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
+      const int peer = peer_at(distance);
       const SentBlock& block = routing.sent[peer];
       const std::int64_t first = kPullChunks.begin(chunk, block.num_rows);
       copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,

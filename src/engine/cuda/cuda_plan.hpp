@@ -156,13 +156,19 @@ class CudaPlan final : public Plan::Impl {
   void check_engines(const CombineCall& call) const;
   void make_copy_streams();
   void ensure_staging(Track track, int slot_idx, std::size_t num_bytes);
+  // Of packed rows. Has room for the most that so many tokens can send: packing begins before the host knows how many go.
+  DispatchLayout staged_layout(const Routing::Data& routing) const;
+  // Whether pack_rows() takes no memory.
+  bool can_pack(const DispatchCall& call) const;
   void pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                 const DispatchLayout& staged, const cuda::Launch& launch);
-  void push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                       const cuda::Launch& launch, Halves halves);
+                 const cuda::Launch& launch);
+  // What pack_rows() packs, when the host knows how much that is; and the meeting behind it.
+  void copy_packed(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves);
   void enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
-  Stream copy_stream(int peer) const;
+  Stream copy_stream(int number) const;
+  // Ranks begin with different peers, so that not all copy to or from the same one.
+  int peer_at(int distance) const;
   // What `stream` is asked for behind await_copies() comes behind what copy streams were asked for before end_copies().
   void end_copies(int chunk);
   void await_copies(int chunk, Stream stream) const;
