@@ -18,20 +18,14 @@ namespace tokenyard {
 namespace {
 
 // SMs pack about twice as fast as a link carries. So the first chunk is small, for the copies to begin early, and each of the
-// others twice as large as the one before: it is packed while that one crosses. One launch packs them all.
-constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {4, 12, 28, 64}};
-// Summing keeps up with the link, but every chunk is a launch; what stands behind the last copy is the sum of the last chunk.
-constexpr Chunks kPullChunks{.num_chunks = 5, .ends = {15, 29, 42, 54, 64}};
+// others is larger than the one before, but not twice as large: it is packed and its word has come while that one crosses. One
+// launch packs them all.
+constexpr Chunks kPushChunks{.num_chunks = 5, .ends = {4, 11, 22, 38, 64}};
+// Summing hardly keeps up with the link, and every chunk is a launch. The first is small, for the sums to begin early, and the
+// last, since its sum stands behind the last copy.
+constexpr Chunks kPullChunks{.num_chunks = 6, .ends = {9, 21, 33, 45, 56, 64}};
 static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
 static_assert(kPullChunks.ends[kPullChunks.num_chunks - 1] == Chunks::kNumParts);
-
-std::int64_t staged_rows(const Routing::Data& routing) {
-  std::int64_t num_rows = 0;
-  for (int rank = 0; rank < routing.num_ranks; ++rank) {
-    if (rank != routing.key.rank) num_rows += routing.sent[rank].num_rows;
-  }
-  return num_rows;
-}
 
 // In chunk `chunk` of all that this rank sends.
 std::int64_t staged_rows(const Routing::Data& routing, const Chunks& chunks, int chunk) {
@@ -56,7 +50,7 @@ struct TravellingArray {
   std::size_t to;  // offsets
   std::size_t from;
   std::size_t row_bytes;
-  bool in_chunks;  // otherwise it crosses as a whole with the last chunk: a copy costs as much as some hundred KiB
+  bool in_chunks;  // otherwise it crosses as a whole beside the last chunk: a copy costs as much as some hundred KiB
 };
 
 std::vector<TravellingArray> arrays_of(const Shape& shape, const DispatchLayout& window, const DispatchLayout& staged,
@@ -105,6 +99,11 @@ void CudaPlan::check_engines() const {
          "copy engines need sizes that the host knows, which a plan with Overflow::kDrop does not have: make it with kGrow, or "
          "leave copies at kChosen");
   }
+  if (staging_[static_cast<int>(Track::kDispatch)][0] == nullptr) {
+    fail(ErrorCode::kUnsupported,
+         "plans of this group hold no memory for packed rows: set GroupOptions::copy_engines when the group is made, or leave "
+         "copies at kChosen");
+  }
   if (!waits_for_words(memory_.device)) {
     fail(ErrorCode::kUnsupported,
          "streams of GPU {} cannot wait for a word of 64 bits, by which copies follow what is packed: leave copies at kChosen",
@@ -119,8 +118,14 @@ void CudaPlan::check_engines(const CombineCall& call) const {
        "Received::combine_buffer() of a compact plan, without factors, or leave copies at kChosen");
 }
 
-void CudaPlan::make_copy_streams() {
-  if (!copy_streams_.empty()) return;
+void CudaPlan::prepare_engines() {
+  const std::size_t dispatch_bytes = staged_layout(dimensions_.max_tokens).num_bytes;
+  const std::size_t combine_bytes =
+      std::max<std::size_t>(static_cast<std::size_t>(max_staged_rows(dimensions_.max_tokens)) * combine_lane_.row_bytes(), 1);
+  for (int slot = 0; slot < kNumSlots; ++slot) {
+    staging_[static_cast<int>(Track::kDispatch)][slot] = own_memory(dispatch_bytes);
+    if (shape_.layout == Layout::kCompact) staging_[static_cast<int>(Track::kCombine)][slot] = own_memory(combine_bytes);
+  }
   const auto make_event = [](Event* event) {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
@@ -130,15 +135,11 @@ void CudaPlan::make_copy_streams() {
   }
 }
 
-void CudaPlan::ensure_staging(Track track, int slot_idx, std::size_t num_bytes) {
-  std::shared_ptr<MemoryRegion>& staging = staging_[static_cast<int>(track)][slot_idx];
-  if (staging != nullptr && staging->num_bytes() >= num_bytes) return;
-  settle(stream_, peers_->timeout());
-  retire(std::move(staging));
-  staging = own_memory(num_bytes + num_bytes / 4);
+Stream CudaPlan::copy_stream(int number) const {
+  return copy_streams_[static_cast<std::size_t>(number) % copy_streams_.size()];
 }
 
-Stream CudaPlan::copy_stream(int peer) const { return copy_streams_[static_cast<std::size_t>(peer) % copy_streams_.size()]; }
+int CudaPlan::peer_at(int distance) const { return (peers_->rank() + distance) % dimensions_.num_ranks; }
 
 void CudaPlan::end_copies(int chunk) {
   for (std::size_t i = 0; i < copy_streams_.size(); ++i) {
@@ -150,14 +151,23 @@ void CudaPlan::await_copies(int chunk, Stream stream) const {
   for (const auto& copied : copied_) check_cuda(cudaStreamWaitEvent(stream, copied[chunk], 0), "cudaStreamWaitEvent");
 }
 
+std::int64_t CudaPlan::max_staged_rows(std::int64_t num_tokens) const {
+  return num_tokens * std::min(dimensions_.max_fan_out, dimensions_.num_ranks - 1);
+}
+
+DispatchLayout CudaPlan::staged_layout(std::int64_t num_tokens) const {
+  return dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(max_staged_rows(num_tokens), 1));
+}
+
 void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                         const DispatchLayout& staged, const cuda::Launch& launch) {
+                         const cuda::Launch& launch) {
   const int slot_idx = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot_idx];
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
   const DeviceRouting& device = *routing.device;
   const bool cached = call.made == nullptr;
+  const DispatchLayout staged = staged_layout(routing.num_tokens);
   cuda::PackArgs pack{.lanes = lanes,
                       .staging = {staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data(), staged},
                       .window = {slot.windows[peers_->rank()]->data(), slot.layout},
@@ -178,42 +188,39 @@ void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchA
                       .number = ++num_copying_calls_,
                       .state = scratch.state[static_cast<int>(Track::kDispatch)],
                       .pack_state = scratch.pack_state};
-  for (int chunk = 0; chunk < kPushChunks.num_chunks; ++chunk) {
-    pack.rows_of_chunk[chunk] = staged_rows(routing, kPushChunks, chunk);
-  }
   pack.handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
-  if (cached) enter_cached(call, &pack.handshake);
+  if (cached) {
+    enter_cached(call, &pack.handshake);
+  } else {
+    pack.handshake.gate = scratch.gate;
+  }
   cuda::pack_rows(pack, launch);
 }
 
-void CudaPlan::push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                               const cuda::Launch& launch, Halves halves) {
-  make_copy_streams();
+void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
   const int slot_idx = call.turn.slot;
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
-  const DispatchLayout staged = dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(staged_rows(routing), 1));
-  ensure_staging(Track::kDispatch, slot_idx, staged.num_bytes);
   const std::byte* staging = staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data();
-  pack_rows(lanes, args, call, staged, launch);
-
-  const std::vector<TravellingArray> arrays =
-      arrays_of(shape_, slot.layout, staged, call.made != nullptr, static_cast<bool>(args.topk_weights));
+  const std::vector<TravellingArray> arrays = arrays_of(shape_, slot.layout, staged_layout(routing.num_tokens),
+                                                        call.made != nullptr, static_cast<bool>(args.topk_weights));
   constexpr int kLast = kPushChunks.num_chunks - 1;
   for (int chunk = 0; chunk <= kLast; ++chunk) {
     // The word of the first chunk also says that the peers have opened their slots: no copy stream may pass it by.
     if (chunk != 0 && staged_rows(routing, kPushChunks, chunk) == 0) continue;
     for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].packed + chunk, num_copying_calls_, stream);
-    for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
-      if (peer == peers_->rank()) continue;
+    for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
+      const int peer = peer_at(distance);
       const SentBlock& block = routing.sent[peer];
       std::byte* window = slot.windows[peer]->data();
       for (const TravellingArray& array : arrays) {
         if (!array.in_chunks && chunk != kLast) continue;
         const std::int64_t first = array.in_chunks ? kPushChunks.begin(chunk, block.num_rows) : 0;
         const std::int64_t num_rows = kPushChunks.end(chunk, block.num_rows) - first;
+        // From chunk to chunk in another stream, and what crosses whole beside the last: a copy begins while another ends.
+        const Stream stream = copy_stream(peer + chunk + (array.in_chunks ? 0 : 1));
         copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first, num_rows,
-                  array.row_bytes, copy_stream(peer));
+                  array.row_bytes, stream);
       }
     }
   }
@@ -252,11 +259,9 @@ void CudaPlan::enter_and_find_chunks(const CombineCall& call, const cuda::Handsh
 }
 
 void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch) {
-  make_copy_streams();
   const int slot_idx = call.turn.slot;
   const Routing::Data& routing = *call.routing;
   const std::size_t row_bytes = combine_lane_.row_bytes();
-  ensure_staging(Track::kCombine, slot_idx, static_cast<std::size_t>(staged_rows(routing)) * row_bytes);
   std::byte* staging = staging_[static_cast<int>(Track::kCombine)][slot_idx]->data();
   const Slot& read = slots_[call.header.in_place_slot];
 
@@ -267,8 +272,8 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   enter_and_find_chunks(call, entry, launch);
   for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].entered, num_copying_calls_, stream);
   for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
-    for (int peer = 0; peer < dimensions_.num_ranks; ++peer) {
-      if (peer == peers_->rank()) continue;
+    for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
+      const int peer = peer_at(distance);
       const SentBlock& block = routing.sent[peer];
       const std::int64_t first = kPullChunks.begin(chunk, block.num_rows);
       copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,

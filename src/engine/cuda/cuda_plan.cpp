@@ -44,10 +44,10 @@ int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
   return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
 }
 
-// A peer's copies wait for nobody else's.
+// A peer's copies wait for nobody else's; and a copy can begin while another ends.
 int choose_num_copy_streams(int num_ranks) {
   constexpr int kMaxCopyStreams = 4;
-  return std::clamp(num_ranks - 1, 1, kMaxCopyStreams);
+  return std::clamp(num_ranks - 1, 2, kMaxCopyStreams);
 }
 
 }  // namespace
@@ -89,6 +89,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
                                             : max_expanded_rows(dimensions_.max_local_experts));
     }
   }
+  if (options.copy_engines && shape_.overflow == Overflow::kGrow && num_ranks_on_gpu_ == 1) prepare_engines();
   // All memory is there: once the last window has been shared, other ranks may launch kernels that wait for this one.
   open_windows();
 

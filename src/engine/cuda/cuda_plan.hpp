@@ -155,15 +155,20 @@ class CudaPlan final : public Plan::Impl {
   // Throws Error(kUnsupported) for what copy engines cannot do.
   void check_engines() const;
   void check_engines(const CombineCall& call) const;
-  void make_copy_streams();
-  void ensure_staging(Track track, int slot_idx, std::size_t num_bytes);
+  // Takes all that calls by copy engines need: taken later, it might wait for the kernels of peers that wait for this rank.
+  void prepare_engines();
+  // Of packed rows there is room for the most that so many tokens can send: packing begins before the host knows how many go.
+  std::int64_t max_staged_rows(std::int64_t num_tokens) const;
+  DispatchLayout staged_layout(std::int64_t num_tokens) const;
   void pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                 const DispatchLayout& staged, const cuda::Launch& launch);
-  void push_by_engines(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                       const cuda::Launch& launch, Halves halves);
+                 const cuda::Launch& launch);
+  // What pack_rows() packs, when the host knows how much that is; and the meeting behind it.
+  void copy_packed(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves);
   void enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
-  Stream copy_stream(int peer) const;
+  Stream copy_stream(int number) const;
+  // Ranks begin with different peers, so that not all copy to or from the same one.
+  int peer_at(int distance) const;
   // What `stream` is asked for behind await_copies() comes behind what copy streams were asked for before end_copies().
   void end_copies(int chunk);
   void await_copies(int chunk, Stream stream) const;
@@ -200,7 +205,7 @@ class CudaPlan final : public Plan::Impl {
   bool was_captured_ = false;  // the last call was: its stream may be capturing still
   StreamOrder settled_;
 
-  // Copy engines; made by the first call that uses them.
+  // Copy engines, in groups that use them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
   std::uint64_t num_copying_calls_ = 0;
   std::vector<Stream> copy_streams_;

@@ -410,7 +410,8 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     if (must_be_opened(slot, call.routing->max_recv_rows)) grow(slot_idx, call.routing->max_recv_rows, call.timeout);
     find_outputs(&call);
     if (uses_engines(args.execution)) {
-      push_by_engines(lanes, args, call, launch, halves);
+      pack_rows(lanes, args, call, launch);
+      copy_packed(args, call, launch, halves);
     } else {
       push(lanes, args, &call, launch, halves);
     }
@@ -418,7 +419,8 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
   }
   // A caller who allocates must know the sizes first; the rows wait for that, since they are to go there at once.
   const bool waits_for_outputs = grows && call.allocate != nullptr && call.header.with_segments;
-  const bool pushes = !uses_engines(args.execution) && !waits_for_outputs;
+  const bool by_engines = uses_engines(args.execution);
+  const bool pushes = !by_engines && !waits_for_outputs;
   ++num_tickets_;
   count(args, call.turn, *call.made, launch, call.timeout);
   const bool is_open = !slot.in_doubt;
@@ -429,8 +431,10 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     push(lanes, args, &call, launch, halves);
     return;
   }
-  // Should the slot turn out too small, the gate keeps the push from working.
+  // Should the slot turn out too small, the gate keeps the push from working, and the packing.
+  bool is_packed = by_engines && is_open;
   if (is_open && pushes) push(lanes, args, &call, launch, halves);
+  if (is_packed) pack_rows(lanes, args, call, launch);
   const cuda::PlaceTotals totals = await_totals(call);
   if (must_be_opened(slot, totals.max_recv_rows)) {
     grow(slot_idx, totals.max_recv_rows, call.timeout);
@@ -447,9 +451,13 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     count(args, call.turn, *call.made, launch, call.timeout);
     place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
     if (pushes) push(lanes, args, &call, launch, halves);
+    is_packed = false;
   }
   size_routing(call.made.get(), &totals, slot_idx);
-  if (uses_engines(args.execution)) push_by_engines(lanes, args, call, launch, halves);
+  if (by_engines) {
+    if (!is_packed) pack_rows(lanes, args, call, launch);
+    copy_packed(args, call, launch, halves);
+  }
   find_outputs(&call);
   if (waits_for_outputs) push(lanes, args, &call, launch, halves);
 }

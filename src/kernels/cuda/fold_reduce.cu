@@ -113,7 +113,7 @@ class AwaitedTokens {
   }
 
  private:
-  __device__ std::uint32_t* next_ticket() const { return &kernel_.state->next_ticket; }
+  __device__ std::uint32_t* next_ticket() const { return &kernel_.state->next_ticket[0]; }
 
   __device__ bool announces(int peer) const {
     return peer == kernel_.handshake.signals.rank || speaks_of_segments(kernel_.handshake.signals, peer);

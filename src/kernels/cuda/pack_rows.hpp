@@ -16,7 +16,7 @@ namespace tokenyard::cuda {
 
 // Device memory through which the blocks of a launch agree, as LaunchState.
 struct PackState {
-  std::uint32_t num_packed[Chunks::kMaxChunks] = {};  // parts of rows, by chunk
+  std::uint32_t num_packed[Chunks::kMaxChunks] = {};  // parts of rows, by chunk; less those that there are, once that is known
   std::uint32_t num_blocks_done = 0;
 };
 
@@ -47,12 +47,11 @@ struct PackArgs {
   ConstTensorView topk_weights{};           // f32 [T, k], or empty
 
   // Rows are packed chunk by chunk. As soon as a chunk is, chunk_words[chunk] becomes `number`; that of chunk 0 also waits for
-  // the handshake's entry_wait. All do at the end, also of a kernel that has failed: streams wait for these words, and would
-  // wait for ever. Where the entry wait fails, all ranks have been told of the failure before.
+  // the handshake's entry_wait. All do at the end, also of a kernel that has failed or whose gate is closed: streams wait for
+  // these words, and would wait for ever. Where the entry wait fails, all ranks have been told of the failure before.
   Chunks chunks{};
-  std::int64_t rows_of_chunk[Chunks::kMaxChunks] = {};  // of all blocks together
-  std::uint64_t* chunk_words = nullptr;                 // [num_chunks]
-  std::uint64_t number = 0;                             // more than stands there
+  std::uint64_t* chunk_words = nullptr;  // [num_chunks]
+  std::uint64_t number = 0;              // more than stands there
 
   Handshake handshake{};  // one warp waits for the entry while the others pack
   LaunchState* state = nullptr;

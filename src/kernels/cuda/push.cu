@@ -13,6 +13,7 @@
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/load.hpp"
+#include "kernels/cuda/payload.cuh"
 #include "kernels/cuda/push.hpp"
 #include "kernels/cuda/push_routes.cuh"
 #include "kernels/cuda/signals.cuh"
@@ -22,116 +23,13 @@ namespace {
 
 constexpr int kMaxConveyors = 15;
 constexpr int kNumWarpsOfThreads = 16;
-constexpr int kMaxStageBytes = 4 * 1024;
-// Longer rows than these are worth a bulk copy of their own.
-constexpr int kMaxGroupRowBytes = 1024;
 // What a warp that copies takes at a time, about.
 constexpr std::int64_t kCopiedPieceBytes = 32 * 1024;
 constexpr unsigned kNapNanoseconds = 250;
 constexpr unsigned kTurnsPerLook = 64;  // at the failure word
 
-__device__ std::byte* place_of(const PushKernel& kernel, const SourceLane& lane, std::byte* window, std::int64_t row,
-                               const std::byte* own_window) {
-  const bool goes_out = kernel.copies_out && window == own_window && row < kernel.num_output_rows;
-  return (goes_out ? lane.output : window + lane.target) + row * lane.row_bytes;
-}
-
 __device__ const std::byte* own_window_of(const PushKernel& kernel) {
   return kernel.copies_out ? kernel.windows[kernel.rank] : nullptr;
-}
-
-// Ids, weights and source position, and lanes that go token by token.
-__device__ void push_plainly(const PushKernel& kernel, const Route& route, const std::byte* own_window, int lane) {
-  std::byte* window = route.window;
-  const unsigned targets = __ballot_sync(kAllLanes, window != nullptr);
-#pragma unroll 1
-  for (int i = 0; i < kernel.num_lanes; ++i) {
-    const SourceLane& source_lane = kernel.lanes[i];
-    if (source_lane.way == Way::kBulk || source_lane.way == Way::kGroup) continue;
-    const std::byte* source = source_lane.rows + route.token * source_lane.row_stride;
-    std::byte* target = window == nullptr ? nullptr : place_of(kernel, source_lane, window, route.row, own_window);
-    if (source_lane.way == Way::kByThreads) {
-      copy_to_all(targets, target, source, source_lane.row_bytes, lane);
-      continue;
-    }
-#pragma unroll 1
-    for (unsigned rest = targets; rest != 0; rest &= rest - 1) {
-      const int o = __ffs(static_cast<int>(rest)) - 1;
-      const auto address = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(target), o);
-      copy_elements(reinterpret_cast<std::byte*>(address), source, source_lane.element_stride, source_lane.element_bytes,
-                    source_lane.num_elements, lane);
-    }
-  }
-  if (kernel.ordinal == nullptr) return;
-  int ordinal = -1;
-  int local_idx = -1;
-  float weight = 0.0F;
-  if (lane < kernel.top_k) {
-    ordinal = kernel.ordinal[route.token * kernel.top_k + lane];
-    local_idx = kernel.local_idx[route.token * kernel.top_k + lane];
-    if (kernel.topk_weights != nullptr) {
-      weight = *reinterpret_cast<const float*>(kernel.topk_weights + route.token * kernel.weights_token_stride +
-                                               lane * kernel.weights_k_stride);
-    }
-  }
-#pragma unroll 1
-  for (unsigned rest = targets; rest != 0; rest &= rest - 1) {
-    const int o = __ffs(static_cast<int>(rest)) - 1;
-    auto* target = reinterpret_cast<std::byte*>(__shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window), o));
-    const std::int64_t row = __shfl_sync(kAllLanes, route.row, o);
-    if (lane < kernel.top_k) {
-      const std::int64_t entry = row * kernel.top_k + lane;
-      reinterpret_cast<std::int32_t*>(target + kernel.topk_idx_target)[entry] = ordinal == o ? local_idx : -1;
-      if (kernel.topk_weights != nullptr) reinterpret_cast<float*>(target + kernel.topk_weights_target)[entry] = weight;
-    }
-    if (lane == 0) {
-      reinterpret_cast<std::int32_t*>(target + kernel.source_token_target)[row] = static_cast<std::int32_t>(route.token);
-      reinterpret_cast<std::int32_t*>(target + kernel.ordinal_target)[row] = o;
-    }
-  }
-}
-
-// The short rows of a group of tokens. Neighbouring tokens often go to the same rank, and stand side by side there: stores of
-// several tokens' rows are one piece.
-__device__ void push_group(const PushKernel& kernel, const TokenGroup group, const std::byte* own_window) {
-  constexpr int kUnroll = 4;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll 1
-  for (int i = 0; i < kernel.num_lanes; ++i) {
-    const SourceLane& source_lane = kernel.lanes[i];
-    if (source_lane.way != Way::kGroup) continue;
-    const int row_vectors = source_lane.row_bytes / 16;
-    const int num_vectors = group.num_tokens * row_vectors;
-#pragma unroll 1
-    for (int first = 0; first < num_vectors; first += kUnroll * kWarp) {
-      uint4 values[kUnroll];
-      int holder[kUnroll];  // of the vector's token, ordinal 0
-      int offset[kUnroll];
-#pragma unroll
-      for (int j = 0; j < kUnroll; ++j) {
-        const int vector = first + j * kWarp + lane;
-        const int idx = vector / row_vectors;
-        offset[j] = (vector - idx * row_vectors) * 16;
-        holder[j] = vector < num_vectors ? idx * group.width : 0;
-        int token = __shfl_sync(kAllLanes, group.token, holder[j]);
-        if (vector >= num_vectors) token = -1;
-        if (token < 0) holder[j] = -1;
-        if (token >= 0) values[j] = ptx::load_row(source_lane.rows + token * source_lane.row_stride + offset[j]);
-      }
-#pragma unroll 1
-      for (int o = 0; o < kernel.max_fan_out; ++o) {
-#pragma unroll
-        for (int j = 0; j < kUnroll; ++j) {
-          const int from = max(holder[j], 0) + o;
-          const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(group.sent.window), from);
-          const std::int64_t row = __shfl_sync(kAllLanes, group.sent.row, from);
-          if (holder[j] < 0 || window == 0) continue;
-          ptx::store_row(place_of(kernel, source_lane, reinterpret_cast<std::byte*>(window), row, own_window) + offset[j],
-                         values[j]);
-        }
-      }
-    }
-  }
 }
 
 // By one thread, when all that `num_all` of its kind had to send is there: the last one tells the peers.
@@ -185,14 +83,6 @@ __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std
 
 #if __CUDA_ARCH__ >= 900
 
-// The lane that a token's part belongs to.
-__device__ const SourceLane& lane_of(const PushKernel& kernel, int part) {
-  int i = kernel.num_lanes - 1;
-#pragma unroll 1
-  while (i > 0 && (kernel.lanes[i].way != Way::kBulk || part < kernel.lanes[i].first_part)) --i;
-  return kernel.lanes[i];
-}
-
 // By one warp. False if a wait of it has failed.
 __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn, int lane) {
   constexpr int kPartsPerGroup = 4;  // that are pushed between two groups
@@ -211,50 +101,40 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
   Sent sent;
   int sent_end = -1;  // -1: word of it has been left
   const auto leave_word = [&](const Sent& written) {
-    const Destinations::Counted counted = destinations.counted(kernel, written, lane);
+    const Destinations::Counted counted = destinations.counted(written, lane);
     __syncwarp();
     queue->put(counted.is_there, {written.destination, counted.segment, counted.num_parts, counted.num_all_parts}, lane);
   };
   const auto push_next_group = [&] {
     int number = 0;
-    if (works) number = static_cast<int>(atomicAdd(&kernel.state->next_group, 1U));
+    if (works) number = static_cast<int>(atomicAdd(share.next_group, 1U));
     number = __shfl_sync(kAllLanes, number, 0);
     has_groups = number < routes.num_groups();
     if (!has_groups) return;
     const TokenGroup group = routes.group(kernel, destinations, number);
-    push_group(kernel, group, own_window);
+    send_group(kernel, group, own_window);
     if (destinations.counts()) leave_word(group.sent);
   };
   const auto enter = [&] {
     is_well = may_store = await_entry(kernel.handshake, call_turn);
-    if (is_well) destinations.hear_peers(kernel, lane);
+    if (is_well) destinations.hear_peers(lane);
   };
   post_entry(kernel.handshake, call_turn);
   while (is_well && routes.next(kernel, destinations, &route)) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
-      const SourceLane& source = lane_of(kernel, part);
-      if (lane < kernel.max_fan_out) {
-        conveyor.next_targets()[lane] =
-            route.window == nullptr ? nullptr : place_of(kernel, source, route.window, route.row, own_window);
-      }
-      __syncwarp();
-      conveyor.begin_row();
-      const std::byte* from = source.rows + route.token * source.row_stride;
-      const int begin = (part - source.first_part) * source.part_bytes;
-      const int end = min(begin + (route.first_part + route.num_parts - part) * source.part_bytes, source.row_bytes);
-      part += (end - begin + source.part_bytes - 1) / source.part_bytes;
-      int loaded = begin;
+      const Run run = begin_run(kernel, route, &part, own_window, conveyor, lane);
+      int loaded = run.begin;
       if (!may_store) {
-        loaded = min(begin + conveyor.num_free() * source.part_bytes, end);
-        conveyor.move(from, begin, loaded, source.part_bytes, works);
-        if (loaded < end || kernel.has_plain_part) enter();
+        loaded = min(run.begin + conveyor.num_free() * run.part_bytes, run.end);
+        conveyor.move(run.from, run.begin, loaded, run.part_bytes, works);
+        if (loaded < run.end || kernel.has_plain_part) enter();
         if (!is_well) break;
       }
-      conveyor.move(from, loaded, end, source.part_bytes, works);
+      conveyor.move(run.from, loaded, run.end, run.part_bytes, works);
       __syncwarp();
     }
     if (!is_well) break;
-    if (kernel.has_plain_part && route.first_part == 0) push_plainly(kernel, route, own_window, lane);
+    if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, own_window, lane);
     if (may_store && has_groups && conveyor.num_loaded() >= next_group_at) {
       next_group_at += kPartsPerGroup;
       push_next_group();
@@ -380,13 +260,13 @@ __device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& c
   const std::byte* own_window = own_window_of(kernel);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
-  if (is_well) destinations.hear_peers(kernel, lane);
+  if (is_well) destinations.hear_peers(lane);
   Route route;
   while (is_well && routes.next(kernel, destinations, &route)) {
-    push_plainly(kernel, route, own_window, lane);
+    send_plainly(kernel, route, own_window, lane);
     __syncwarp();
     if (!destinations.counts() || !routes.ticket_is_over()) continue;
-    const Destinations::Counted counted = destinations.counted(kernel, routes.ticket(), lane);
+    const Destinations::Counted counted = destinations.counted(routes.ticket(), lane);
     if (!counted.is_there) continue;
     ptx::fence_device();
     atomicAdd(counter_of(kernel.segments, routes.ticket().destination, counted.segment), counted.num_parts);
@@ -447,85 +327,26 @@ __global__ void __launch_bounds__(kNumWarpsOfThreads* kWarp, 1) push_by_threads(
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
-// Whether rows can be moved 16 bytes at a time.
-bool goes_by_vectors(const ConstTensorView& lane) {
-  const auto element_bytes = static_cast<std::int64_t>(size_of(lane.dtype));
-  const bool is_dense = lane.strides[1] == 1 || lane.shape[1] == 1;
-  return is_dense && lane.shape[1] * element_bytes % 16 == 0 && lane.strides[0] * element_bytes % 16 == 0 &&
-         reinterpret_cast<std::uintptr_t>(lane.data) % 16 == 0;
-}
-
-// Says how each lane travels.
-void choose_ways(PushKernel* kernel, bool in_bulk) {
-  bool has_long_rows = false;
-  for (int i = 0; i < kernel->num_lanes; ++i) {
-    const SourceLane& lane = kernel->lanes[i];
-    has_long_rows = has_long_rows || (lane.way == Way::kByThreads && lane.row_bytes > kMaxGroupRowBytes);
-  }
-  for (int i = 0; i < kernel->num_lanes; ++i) {
-    SourceLane& lane = kernel->lanes[i];
-    if (lane.way == Way::kByThreads && in_bulk) {
-      lane.way = has_long_rows && lane.row_bytes <= kMaxGroupRowBytes ? Way::kGroup : Way::kBulk;
-    }
-    if (lane.way == Way::kBulk) {
-      const int num_parts = (lane.row_bytes + kMaxStageBytes - 1) / kMaxStageBytes;
-      lane.first_part = static_cast<int>(kernel->num_parts);
-      lane.part_bytes = (lane.row_bytes / 16 + num_parts - 1) / num_parts * 16;
-      kernel->num_parts += num_parts;
-      kernel->stage_bytes = std::max(kernel->stage_bytes, lane.part_bytes);
-    }
-    kernel->has_groups = kernel->has_groups || lane.way == Way::kGroup;
-    kernel->has_plain_part = kernel->has_plain_part || lane.way == Way::kByThreads || lane.way == Way::kByElements;
-  }
-}
-
 PushKernel prepare(const PushArgs& args, bool in_bulk) {
   PushKernel kernel{};
-  std::int64_t all_row_bytes = 0;
-  for (const ConstTensorView& lane : args.lanes) {
-    const auto element_bytes = static_cast<std::int64_t>(size_of(lane.dtype));
-    SourceLane& source = kernel.lanes[kernel.num_lanes];
-    source.rows = static_cast<const std::byte*>(lane.data);
-    source.row_stride = lane.strides[0] * element_bytes;
-    source.element_stride = lane.strides[1] * element_bytes;
-    source.num_elements = lane.shape[1];
-    source.row_bytes = static_cast<int>(lane.shape[1] * element_bytes);
-    source.target = args.layout->lanes[kernel.num_lanes];
-    source.element_bytes = static_cast<int>(element_bytes);
-    source.way = goes_by_vectors(lane) ? Way::kByThreads : Way::kByElements;
-    if (!args.outputs.empty()) source.output = static_cast<std::byte*>(args.outputs[kernel.num_lanes].data);
-    all_row_bytes += source.row_bytes;
-    ++kernel.num_lanes;
-  }
-  choose_ways(&kernel, in_bulk);
+  static_cast<Payload&>(kernel) = make_payload(args, *args.layout, in_bulk);
+  kernel.first_token = args.num_tokens * args.rank / args.num_ranks;
+  kernel.parts_per_ticket = kPartsPerTicket;
   kernel.windows = args.windows;
   kernel.rank = args.rank;
   kernel.num_ranks = args.num_ranks;
-  kernel.num_tokens = args.num_tokens;
-  kernel.first_token = args.num_tokens * args.rank / args.num_ranks;
-  kernel.max_fan_out = args.max_fan_out;
-  kernel.fan_out = args.fan_out;
-  kernel.destination = args.destination;
-  kernel.row = args.row;
-  kernel.top_k = args.top_k;
-  kernel.ordinal = args.ordinal;
-  kernel.has_plain_part = kernel.has_plain_part || args.ordinal != nullptr;
-  kernel.local_idx = args.local_idx;
-  if (args.topk_weights) {
-    kernel.topk_weights = static_cast<const std::byte*>(args.topk_weights.data);
-    kernel.weights_token_stride = args.topk_weights.strides[0] * static_cast<std::int64_t>(sizeof(float));
-    kernel.weights_k_stride = args.topk_weights.strides[1] * static_cast<std::int64_t>(sizeof(float));
-  }
-  kernel.topk_idx_target = args.layout->topk_idx;
-  kernel.topk_weights_target = args.layout->topk_weights;
-  kernel.source_token_target = args.layout->source_token;
-  kernel.ordinal_target = args.layout->ordinal;
   kernel.handshake = args.handshake;
   kernel.state = args.state;
   kernel.segments = args.segments;
   kernel.sent = args.sent;
   if (args.outputs.empty()) return kernel;
+  std::int64_t all_row_bytes = 0;
+  for (int i = 0; i < kernel.num_lanes; ++i) {
+    kernel.lanes[i].output = static_cast<std::byte*>(args.outputs[i].data);
+    all_row_bytes += kernel.lanes[i].row_bytes;
+  }
   kernel.copies_out = true;
+  kernel.parts_per_ticket = kPartsPerAnnouncedTicket;
   kernel.num_output_rows = args.outputs[0].shape[0];
   for (const TensorView& output : args.outputs) kernel.num_output_rows = std::min(kernel.num_output_rows, output.shape[0]);
   kernel.source_offsets = args.source_offsets;
@@ -574,7 +395,6 @@ void push(const PushArgs& args, const Launch& launch) {
     return;
   }
   kernel.row_parts = kernel.num_parts + (kernel.has_groups ? 1 : 0);
-  kernel.stage_bytes = (kernel.stage_bytes + 127) / 128 * 128;
   const int warp_bytes =
       conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out) + (counts ? static_cast<int>(sizeof(SentQueue)) : 0);
   constexpr int kStaticBytes = 1024;  // room for what the kernel keeps besides

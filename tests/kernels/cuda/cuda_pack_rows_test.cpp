@@ -150,11 +150,6 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
                       .number = kNumber,
                       .state = gpus.state(0),
                       .pack_state = state.data()};
-  for (int chunk = 0; chunk < args.chunks.num_chunks; ++chunk) {
-    for (int peer = 0; peer < routed.num_ranks; ++peer) {
-      if (peer != rank) args.rows_of_chunk[chunk] += args.chunks.num_rows(chunk, blocks[peer].num_rows);
-    }
-  }
   const int num_sms = static_cast<int>(random.from(1, 24));
   cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = num_sms, .plain_copies = random.one_in(3)});
   gpus.finish();
@@ -217,6 +212,49 @@ TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
     for (int chunk = 0; chunk < 2; ++chunk) EXPECT_EQ(words.contents()[chunk], number);
     EXPECT_EQ(state.contents()[0].num_blocks_done, 0U);
     EXPECT_EQ(state.contents()[0].num_packed[0], 0U);
+  }
+}
+
+// A dispatch is packed before the host knows whether its rows fit: if they do not, it is packed again.
+TEST(cuda_pack_rows, nothing_is_packed_behind_a_closed_gate) {
+  SKIP_WITHOUT_GPUS(1);
+  GpuRanks gpus(2, 1);
+  const std::vector<float> values{1, 2, 3, 4};
+  const DeviceArray<float> lane(values);
+  const ConstTensorView lanes[] = {ConstTensorView(lane.data(), DataType::kFloat32, {1, 4})};
+  const DeviceArray<float> staging(values.size());
+  const DeviceArray<float> window(values.size());
+  const DeviceArray<std::int32_t> fan_out(std::vector<std::int32_t>{1});
+  const DeviceArray<std::int32_t> destination(std::vector<std::int32_t>{1});
+  const DeviceArray<std::int64_t> row(std::vector<std::int64_t>{5});
+  const DeviceArray<SentBlock> sent(std::vector<SentBlock>{{0, 0, 0}, {5, 1, 0}});
+  const DeviceArray<std::uint64_t> words(std::size_t{Chunks::kMaxChunks});
+  const DeviceArray<cuda::PackState> state(std::size_t{1});
+  for (const std::uint32_t is_open : {0U, 1U}) {
+    const DeviceArray<std::uint32_t> gate(std::vector<std::uint32_t>{is_open});
+    const std::uint64_t number = 1 + is_open;
+    gpus.select(0);
+    cuda::pack_rows({.lanes = lanes,
+                     .staging = {reinterpret_cast<std::byte*>(staging.data()), {}},
+                     .window = {reinterpret_cast<std::byte*>(window.data()), {}},
+                     .num_ranks = 2,
+                     .num_tokens = 1,
+                     .max_fan_out = 1,
+                     .fan_out = fan_out.data(),
+                     .destination = destination.data(),
+                     .row = row.data(),
+                     .sent = sent.data(),
+                     .chunks = {.num_chunks = 2, .ends = {10, 64}},
+                     .chunk_words = words.data(),
+                     .number = number,
+                     .handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)), .gate = gate.data()},
+                     .state = gpus.state(0),
+                     .pack_state = state.data()},
+                    {.stream = gpus.stream(0), .num_sms = 2});
+    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    EXPECT_EQ(staging.contents(), is_open != 0 ? values : std::vector<float>(values.size()));
+    EXPECT_EQ(gpus.failure(0), 0);
+    for (int chunk = 0; chunk < 2; ++chunk) EXPECT_EQ(words.contents()[chunk], number);
   }
 }
 
