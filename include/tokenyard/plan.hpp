@@ -49,7 +49,8 @@ struct DispatchArgs {
   // which the others complete; the call must then not be repeated.
   std::span<const TensorView> outputs{};
   // The same for a caller who wants to know the size first: called once the sizes are known, fills one view per lane. On GPUs
-  // the kernels of the call may be waiting for other ranks by then: take memory from a pool, not from CUDA.
+  // the kernels of peers wait by then for this rank's rows, which are sent behind it, and CUDA may wait for these kernels when
+  // memory is taken from it: take memory from a pool that has enough.
   std::function<void(const RecvSizes& sizes, std::span<TensorView> outputs)> allocate{};
 
   std::optional<std::chrono::milliseconds> timeout{};  // of each wait; unset: the group's

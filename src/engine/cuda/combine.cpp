@@ -4,6 +4,7 @@
 
 #include "base/fail.hpp"
 #include "engine/cuda/cuda_plan.hpp"
+#include "engine/overlap.hpp"
 #include "engine/turn_guard.hpp"
 #include "kernels/cuda/fold.hpp"
 #include "kernels/cuda/fold_reduce.hpp"
@@ -15,6 +16,11 @@ namespace {
 
 // Whether this rank sends anything to the tokens' homes.
 bool sends(const CombineCall& call) { return call.header.in_place_slot < 0 || call.args.carried_weights; }
+
+// Whether what a combine sends lies where it writes a result. All must have been sent then before anything is summed.
+bool are_read(const TensorView& result, const CombineArgs& args) {
+  return overlap(result, args.rows) || overlap(result, args.factors) || overlap(result, args.carried_weights);
+}
 
 }  // namespace
 
@@ -107,7 +113,8 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSectio
   call.header.with_weights = static_cast<bool>(args.carried_weights);
   check_engines(call);
   // Both halves in one launch: what has come is summed while the rest is on its way.
-  call.header.with_segments = halves == Halves::kTogether && call.header.in_place_slot < 0 && !shape_.combine_as_float8;
+  call.header.with_segments = halves == Halves::kTogether && call.header.in_place_slot < 0 && !shape_.combine_as_float8 &&
+                              !are_read(args.output, args) && !are_read(args.returned_weights, args);
   call.turn = next_turn(Track::kCombine, slot_idx);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
   if (was_captured_) guard.over();  // a capture that fails keeps nobody waiting
@@ -188,13 +195,9 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
                                 .handshake = handshake,
                                 .state = scratch.state[static_cast<int>(Track::kCombine)]};
   if (folds) {
-    cuda::fold_and_reduce({.fold = fold_args(*call),
-                           .reduce = reduce,
-                           .segments = segments_of(Track::kCombine, slot),
-                           .sent = device.sent,
-                           .handshake = handshake,
-                           .state = scratch.state[static_cast<int>(Track::kCombine)]},
-                          launch);
+    cuda::fold_and_reduce(
+        {.fold = fold_args(*call), .reduce = reduce, .segments = segments_of(Track::kCombine, slot), .sent = device.sent},
+        launch);
   } else if (uses_engines(args.execution)) {
     reduce_by_engines(*call, reduce, launch);
   } else {

@@ -10,6 +10,7 @@
 #include "base/fail.hpp"
 #include "engine/cuda/cuda_plan.hpp"
 #include "kernels/cuda/chunk_tokens.hpp"
+#include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/pack_rows.hpp"
 #include "memory/cuda_driver.hpp"
 #include "memory/side_stream.hpp"
@@ -227,15 +228,17 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, c
   end_copies(kLast);
   await_copies(kLast, launch.stream);
 
-  cuda::Handshake handshake;
-  handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
-  handshake.entry_post = cuda::LineWord::kData;
+  cuda::MeetArgs meeting{.segments = segments_of(Track::kDispatch, slot_idx),
+                         .sent = routing.device->sent,
+                         .state = scratch_[slot_idx].state[static_cast<int>(Track::kDispatch)]};
+  meeting.handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
+  meeting.handshake.entry_post = cuda::LineWord::kData;
   if (halves == Halves::kTogether) {
-    handshake.entry_wait = cuda::LineWord::kData;
-    handshake.entry_phase = Phase::kDispatchRows;
-    handshake.ends_turn = true;
+    meeting.handshake.entry_wait = cuda::LineWord::kData;
+    meeting.handshake.entry_phase = Phase::kDispatchRows;
+    meeting.handshake.ends_turn = true;
   }
-  meet(call.turn, handshake, launch);
+  cuda::meet(meeting, launch);
 }
 
 void CudaPlan::enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch) {

@@ -7,6 +7,7 @@
 #include "base/cuda_error.hpp"
 #include "base/fail.hpp"
 #include "engine/cuda/cuda_plan.hpp"
+#include "engine/overlap.hpp"
 #include "engine/turn_guard.hpp"
 #include "kernels/cuda/expand.hpp"
 #include "kernels/cuda/group_by_expert.hpp"
@@ -34,6 +35,15 @@ T fetch(const RoutingMemory& memory, std::chrono::milliseconds timeout, int devi
   check_cuda(cudaMemcpyAsync(&value, source, sizeof(value), cudaMemcpyDeviceToHost, side_stream()), "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(side_stream()), "cudaStreamSynchronize");
   return value;
+}
+
+// Whether what a dispatch reads lies where its results go. Those must come behind the last row then.
+bool are_read(std::span<const TensorView> outputs, const DispatchArgs& args) {
+  return std::any_of(outputs.begin(), outputs.end(), [&](const TensorView& output) {
+    return overlap(output, args.topk_weights) ||
+           std::any_of(args.lanes.begin(), args.lanes.end(),
+                       [&](const ConstTensorView& lane) { return overlap(output, lane); });
+  });
 }
 
 }  // namespace
@@ -243,7 +253,8 @@ void CudaPlan::push(std::span<const ConstTensorView> lanes, const DispatchArgs& 
                     const cuda::Launch& launch, Halves halves) {
   DispatchCall& call = *pushed;
   cuda::PushArgs push = push_args(lanes, args, call);
-  call.is_copied_out = call.header.with_segments && call.output_error == nullptr && cuda::can_copy_out(call.outputs);
+  call.is_copied_out = call.header.with_segments && call.output_error == nullptr && cuda::can_copy_out(call.outputs) &&
+                       !are_read(call.outputs, args);
   if (call.is_copied_out) {
     push.outputs = call.outputs;
     push.source_offsets = call.routing->device->source_offsets;

@@ -22,8 +22,7 @@ struct SentQueue {
   struct Entry {
     std::int32_t destination;
     std::int32_t segment;
-    std::uint32_t num_parts;      // that have been sent
-    std::uint32_t num_all_parts;  // of the segment
+    std::uint32_t num_parts;  // that have been sent
   } entries[kCapacity];
 
   __device__ void init() {
@@ -41,6 +40,7 @@ struct SentQueue {
     const auto end = first + static_cast<unsigned>(__popc(which));
     while (end - num_taken > kCapacity && !is_closed) {
     }
+    __threadfence_block();  // what is overwritten has been read
     if (is_there) entries[(first + static_cast<unsigned>(__popc(which & ((1U << lane) - 1)))) % kCapacity] = entry;
     __syncwarp();
     if (lane != 0) return;
@@ -79,6 +79,7 @@ class SentCounter {
       const SentQueue::Entry entry = queue_->entries[num_taken_ % SentQueue::kCapacity];
       atomicAdd(counter_of(segments, entry.destination, entry.segment), entry.num_parts);
     }
+    __threadfence_block();
     if (queue_ != nullptr) queue_->num_taken = num_taken_;
     __syncwarp();
     return true;
@@ -162,27 +163,42 @@ class Announcer {
   int num_left_ = 0;  // peers of this lane
 };
 
-// The warp of a block that counts what its senders leave word of, and in one block of the launch announces it, until all is
-// done; `told` is called by one thread when the block's senders have ended, if all are well. False if something has failed.
+// The warp that counts what the senders of its block leave word of, and, if it `announces`, tells peers of what the launch has
+// sent, until all is done. `told` is called by one thread when the block's senders have ended, if all are well. False if
+// something has failed.
 template <class Blocks, class Told>
 __device__ bool count_and_announce(const Segments& segments, const Signals& signals, SentCounter& counter,
-                                   Announcer<Blocks>& announcer, bool announces, std::uint64_t turn, int lane, Told told) {
+                                   Announcer<Blocks>& announcer, bool announces, std::uint64_t turn, Phase phase, int lane,
+                                   Told told) {
   constexpr unsigned kNapNanoseconds = 250;
-  constexpr unsigned kTurnsPerLook = 64;  // at the failure word
+  constexpr unsigned kTurnsPerLook = 64;  // at the clock and the failure words
   bool is_well = true;
   bool is_told = false;
+  std::uint64_t idle_since = 0;  // 0: there was something since the last look
   for (unsigned num_turns = 1; is_well; ++num_turns) {
     const bool has_taken = counter.take(segments);
     const bool has_announced = announces && announcer.announce(turn);
-    if (has_taken || has_announced) continue;
+    if (has_taken || has_announced) {
+      idle_since = 0;
+      continue;
+    }
     is_well = counter.is_well();
     if (is_well && counter.is_over() && !is_told) {
+      __syncwarp();  // what all lanes have seen stands before what one says
       if (lane == 0) told();
       is_told = true;
     }
     if (is_well && counter.is_over() && (!announces || announcer.is_over())) break;
     __nanosleep(kNapNanoseconds);
-    if (num_turns % kTurnsPerLook == 0) is_well = is_well && !__any_sync(0xffffffff, has_failed(signals));
+    if (num_turns % kTurnsPerLook != 0) continue;
+    const std::uint64_t now = ptx::global_nanoseconds();
+    if (idle_since == 0) idle_since = now;
+    bool has_ended = has_failed(signals) || failure_of_host(signals) != 0;
+    if (!has_ended && now - idle_since > signals.timeout_nanoseconds) {
+      fail(signals, ErrorCode::kTimeout, phase, signals.rank);
+      has_ended = true;
+    }
+    is_well = !__any_sync(0xffffffff, has_ended) && is_well;
   }
   counter.close();
   return is_well;

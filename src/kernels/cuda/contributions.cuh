@@ -9,11 +9,10 @@
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/signals.cuh"
 #include "kernels/cuda/sum.cuh"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 
-inline constexpr int kWarp = 32;
-inline constexpr unsigned kAllLanes = 0xffffffff;
 inline constexpr int kNumSumWarps = 24;
 inline constexpr int kPieceBytes = 4 * 32 * 16;  // of a row: four vectors per lane
 inline constexpr int kRingSlots = 2;             // per warp, of kNumAtOnce pieces each
@@ -61,7 +60,7 @@ struct ReduceKernel {
 };
 
 // A token's contributions as the warp's lanes hold them: lane o that of ordinal o.
-struct Route {
+struct ContributionRoute {
   std::int32_t fan_out = 0;
   std::int32_t destination = -1;
   std::int64_t row = -1;
@@ -77,8 +76,8 @@ struct TokenRange {
         end(kernel.token_range == nullptr ? kernel.num_tokens : kernel.token_range[1]) {}
 };
 
-__device__ inline Route load_route(const ReduceKernel& kernel, std::int64_t token, int lane) {
-  Route route;
+__device__ inline ContributionRoute load_route(const ReduceKernel& kernel, std::int64_t token, int lane) {
+  ContributionRoute route;
   if (token >= kernel.num_tokens) return route;
   route.fan_out = kernel.fan_out[token];
   if (lane < kernel.max_fan_out) {
@@ -103,8 +102,8 @@ __device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int r
 }
 
 // `in_place_of_lane`: of the rank of the lane's number; most groups are no larger than a warp.
-__device__ inline const std::byte* contribution_of(const ReduceKernel& kernel, const Route& route, std::int64_t token,
-                                                   const std::byte* in_place_of_lane, int lane) {
+__device__ inline const std::byte* contribution_of(const ReduceKernel& kernel, const ContributionRoute& route,
+                                                   std::int64_t token, const std::byte* in_place_of_lane, int lane) {
   const bool is_there = lane < route.fan_out && route.row >= 0;
   const auto address =
       __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(in_place_of_lane), is_there ? route.destination % kWarp : 0);
@@ -122,7 +121,7 @@ struct Cursor {
   std::int64_t num_left;          // pieces, this one included
   const std::byte* contribution;  // of this lane to the token, or null
   unsigned contributors;          // lanes that have one
-  Route next;                     // of the next token, fetched ahead
+  ContributionRoute next;         // of the next token, fetched ahead
   const std::byte* in_place_of_lane = nullptr;
 
   __device__ Cursor(const ReduceKernel& kernel, int lane) {
@@ -245,8 +244,8 @@ __device__ const std::byte* take_contribution(const Tokens& cursor, unsigned* re
   return reinterpret_cast<const std::byte*>(address);
 }
 
-// `tokens` say where the pieces are, as Cursor does. Lanes copy what they will add themselves, so nobody
-// waits for anybody. `slots` and `ring` are the warp's own.
+// `tokens` say where the pieces are, as Cursor does. Lanes copy what they will add themselves, so no
+// lane waits for another. `slots` and `ring` are the warp's own.
 template <DataType kType, int kNumSlots, class Tokens>
 __device__ void sum_rows(const ReduceKernel& kernel, Tokens& tokens, Slot* slots, std::byte* ring, int lane) {
   WarpSum<kType> sum;

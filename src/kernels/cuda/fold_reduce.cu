@@ -59,7 +59,7 @@ __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, in
   const SegmentPieces pieces{.num_sources = fold.num_ranks,
                              .first_source = rank + 1 == fold.num_ranks ? 0 : rank + 1,
                              .pieces_of_segment = static_cast<int>(kSegmentRows) / kRowsPerPiece};
-  const std::uint32_t num_pieces = pieces.num_pieces(most_rows_of_a_source(fold.source_offsets, fold.num_ranks));
+  const std::uint32_t num_pieces = pieces.num_pieces(most_rows_of_a_source(fold.source_offsets, fold.num_ranks, lane));
   std::uint32_t next = 0;
   if (lane == 0) next = atomicAdd(&kernel.state->next_piece, 1U);
   for (;;) {
@@ -73,9 +73,7 @@ __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, in
     const std::int64_t begin = fold.source_offsets[piece.source] + piece.first_row;
     for (std::int64_t row = begin; row < begin + num_rows; ++row) fold_one<kType, kSums>(fold, row, piece.source, lane);
     __syncwarp();
-    queue->put(lane == 0,
-               {piece.source, piece.segment, static_cast<std::uint32_t>(num_rows), parts_of_segment(piece.segment, num_all, 1)},
-               lane);
+    queue->put(lane == 0, {piece.source, piece.segment, static_cast<std::uint32_t>(num_rows)}, lane);
   }
   if (lane == 0) queue->end(true);
 }
@@ -92,13 +90,11 @@ class AwaitedTokens {
 
   // When the peers have entered.
   __device__ AwaitedTokens(const FoldReduceKernel& kernel, std::uint64_t turn, int lane) : kernel_(kernel), turn_(turn) {
-    const Signals& signals = kernel.handshake.signals;
     if (lane < kernel.reduce.num_ranks) {
       in_place_of_lane_ = in_place_of(kernel.reduce, lane);
       first_row_ = kernel.sent[lane].first_row;
       announces_ = announces(lane);
-      const bool takes_part = lane == signals.rank || signals.lines[lane] != nullptr;
-      if (!takes_part || (lane == signals.rank && !kernel.folds_own)) num_known_ = INT_MAX;
+      num_known_ = first_known(lane);
     }
     if (lane == 0) drawn_ = atomicAdd(next_ticket(), 2U);
     next_token_ = __shfl_sync(kAllLanes, drawn_, 0);
@@ -119,6 +115,13 @@ class AwaitedTokens {
     return peer == kernel_.handshake.signals.rank || speaks_of_segments(kernel_.handshake.signals, peer);
   }
 
+  // Before anything has come: who takes no part, and what stays in place here, is not waited for.
+  __device__ int first_known(int peer) const {
+    const Signals& signals = kernel_.handshake.signals;
+    const bool is_awaited = peer == signals.rank ? kernel_.folds_own : signals.lines[peer] != nullptr;
+    return is_awaited ? 0 : INT_MAX;
+  }
+
   // The next token but one is drawn, and the next one's route loaded, while this one is summed.
   __device__ void enter_next(int lane) {
     const ReduceKernel& reduce = kernel_.reduce;
@@ -126,7 +129,7 @@ class AwaitedTokens {
     contributors = 0;
     token = next_token_;
     if (token >= reduce.num_tokens) return;
-    const Route route = next_;
+    const ContributionRoute route = next_;
     next_token_ = __shfl_sync(kAllLanes, drawn_, 0);
     next_ = load_route(reduce, next_token_, lane);
     if (lane == 0) drawn_ = atomicAdd(next_ticket(), 1U);
@@ -139,7 +142,7 @@ class AwaitedTokens {
     num_left = reduce.num_pieces;
   }
 
-  __device__ bool await_contributions(const Route& route, int lane) {
+  __device__ bool await_contributions(const ContributionRoute& route, int lane) {
     const bool is_there = lane < route.fan_out && route.row >= 0;
     const int holder = is_there ? route.destination % kWarp : 0;
     std::int64_t first_row = __shfl_sync(kAllLanes, first_row_, holder);
@@ -148,7 +151,7 @@ class AwaitedTokens {
     if (is_there && route.destination >= kWarp) {
       first_row = kernel_.sent[route.destination].first_row;
       is_announced = announces(route.destination);
-      num_known = route.destination == kernel_.handshake.signals.rank && !kernel_.folds_own ? INT_MAX : 0;
+      num_known = first_known(route.destination);
     }
     const auto segment = static_cast<int>((route.row - first_row) / kSegmentRows);
     const bool is_missing = is_there && segment >= num_known;
@@ -175,7 +178,8 @@ class AwaitedTokens {
   __device__ bool await_segment(int peer, int segment, int* num_known) const {
     const Signals& signals = kernel_.handshake.signals;
     const std::uint64_t* words = kernel_.segments.words[signals.rank] + word_idx(kernel_.segments, peer, 0);
-    if (!await_word(signals, words + segment, peer, turn_, Phase::kCombineRows, kNapNanoseconds)) return false;
+    if (!await_word(signals, words + segment, peer, turn_, Phase::kCombineRows, {.nap_nanoseconds = kNapNanoseconds}))
+      return false;
     const auto num_all = static_cast<int>(num_segments(kernel_.sent[peer].num_rows));
     int known = segment + 1;
     while (known < num_all && ptx::load_acquire_system(words + known) == turn_) ++known;
@@ -197,7 +201,7 @@ class AwaitedTokens {
   int num_known_ = 0;  // segments from the first on that have come
 
   std::int64_t next_token_ = 0;
-  Route next_;
+  ContributionRoute next_;
   std::uint32_t drawn_ = 0;  // in lane 0
 };
 
@@ -222,11 +226,13 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
   const bool announces = blockIdx.x == gridDim.x - 1;
   if (warp == num_warps - 1 && (folds || announces)) {
     SentCounter counter(queues, folds ? num_warps - 1 : 0, lane);
-    if (is_well) {
+    if (!is_well) {
+      counter.close();
+    } else {
       Announcer announcer(kernel.segments, signals, FoldedBlocks{kernel}, 1, next_segments, lane);
-      is_well = count_and_announce(kernel.segments, signals, counter, announcer, announces, call_turn.turn, lane, [] {});
+      is_well = count_and_announce(kernel.segments, signals, counter, announcer, announces, call_turn.turn, Phase::kCombineRows,
+                                   lane, [] {});
     }
-    counter.close();
     if (is_well && announces) {
       for (int peer = lane; peer < signals.num_ranks; peer += kWarp) post(signals, peer, LineWord::kData, call_turn.turn);
     }
@@ -275,15 +281,14 @@ const RegisteredKernels kKernels[] = {registered<DataType::kFloat16>(), register
 }  // namespace
 
 void fold_and_reduce(const FoldReduceArgs& args, const Launch& launch) {
-  FoldReduceKernel kernel{.fold = fold_kernel_of(args.fold),
-                          .reduce = reduce_kernel_of(args.reduce),
-                          .segments = args.segments,
-                          .sent = args.sent,
-                          .folds_own = args.fold.skip_source != args.reduce.rank || args.fold.carried_weights != nullptr,
-                          .num_fold_blocks = 1,
-                          .handshake = args.handshake,
-                          .state = args.state};
-  kernel.reduce.handshake = args.handshake;
+  const FoldReduceKernel kernel{.fold = fold_kernel_of(args.fold),
+                                .reduce = reduce_kernel_of(args.reduce),
+                                .segments = args.segments,
+                                .sent = args.sent,
+                                .folds_own = args.fold.skip_source != args.reduce.rank || args.fold.carried_weights != nullptr,
+                                .num_fold_blocks = 1,
+                                .handshake = args.reduce.handshake,
+                                .state = args.reduce.state};
   switch (args.reduce.dtype) {
     case DataType::kFloat16: return launch_fold_reduce<DataType::kFloat16>(kernel, launch);
     case DataType::kBFloat16: return launch_fold_reduce<DataType::kBFloat16>(kernel, launch);

@@ -9,7 +9,8 @@
 
 namespace tokenyard::cuda {
 
-// Of the halves' arguments, those of the handshake and the state are not looked at, nor is `as_float8`, which must be false.
+// `as_float8` must be false. Handshake and state are those of `reduce`: with the entry post and wait `enter`, and header
+// checks; `data` is posted when all has been sent, whatever the handshake says.
 struct FoldReduceArgs {
   FoldArgs fold{};
   ReduceArgs reduce{};
@@ -17,11 +18,6 @@ struct FoldReduceArgs {
   // segments are awaited as a whole, with their `data`.
   Segments segments{};
   const SentBlock* sent = nullptr;  // [R]: where this rank's tokens stand at each rank that they visited
-
-  // With the entry post and wait `enter`, and header checks. `data` is posted when all has been sent, whatever the handshake
-  // says.
-  Handshake handshake{};
-  LaunchState* state = nullptr;
 };
 
 // Stream-ordered, capturable. The same bits as fold and reduce.

@@ -91,7 +91,7 @@ __device__ void describe_sent(const PlaceArgs& args, int lane) {
     }
     staged_row += __shfl_sync(kAllLanes, sum, 31);
   }
-  __threadfence_system();
+  if (args.host_sent != nullptr) __threadfence_system();
   __syncwarp();
 }
 
@@ -153,6 +153,7 @@ __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_cons
   // After a failure nothing has come, as far as later kernels can see.
   for (int source = thread; !is_well && blockIdx.x == 0 && source <= args.num_ranks; source += kNumThreads) {
     args.source_offsets[source] = 0;
+    if (args.sent != nullptr && source < args.num_ranks) args.sent[source] = {};
   }
   leave_kernel(args.handshake, call_turn, is_well, args.state);
 }

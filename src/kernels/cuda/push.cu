@@ -1,5 +1,5 @@
 // Every warp is a conveyor of its own: it takes tokens, brings their rows into shared memory by bulk loads, and sends them to
-// all their destinations by bulk stores, several rows under way at once. No warp waits for another.
+// all their destinations by bulk stores, several rows under way at once.
 //
 // Where the rows are wanted in tensors, some blocks copy what has come there while the others push, and those that have nothing
 // left to push join them. They do not share multiprocessors at first, because copies would stand behind stores that wait for
@@ -26,7 +26,8 @@ constexpr int kNumWarpsOfThreads = 16;
 // What a warp that copies takes at a time, about.
 constexpr std::int64_t kCopiedPieceBytes = 32 * 1024;
 constexpr unsigned kNapNanoseconds = 250;
-constexpr unsigned kTurnsPerLook = 64;  // at the failure word
+// Who has not even entered is named as such by the warps that push, whose deadline is over first.
+constexpr unsigned kGraceNanoseconds = 10'000'000;
 
 __device__ const std::byte* own_window_of(const PushKernel& kernel) {
   return kernel.copies_out ? kernel.windows[kernel.rank] : nullptr;
@@ -55,6 +56,11 @@ __device__ SegmentPieces pieces_of(const PushKernel& kernel) {
           .pieces_of_segment = kernel.pieces_of_segment};
 }
 
+// By all lanes of a warp.
+__device__ std::uint32_t num_pieces_of(const PushKernel& kernel, int lane) {
+  return pieces_of(kernel).num_pieces(most_rows_of_a_source(kernel.source_offsets, kernel.num_ranks, lane));
+}
+
 // Rows that have come from another rank and go from the window to the outputs; none, if there is nothing in the piece.
 struct CopiedRows {
   SegmentPieces::Piece piece;
@@ -78,7 +84,7 @@ __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std
   const std::uint64_t* words = kernel.segments.words[signals.rank];
   delay_point(DelayPlace::kWait, signals.rank, rows.piece.source, turn);
   return await_word(signals, words + word_idx(kernel.segments, rows.piece.source, rows.piece.segment), rows.piece.source, turn,
-                    Phase::kDispatchRows, kNapNanoseconds);
+                    Phase::kDispatchRows, {.nap_nanoseconds = kNapNanoseconds, .grace_nanoseconds = kGraceNanoseconds});
 }
 
 #if __CUDA_ARCH__ >= 900
@@ -103,7 +109,7 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
   const auto leave_word = [&](const Sent& written) {
     const Destinations::Counted counted = destinations.counted(written, lane);
     __syncwarp();
-    queue->put(counted.is_there, {written.destination, counted.segment, counted.num_parts, counted.num_all_parts}, lane);
+    queue->put(counted.is_there, {written.destination, counted.segment, counted.num_parts}, lane);
   };
   const auto push_next_group = [&] {
     int number = 0;
@@ -170,9 +176,8 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
 }
 
 // By one thread. False if a wait of it has failed.
-__device__ bool copy_out(const PushKernel& kernel, Conveyor& conveyor, const CallTurn& call_turn) {
+__device__ bool copy_out(const PushKernel& kernel, Conveyor& conveyor, std::uint32_t num_pieces, const CallTurn& call_turn) {
   const std::byte* window = own_window_of(kernel);
-  const std::uint32_t num_pieces = pieces_of(kernel).num_pieces(most_rows_of_a_source(kernel.source_offsets, kernel.num_ranks));
   std::uint32_t* next_piece = &kernel.state->next_piece;
   bool is_well = true;
   for (std::uint32_t piece_idx = atomicAdd(next_piece, 1U); piece_idx < num_pieces && is_well;) {
@@ -205,17 +210,23 @@ __device__ bool copy_out(const PushKernel& kernel, Conveyor& conveyor, const Cal
 __device__ bool count_and_announce(const PushKernel& kernel, SentQueue* queues, int* next_segments, const CallTurn& call_turn,
                                    int lane) {
   const bool pushes = static_cast<int>(blockIdx.x) < kernel.num_push_blocks;
+  const bool announces = blockIdx.x == gridDim.x - 1;
+  // Other blocks may begin when the peers have been told already, and make their next calls: they must look at nobody's words.
+  if (!pushes && !announces) return true;
   SentCounter counter(queues, pushes ? kernel.num_push_warps : 0, lane);
   if (!await_entry(kernel.handshake, call_turn)) {
     counter.close();
     return false;
   }
   Announcer announcer(kernel.segments, kernel.handshake.signals, SentBlocks{kernel}, kernel.row_parts, next_segments, lane);
-  const bool tells = pushes && kernel.copies_out;
-  if (!tells && announcer.is_over()) return true;  // nobody wants to hear anything
-  return count_and_announce(kernel.segments, kernel.handshake.signals, counter, announcer, blockIdx.x == gridDim.x - 1,
-                            call_turn.turn, lane, [&] {
-                              if (tells) tell_sent(kernel, static_cast<std::uint32_t>(kernel.num_push_blocks), call_turn.turn);
+  if (!kernel.copies_out && announcer.is_over()) {  // nobody wants to hear anything
+    counter.close();
+    return true;
+  }
+  const int num_tellers = kernel.num_push_blocks + (kernel.num_push_blocks < static_cast<int>(gridDim.x) ? 1 : 0);
+  return count_and_announce(kernel.segments, kernel.handshake.signals, counter, announcer, announces, call_turn.turn,
+                            Phase::kDispatchRows, lane, [&] {
+                              if (kernel.copies_out) tell_sent(kernel, static_cast<std::uint32_t>(num_tellers), call_turn.turn);
                             });
 }
 
@@ -242,7 +253,8 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
     }
     if (kernel.copies_out && is_well && call_turn.may_work()) {
       conveyor.load_ahead(2);
-      if (lane == 0) is_well = copy_out(kernel, conveyor, call_turn);
+      const std::uint32_t num_pieces = num_pieces_of(kernel, lane);
+      if (lane == 0) is_well = copy_out(kernel, conveyor, num_pieces, call_turn);
     }
   }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
@@ -253,6 +265,12 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
 __global__ void push_in_bulk(const __grid_constant__ PushKernel) {}  // never launched before Hopper
 
 #endif
+
+// By one thread of each warp that pushes, and of the one that announces: it must have looked at the peers' headers before they
+// are told.
+__device__ void tell_sent_by_threads(const PushKernel& kernel, std::uint64_t turn) {
+  if (kernel.copies_out) tell_sent(kernel, gridDim.x * static_cast<std::uint32_t>(kernel.num_push_warps) + 1, turn);
+}
 
 __device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& call_turn, int lane) {
   Routes routes(kernel, share_of(kernel), lane);
@@ -272,28 +290,23 @@ __device__ bool push_rows_by_threads(const PushKernel& kernel, const CallTurn& c
     atomicAdd(counter_of(kernel.segments, routes.ticket().destination, counted.segment), counted.num_parts);
   }
   __syncwarp();
-  if (is_well && kernel.copies_out && lane == 0) {
-    tell_sent(kernel, gridDim.x * static_cast<std::uint32_t>(kernel.num_push_warps), call_turn.turn);
-  }
+  if (is_well && lane == 0) tell_sent_by_threads(kernel, call_turn.turn);
   return is_well;
 }
 
-// By one warp of the launch.
+// By one warp of the launch, which has nothing else to do.
 __device__ bool announce_by_threads(const PushKernel& kernel, int* next_segments, const CallTurn& call_turn, int lane) {
   const Signals& signals = kernel.handshake.signals;
   if (!await_entry(kernel.handshake, call_turn)) return false;
   Announcer announcer(kernel.segments, signals, SentBlocks{kernel}, kernel.row_parts, next_segments, lane);
-  for (unsigned num_turns = 1; !announcer.is_over(); ++num_turns) {
-    if (announcer.announce(call_turn.turn)) continue;
-    __nanosleep(kNapNanoseconds);
-    if (num_turns % kTurnsPerLook == 0 && __any_sync(kAllLanes, has_failed(signals))) return false;
-  }
-  return true;
+  SentCounter nobody(nullptr, 0, lane);
+  return count_and_announce(kernel.segments, signals, nobody, announcer, true, call_turn.turn, Phase::kDispatchRows, lane,
+                            [&] { tell_sent_by_threads(kernel, call_turn.turn); });
 }
 
 __device__ bool copy_out_by_threads(const PushKernel& kernel, const CallTurn& call_turn, int lane) {
   const std::byte* window = own_window_of(kernel);
-  const std::uint32_t num_pieces = pieces_of(kernel).num_pieces(most_rows_of_a_source(kernel.source_offsets, kernel.num_ranks));
+  const std::uint32_t num_pieces = num_pieces_of(kernel, lane);
   for (;;) {
     std::uint32_t piece_idx = 0;
     if (lane == 0) piece_idx = atomicAdd(&kernel.state->next_piece, 1U);

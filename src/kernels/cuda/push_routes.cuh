@@ -80,7 +80,6 @@ class Destinations {
     bool is_there;
     int segment;
     std::uint32_t num_parts;
-    std::uint32_t num_all_parts;  // of the segment
   };
   __device__ Counted counted(const Sent& sent, int lane) const {
     const bool is_sent = sent.window != nullptr;
@@ -93,13 +92,13 @@ class Destinations {
       num_rows = kernel_.sent[sent.destination].num_rows;
       is_wanted = speaks_of_segments(kernel_.handshake.signals, sent.destination);
     }
-    is_wanted = is_wanted && is_sent;
+    // After a failure rows and blocks need not fit together.
+    is_wanted = is_wanted && is_sent && sent.row >= first_row && sent.row - first_row < num_rows;
     const auto segment = static_cast<int>((sent.row - first_row) / kSegmentRows);
     const std::uint64_t key =
         is_wanted ? (static_cast<std::uint64_t>(sent.destination) << 32) + static_cast<unsigned>(segment) : ~0ULL;
     const unsigned same = __match_any_sync(kAllLanes, key);
-    return {is_wanted && lane == __ffs(static_cast<int>(same)) - 1, segment, static_cast<std::uint32_t>(__popc(same)),
-            parts_of_segment(segment, num_rows, kernel_.row_parts)};
+    return {is_wanted && lane == __ffs(static_cast<int>(same)) - 1, segment, static_cast<std::uint32_t>(__popc(same))};
   }
 
  private:

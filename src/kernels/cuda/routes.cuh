@@ -5,11 +5,9 @@
 #include <cstdint>
 
 #include "kernels/cuda/payload.hpp"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
-
-inline constexpr int kWarp = 32;
-inline constexpr unsigned kAllLanes = 0xffffffff;
 
 // Tokens whose small rows travel together, at most.
 inline constexpr int kMaxGroupTokens = 8;

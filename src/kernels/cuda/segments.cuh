@@ -60,13 +60,14 @@ struct SegmentPieces {
   }
 };
 
-// The most rows of any source, by one thread.
-__device__ inline std::int64_t most_rows_of_a_source(const std::int64_t* source_offsets, int num_sources) {
+// The most rows of any source, by all lanes of a warp.
+__device__ inline std::int64_t most_rows_of_a_source(const std::int64_t* source_offsets, int num_sources, int lane) {
   std::int64_t most = 0;
 #pragma unroll 1
-  for (int source = 0; source < num_sources; ++source) {
+  for (int source = lane; source < num_sources; source += 32) {
     most = max(most, source_offsets[source + 1] - source_offsets[source]);
   }
+  for (int distance = 16; distance > 0; distance /= 2) most = max(most, __shfl_xor_sync(0xffffffff, most, distance));
   return most;
 }
 

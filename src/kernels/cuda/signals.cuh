@@ -60,10 +60,16 @@ __device__ inline void post(const Signals& signals, int peer, LineWord word, std
   ptx::store_release_system(word_of(signals.lines[peer] + signals.rank, word), turn);
 }
 
+// How a wait differs from others.
+struct Patience {
+  unsigned nap_nanoseconds = 0;    // between two looks: where many wait, they would disturb those that work
+  unsigned grace_nanoseconds = 0;  // beyond the deadline: where others wait for the same, and can say more about it
+};
+
 // Waits until `peer` has written `turn` to this rank's `address`. False if it failed: the deadline has passed, the peer is a
-// turn ahead, or this rank has been told of a failure. Where many wait, naps keep them from disturbing those that work.
+// turn ahead, or this rank has been told of a failure.
 __device__ inline bool await_word(const Signals& signals, const std::uint64_t* address, int peer, std::uint64_t turn,
-                                  Phase phase, unsigned nap_nanoseconds = 0) {
+                                  Phase phase, const Patience& patience = {}) {
   constexpr int kPollsPerLook = 256;  // at the clock and the failure word: neither is free
   std::uint64_t begin = 0;
   for (int num_polls = 1;; ++num_polls) {
@@ -73,12 +79,12 @@ __device__ inline bool await_word(const Signals& signals, const std::uint64_t* a
       fail(signals, ErrorCode::kDisagreement, phase, peer);
       return false;
     }
-    if (nap_nanoseconds > 0) __nanosleep(nap_nanoseconds);
+    if (patience.nap_nanoseconds > 0) __nanosleep(patience.nap_nanoseconds);
     if (num_polls % kPollsPerLook != 0) continue;
     const std::uint64_t now = ptx::global_nanoseconds();
     if (begin == 0) begin = now;
     if (has_failed(signals) || failure_of_host(signals) != 0) return false;
-    if (now - begin > signals.timeout_nanoseconds) {
+    if (now - begin > signals.timeout_nanoseconds + patience.grace_nanoseconds) {
       fail(signals, ErrorCode::kTimeout, phase, peer);
       return false;
     }
@@ -166,7 +172,8 @@ __device__ inline void post_entry(const Handshake& handshake, const CallTurn& ca
 }
 
 // For a warp that is about to access peers' memory. The same answer for all lanes. Block 0 looks at the headers: the peers'
-// next ones cannot come before this kernel has posted at its end.
+// next ones cannot come before this kernel has posted at its end. A kernel that posts earlier sees to it that nobody comes here
+// afterwards.
 __device__ inline bool await_entry(const Handshake& handshake, const CallTurn& call_turn) {
   bool is_well = call_turn.may_work();
   if (is_well && has_signals(handshake.signals) && handshake.entry_wait != LineWord::kNone) {

@@ -47,7 +47,8 @@ struct Handshake {
   LineWord entry_wait = LineWord::kNone;  // before the first access to a peer's memory
   bool checks_headers = false;            // behind the entry wait, which must not come before the peers' `enter`
   Phase entry_phase = Phase::kNone;
-  LineWord exit_post = LineWord::kNone;  // when all accesses of the kernel to peers' memory are over and visible
+  // When all accesses of the kernel to peers' memory are over and visible; none, where the kernel does so earlier by itself.
+  LineWord exit_post = LineWord::kNone;
   LineWord exit_wait = LineWord::kNone;  // before the kernel ends
   Phase exit_phase = Phase::kNone;
   bool ends_turn = false;  // count the signal word up at the end: the next kernel belongs to the next turn

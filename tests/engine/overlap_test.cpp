@@ -1,0 +1,36 @@
+#include "engine/overlap.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace tokenyard::test {
+namespace {
+
+TEST(overlap, is_told_from_neighbourhood) {
+  std::array<float, 64> memory{};
+  const ConstTensorView front = tensor(memory.data(), {4, 8});
+  EXPECT_TRUE(overlap(front, front));
+  EXPECT_TRUE(overlap(front, tensor(memory.data() + 31, {1, 1})));
+  EXPECT_FALSE(overlap(front, tensor(memory.data() + 32, {4, 8})));
+  EXPECT_FALSE(overlap(tensor(memory.data() + 32, {4, 8}), front));
+}
+
+TEST(overlap, counts_what_a_tensor_spans) {
+  std::array<float, 64> memory{};
+  // Two columns of eight.
+  const ConstTensorView columns(memory.data(), DataType::kFloat32, {8, 2}, {1, 16});
+  EXPECT_TRUE(overlap(columns, tensor(memory.data() + 10, {1, 2}))) << "between the columns";
+  EXPECT_TRUE(overlap(columns, tensor(memory.data() + 23, {1, 1})));
+  EXPECT_FALSE(overlap(columns, tensor(memory.data() + 24, {1, 1})));
+}
+
+TEST(overlap, needs_elements) {
+  std::array<float, 8> memory{};
+  const ConstTensorView whole = tensor(memory.data(), {1, 8});
+  EXPECT_FALSE(overlap(whole, ConstTensorView()));
+  EXPECT_FALSE(overlap(whole, tensor(memory.data() + 2, {0, 8})));
+}
+
+}  // namespace
+}  // namespace tokenyard::test
