@@ -1,5 +1,6 @@
 // Of a rank whose windows are on a GPU. Tensors that are given to calls lie in pinned memory of the host or on the device,
-// calls run in one stream or another, with few SMs or many, as a seed says; with `shake` there are delays between them, and in kernels.
+// calls run in one stream or another, with few SMs or many, as a seed says; with `shake` there are delays between them, and in
+// kernels.
 #pragma once
 
 #include "tests/support/gpu_rank.hpp"
