@@ -22,7 +22,7 @@ inline std::pair<std::uintptr_t, std::uintptr_t> span_of(const ConstTensorView& 
 inline bool overlap(const ConstTensorView& one, const ConstTensorView& other) {
   const auto [begin, end] = span_of(one);
   const auto [other_begin, other_end] = span_of(other);
-  return begin < other_end && other_begin < end;
+  return begin < end && other_begin < other_end && begin < other_end && other_begin < end;
 }
 
 }  // namespace tokenyard

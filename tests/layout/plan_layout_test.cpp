@@ -99,11 +99,12 @@ TEST(plan_layout, sizes_are_the_sums_of_what_must_be_stored) {
     EXPECT_EQ(sizes.max_local_experts, std::max(shape.max_local_experts, (shape.num_experts + num_ranks - 1) / num_ranks));
     EXPECT_TRUE(shape.recv_capacity == 0 || shape.recv_capacity == sizes.recv_capacity);
 
-    // Two tracks of lines, and counts, for each slot; then ids, weights, source and ordinal of each received row; then weights
-    // that come home.
+    // Two tracks of lines and of words for 64 rows each, and counts, for each slot; then ids, weights, source and ordinal of
+    // each received row; then weights that come home.
     const bool latency = shape.mode == Mode::kLatency;
     const std::size_t counts = latency ? 0 : 4 * ranks * ranks + 4 * ranks * num_local;
-    const std::size_t control = kNumSlots * (2 * 64 * ranks + counts);
+    const std::size_t segments = latency ? 0 : 2 * 8 * ranks * ((max_tokens + 63) / 64);
+    const std::size_t control = kNumSlots * (2 * 64 * ranks + counts + segments);
     // Latency mode: no counts, but a bit per place and source, weights that come home by rank, and those that are given at
     // combine.
     if (latency) {
