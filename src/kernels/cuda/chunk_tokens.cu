@@ -2,14 +2,13 @@
 #include "kernels/cuda/chunk_tokens.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/signals.cuh"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kNumThreads = 1024;
 constexpr int kNumAtOnce = 4;  // entries per thread whose loads are under way together
-constexpr unsigned kAllLanes = 0xffffffff;
 
 __global__ void __launch_bounds__(kNumThreads, 1) find_chunk_tokens(const __grid_constant__ ChunkTokensArgs args) {
   __shared__ int first[Chunks::kMaxChunks];  // token with a row in the chunk

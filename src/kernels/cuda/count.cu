@@ -9,12 +9,11 @@
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/signals.cuh"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffff;
 constexpr int kNumWarps = 32;
 constexpr int kChunkTokens = 256;
 constexpr int kChunkWords = kChunkTokens / 32;

@@ -4,12 +4,12 @@
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/expand.hpp"
 #include "kernels/cuda/load.hpp"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 namespace {
 
 constexpr int kNumThreads = 512;
-constexpr unsigned kAllLanes = 0xffffffff;
 
 // The tensor of an expert layout, all strides in bytes. Rows of a group stand `row_stride` apart.
 struct Expanded {

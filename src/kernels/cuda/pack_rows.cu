@@ -198,7 +198,7 @@ __device__ void leave_pack(const PackKernel& kernel) {
   if (threadIdx.x != 0) return;
   ptx::fence_device();
   if (atomicAdd(&kernel.pack_state->num_blocks_done, 1U) != gridDim.x - 1) return;
-  *kernel.pack_state = PackState{};
+  kernel.pack_state->num_blocks_done = 0;  // the chunks' counters have come to zero by themselves, or this rank has failed
   ptx::fence_system();
 #pragma unroll 1
   for (int chunk = 0; chunk < kernel.chunks.num_chunks; ++chunk) {

@@ -7,12 +7,12 @@
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/place.hpp"
 #include "kernels/cuda/signals.cuh"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 namespace {
 
 constexpr int kNumThreads = 512;
-constexpr unsigned kAllLanes = 0xffffffff;
 
 __device__ std::int64_t count_at(const PlaceArgs& args, int source, int destination) {
   if (source == args.rank) return args.own_rank_counts[destination];  // other blocks do not wait for this rank's copy

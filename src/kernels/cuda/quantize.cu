@@ -10,13 +10,13 @@
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/quantize.hpp"
 #include "kernels/cuda/sum.cuh"
+#include "kernels/cuda/warp.hpp"
 #include "tokenyard/error.hpp"
 
 namespace tokenyard::cuda {
 namespace {
 
 constexpr int kNumThreads = 1024;
-constexpr unsigned kAllLanes = 0xffffffff;
 constexpr int kNumLanes = 16;  // of a block
 constexpr int kNumValues = static_cast<int>(kScaleBlock) / kNumLanes;
 constexpr int kNumTeams = kNumThreads / kNumLanes;
