@@ -37,12 +37,8 @@ StridedLane draw_contents(RandomBits& random, const Lane& lane, std::int64_t num
 }
 
 std::vector<Lane> draw_lanes(RandomBits& random) {
+  if (random.one_in(3)) return long_and_short_lanes(random);
   std::vector<Lane> lanes;
-  if (random.one_in(3)) {  // long rows of several parts, and short ones beside them that travel in groups
-    lanes.push_back({.dtype = DataType::kBFloat16, .num_elements = 8 * random.from(65, 1'200)});
-    lanes.push_back({.dtype = DataType::kFloat32, .num_elements = 4 * random.from(1, 64)});
-    return lanes;
-  }
   const DataType dtype = random.pick({DataType::kBFloat16, DataType::kFloat8E4M3, DataType::kFloat32, DataType::kByte});
   const auto per_vector = static_cast<std::int64_t>(16 / size_of(dtype));
   // Rows longer than a stage of the conveyor, too.

@@ -64,6 +64,11 @@ RoutedCase make_routed_case(RandomBits& random, const std::vector<Lane>& lanes, 
   return routed;
 }
 
+std::vector<Lane> long_and_short_lanes(RandomBits& random) {
+  return {{.dtype = DataType::kBFloat16, .num_elements = 8 * random.from(65, 1'200)},
+          {.dtype = DataType::kFloat32, .num_elements = 4 * random.from(1, 64)}};
+}
+
 void route(RoutedCase* routed) {
   const Shape& shape = routed->shape;
   routed->dimensions = plan_dimensions(shape, routed->num_ranks, routed->placement);

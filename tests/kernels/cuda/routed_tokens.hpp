@@ -46,6 +46,9 @@ struct CaseLimits {
 // `lanes` may depend on the same random numbers, so the caller draws them first.
 RoutedCase make_routed_case(RandomBits& random, const std::vector<Lane>& lanes, const CaseLimits& limits = {});
 
+// Rows of several parts in bulk, and short ones beside them that travel in groups.
+std::vector<Lane> long_and_short_lanes(RandomBits& random);
+
 // Calls host::count and host::place for all ranks.
 void route(RoutedCase* routed);
 
