@@ -35,15 +35,13 @@ struct FoldReduceKernel {
   const SentBlock* sent;
   bool folds_own;  // this rank's contributions to its own tokens take the same way as the others'
   int num_fold_blocks;
-  Handshake handshake;
-  LaunchState* state;
 };
 
 // What is announced: all that goes to homes that take part.
 struct FoldedBlocks {
   const FoldReduceKernel& kernel;
   __device__ bool is_wanted(int peer) const {
-    return peer == kernel.handshake.signals.rank ? kernel.folds_own : kernel.fold.windows[peer] != nullptr;
+    return peer == kernel.reduce.handshake.signals.rank ? kernel.folds_own : kernel.fold.windows[peer] != nullptr;
   }
   __device__ std::int64_t num_rows(int peer) const {
     return kernel.fold.source_offsets[peer + 1] - kernel.fold.source_offsets[peer];
@@ -55,17 +53,15 @@ template <DataType kType, bool kSums>
 __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, int lane) {
   const FoldKernel& fold = kernel.fold;
   const FoldedBlocks blocks{kernel};
-  const int rank = kernel.handshake.signals.rank;
-  const SegmentPieces pieces{.num_sources = fold.num_ranks,
-                             .first_source = rank + 1 == fold.num_ranks ? 0 : rank + 1,
-                             .pieces_of_segment = static_cast<int>(kSegmentRows) / kRowsPerPiece};
+  const SegmentPieces pieces =
+      pieces_of_sources(fold.num_ranks, kernel.reduce.handshake.signals.rank, static_cast<int>(kSegmentRows) / kRowsPerPiece);
   const std::uint32_t num_pieces = pieces.num_pieces(most_rows_of_a_source(fold.source_offsets, fold.num_ranks, lane));
   std::uint32_t next = 0;
-  if (lane == 0) next = atomicAdd(&kernel.state->next_piece, 1U);
+  if (lane == 0) next = atomicAdd(&kernel.reduce.state->next_piece, 1U);
   for (;;) {
     const std::uint32_t piece_idx = __shfl_sync(kAllLanes, next, 0);
     if (piece_idx >= num_pieces) break;
-    if (lane == 0) next = atomicAdd(&kernel.state->next_piece, 1U);
+    if (lane == 0) next = atomicAdd(&kernel.reduce.state->next_piece, 1U);
     const SegmentPieces::Piece piece = pieces.at(piece_idx);
     const std::int64_t num_all = blocks.num_rows(piece.source);
     const std::int64_t num_rows = min(piece.num_rows, num_all - piece.first_row);
@@ -109,15 +105,15 @@ class AwaitedTokens {
   }
 
  private:
-  __device__ std::uint32_t* next_ticket() const { return &kernel_.state->next_ticket[0]; }
+  __device__ std::uint32_t* next_ticket() const { return &kernel_.reduce.state->next_ticket[0]; }
 
   __device__ bool announces(int peer) const {
-    return peer == kernel_.handshake.signals.rank || speaks_of_segments(kernel_.handshake.signals, peer);
+    return peer == kernel_.reduce.handshake.signals.rank || speaks_of_segments(kernel_.reduce.handshake.signals, peer);
   }
 
   // Before anything has come: who takes no part, and what stays in place here, is not waited for.
   __device__ int first_known(int peer) const {
-    const Signals& signals = kernel_.handshake.signals;
+    const Signals& signals = kernel_.reduce.handshake.signals;
     const bool is_awaited = peer == signals.rank ? kernel_.folds_own : signals.lines[peer] != nullptr;
     return is_awaited ? 0 : INT_MAX;
   }
@@ -159,7 +155,7 @@ class AwaitedTokens {
     if (missing == 0) return true;
     bool has_come = true;
     if (is_missing) {
-      delay_point(DelayPlace::kWait, kernel_.handshake.signals.rank, route.destination, turn_);
+      delay_point(DelayPlace::kWait, kernel_.reduce.handshake.signals.rank, route.destination, turn_);
       has_come =
           is_announced ? await_segment(route.destination, segment, &num_known) : await_all_of(route.destination, &num_known);
     }
@@ -176,7 +172,7 @@ class AwaitedTokens {
 
   // And looks how far the next ones have come.
   __device__ bool await_segment(int peer, int segment, int* num_known) const {
-    const Signals& signals = kernel_.handshake.signals;
+    const Signals& signals = kernel_.reduce.handshake.signals;
     const std::uint64_t* words = kernel_.segments.words[signals.rank] + word_idx(kernel_.segments, peer, 0);
     if (!await_word(signals, words + segment, peer, turn_, Phase::kCombineRows, {.nap_nanoseconds = kNapNanoseconds}))
       return false;
@@ -189,7 +185,7 @@ class AwaitedTokens {
 
   __device__ bool await_all_of(int peer, int* num_known) const {
     *num_known = INT_MAX;
-    return await(kernel_.handshake.signals, peer, LineWord::kData, turn_, Phase::kCombineRows);
+    return await(kernel_.reduce.handshake.signals, peer, LineWord::kData, turn_, Phase::kCombineRows);
   }
 
   const FoldReduceKernel& kernel_;
@@ -213,15 +209,15 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int num_warps = static_cast<int>(blockDim.x) / kWarp;
-  const Signals& signals = kernel.handshake.signals;
-  const CallTurn call_turn = load_turn(kernel.handshake);
+  const Signals& signals = kernel.reduce.handshake.signals;
+  const CallTurn call_turn = load_turn(kernel.reduce.handshake);
   // Behind the rings: warps may sum already while others fold.
   auto* const queues = reinterpret_cast<SentQueue*>(shared + num_warps * Warps<kSums>::kRingBytes);
   auto* const next_segments = reinterpret_cast<int*>(queues + num_warps);
   if (static_cast<int>(threadIdx.x) < num_warps) queues[threadIdx.x].init();
   __syncthreads();
-  post_entry(kernel.handshake, call_turn);
-  bool is_well = await_entry(kernel.handshake, call_turn);
+  post_entry(kernel.reduce.handshake, call_turn);
+  bool is_well = await_entry(kernel.reduce.handshake, call_turn);
   const bool folds = static_cast<int>(blockIdx.x) < kernel.num_fold_blocks;
   const bool announces = blockIdx.x == gridDim.x - 1;
   if (warp == num_warps - 1 && (folds || announces)) {
@@ -245,7 +241,7 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
                                              lane);
     is_well = tokens.is_well;
   }
-  leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
+  leave_kernel(kernel.reduce.handshake, call_turn, is_well, kernel.reduce.state);
 }
 
 // Folding moves contributions once, summing reads them and writes the sums; but what is folded for peers has to cross the link.
@@ -286,9 +282,7 @@ void fold_and_reduce(const FoldReduceArgs& args, const Launch& launch) {
                                 .segments = args.segments,
                                 .sent = args.sent,
                                 .folds_own = args.fold.skip_source != args.reduce.rank || args.fold.carried_weights != nullptr,
-                                .num_fold_blocks = 1,
-                                .handshake = args.reduce.handshake,
-                                .state = args.reduce.state};
+                                .num_fold_blocks = 1};
   switch (args.reduce.dtype) {
     case DataType::kFloat16: return launch_fold_reduce<DataType::kFloat16>(kernel, launch);
     case DataType::kBFloat16: return launch_fold_reduce<DataType::kBFloat16>(kernel, launch);

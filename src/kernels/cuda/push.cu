@@ -51,9 +51,7 @@ struct SentBlocks {
 };
 
 __device__ SegmentPieces pieces_of(const PushKernel& kernel) {
-  return {.num_sources = kernel.num_ranks,
-          .first_source = kernel.rank + 1 == kernel.num_ranks ? 0 : kernel.rank + 1,
-          .pieces_of_segment = kernel.pieces_of_segment};
+  return pieces_of_sources(kernel.num_ranks, kernel.rank, kernel.pieces_of_segment);
 }
 
 // By all lanes of a warp.
@@ -319,8 +317,7 @@ __device__ bool copy_out_by_threads(const PushKernel& kernel, const CallTurn& ca
     for (int i = 0; i < kernel.num_lanes; ++i) {
       const SourceLane& source_lane = kernel.lanes[i];
       const std::int64_t first = rows.first_row * source_lane.row_bytes;
-      copy_to_all(1, source_lane.output + first, window + source_lane.target + first, rows.num_rows * source_lane.row_bytes,
-                  lane);
+      copy_row(source_lane.output + first, window + source_lane.target + first, rows.num_rows * source_lane.row_bytes, lane);
     }
   }
 }

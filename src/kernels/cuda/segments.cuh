@@ -34,7 +34,7 @@ __device__ inline std::int64_t word_idx(const Segments& segments, int source, in
 // on, as they come. A source with fewer segments than others has pieces without rows.
 struct SegmentPieces {
   int num_sources;
-  int first_source;       // ranks begin with different ones
+  int first_source;
   int pieces_of_segment;  // a power of two
 
   struct Piece {
@@ -59,6 +59,12 @@ struct SegmentPieces {
            static_cast<std::uint32_t>(num_sources * pieces_of_segment);
   }
 };
+
+// The pieces in the order in which `rank` takes them: ranks begin with different sources, each with the one behind itself.
+__device__ inline SegmentPieces pieces_of_sources(int num_ranks, int rank, int pieces_of_segment) {
+  return {
+      .num_sources = num_ranks, .first_source = rank + 1 == num_ranks ? 0 : rank + 1, .pieces_of_segment = pieces_of_segment};
+}
 
 // The most rows of any source, by all lanes of a warp.
 __device__ inline std::int64_t most_rows_of_a_source(const std::int64_t* source_offsets, int num_sources, int lane) {
