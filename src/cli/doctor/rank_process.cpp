@@ -4,12 +4,16 @@
 #include <unistd.h>
 
 #include <array>
+#include <sstream>
 
 #include "cli/doctor/system_files.hpp"
 #include "tokenyard/error.hpp"
 
 namespace tokenyard::cli {
 namespace {
+
+// PF_EXITING of Linux: the peers of a process that ends see its connections close while its state is still 'R'.
+constexpr unsigned kIsExiting = 0x4;
 
 constexpr const char* kFollowText = "follow the text; docs/troubleshooting.md explains it";
 
@@ -62,10 +66,16 @@ std::string name_of(int rank, const RankProcess& process) {
 }
 
 char state_of(pid_t process) {
-  // The name in parentheses may hold anything, so what follows its end counts.
+  // The name in parentheses may hold anything, so what follows its end counts: the fields from the third on.
   const std::string line = read_line(fmt::format("/proc/{}/stat", process));
   const std::size_t end = line.rfind(')');
-  return end == std::string::npos || end + 2 >= line.size() ? '\0' : line[end + 2];
+  if (end == std::string::npos) return '\0';
+  std::istringstream fields(line.substr(end + 1));
+  char state = '\0';
+  std::string skipped;
+  unsigned flags = 0;  // the ninth
+  fields >> state >> skipped >> skipped >> skipped >> skipped >> skipped >> flags;
+  return (flags & kIsExiting) != 0 ? 'Z' : state;
 }
 
 void report_error(SectionFindings& findings, const std::string& name, const std::exception& error, int rank,

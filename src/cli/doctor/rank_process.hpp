@@ -19,7 +19,8 @@ struct RankProcess {
 // "rank 2 (process 4711 on node7)", as far as it is known.
 std::string name_of(int rank, const RankProcess& process);
 
-// The system's letter for the state of a process of this host, as in /proc: 'T' is stopped. 0 if there is none.
+// The system's letter for the state of a process of this host, as in /proc: 'T' is stopped, 'Z' has ended or is about to. 0 if
+// there is none.
 char state_of(pid_t process);
 
 // Adds the failure `name` for an error that ended a step on `rank`, and names the rank that it blames: with the state of its

@@ -66,6 +66,21 @@ TEST(rank_process, the_state_of_its_process_decides_what_is_wrong) {
   EXPECT_EQ(report_on(culprit).value, name + " has died");
 }
 
+// Its connections close before its state changes, so whoever sees them close may look in between.
+TEST(rank_process, has_died_as_soon_as_its_connections_are_closed) {
+  for (int i = 0; i < 100; ++i) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(pipe(ends.data()), 0);
+    const Child child;
+    close(ends[1]);  // the child holds the other one
+    kill(child.process(), SIGKILL);
+    char ignored = 0;
+    EXPECT_EQ(read(ends[0], &ignored, 1), 0);
+    EXPECT_EQ(state_of(child.process()), 'Z') << "child " << i;
+    close(ends[0]);
+  }
+}
+
 TEST(rank_process, of_other_hosts_nothing_is_claimed) {
   const RankProcess culprit{.host = "another-host", .process = getpid()};
   EXPECT_THAT(report_on(culprit).value, HasSubstr(" on another-host) is late or stuck"));
