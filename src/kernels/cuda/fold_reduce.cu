@@ -216,10 +216,11 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
   auto* const next_segments = reinterpret_cast<int*>(queues + num_warps);
   if (static_cast<int>(threadIdx.x) < num_warps) queues[threadIdx.x].init();
   __syncthreads();
-  post_entry(kernel.reduce.handshake, call_turn);
+  const bool announces = blockIdx.x == gridDim.x - 1;
+  // By the warp that will post data.
+  if (announces && warp == num_warps - 1) post_entry_by_warp(kernel.reduce.handshake, call_turn, lane);
   bool is_well = await_entry(kernel.reduce.handshake, call_turn);
   const bool folds = static_cast<int>(blockIdx.x) < kernel.num_fold_blocks;
-  const bool announces = blockIdx.x == gridDim.x - 1;
   if (warp == num_warps - 1 && (folds || announces)) {
     SentCounter counter(queues, folds ? num_warps - 1 : 0, lane);
     if (!is_well) {

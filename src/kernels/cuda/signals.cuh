@@ -156,12 +156,12 @@ static __device__ __noinline__ bool check_header(const Handshake& handshake, int
   return is_same;
 }
 
-// Warp 0 of block 0 posts. For all threads, at a place that threads reach early.
-__device__ inline void post_entry(const Handshake& handshake, const CallTurn& call_turn) {
-  if (!has_signals(handshake.signals) || handshake.entry_post == LineWord::kNone) return;
-  if (blockIdx.x != 0 || threadIdx.x >= 32 || !call_turn.may_work()) return;
+// By one warp of the launch. Whoever posts data before the kernel ends must be this warp, or know that it has posted: peers that
+// wait for data alone look at the header then.
+__device__ inline void post_entry_by_warp(const Handshake& handshake, const CallTurn& call_turn, int lane) {
+  if (!has_signals(handshake.signals) || handshake.entry_post == LineWord::kNone || !call_turn.may_work()) return;
 #pragma unroll 1
-  for (int peer = static_cast<int>(threadIdx.x); peer < handshake.signals.num_ranks; peer += 32) {
+  for (int peer = lane; peer < handshake.signals.num_ranks; peer += 32) {
     if (handshake.entry_post == LineWord::kEnter) {
       post_enter(handshake, peer, call_turn.turn);
     } else {
@@ -169,6 +169,11 @@ __device__ inline void post_entry(const Handshake& handshake, const CallTurn& ca
     }
     if (handshake.posts_data_at_entry) post(handshake.signals, peer, LineWord::kData, call_turn.turn);
   }
+}
+
+// The same by warp 0 of block 0. For all threads, at a place that threads reach early.
+__device__ inline void post_entry(const Handshake& handshake, const CallTurn& call_turn) {
+  if (blockIdx.x == 0 && threadIdx.x < 32) post_entry_by_warp(handshake, call_turn, static_cast<int>(threadIdx.x));
 }
 
 // For a warp that is about to access peers' memory. The same answer for all lanes. Block 0 looks at the headers: the peers'
