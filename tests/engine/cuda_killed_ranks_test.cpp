@@ -72,7 +72,7 @@ Shape wide_shape(const Trial& trial) {
 
 // Works until something goes wrong: what, as far as this rank is told.
 Failure work_until_failure(const Group& group, const Plan& plan, const Trial& trial, GpuRank* gpu, Report* report) {
-  GpuResidence residence(gpu, {.seed = 5, .rank = group.rank(), .num_ranks_per_gpu = trial.num_ranks});
+  GpuResidence residence(gpu, {.seed = 5, .rank = group.rank(), .num_ranks = trial.num_ranks});
   const auto lane_memory = residence.allocate(kNumTokens * kWideHidden * sizeof(float));
   const auto ids_memory = residence.allocate(kNumTokens * kTopK * sizeof(std::int32_t));
   const auto output_memory = residence.allocate(kNumTokens * kWideHidden * sizeof(float));
@@ -155,7 +155,7 @@ void survive(int rank, const Trial& trial, const std::array<TestListener, 2>& li
   const int new_rank = rank < trial.victim ? rank : rank - 1;
   const Group group = Group::create(make_tcp_exchange(rendezvous_at(listeners[1], new_rank, num_survivors)), options);
   const Plan plan = group.plan(small_shape(num_survivors));
-  GpuResidence residence(&gpu, {.seed = 6, .rank = new_rank, .num_ranks_per_gpu = trial.num_ranks});
+  GpuResidence residence(&gpu, {.seed = 6, .rank = new_rank, .num_ranks = trial.num_ranks});
   for (int round = 0; round < 5; ++round) expect_round_trip(plan, new_rank, num_survivors, round, &residence);
   EXPECT_FALSE(group.status().has_value());
   group.barrier();

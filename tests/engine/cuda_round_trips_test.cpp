@@ -20,7 +20,7 @@ TEST_P(CudaRoundTrips, return_every_row) {
   const auto& gpus = gpu_ranks(num_ranks);
   run_thread_ranks(num_ranks, [&](std::shared_ptr<Exchange> exchange) {
     const int rank = exchange->rank();
-    GpuResidence residence(gpus[rank].get(), {.seed = 11, .rank = rank, .num_ranks_per_gpu = num_ranks, .shake = true});
+    GpuResidence residence(gpus[rank].get(), {.seed = 11, .rank = rank, .num_ranks = num_ranks, .shake = true});
     residence.enter();
     GroupOptions options = patient();
     residence.choose(&options);

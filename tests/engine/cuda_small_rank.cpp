@@ -32,7 +32,7 @@ CudaSmallRank::CudaSmallRank(std::shared_ptr<Exchange> exchange, GpuRank* gpu_in
       num_ranks(exchange->num_ranks()),
       gpu(gpu_in),
       meet(std::move(meet_in)),
-      residence_(gpu, {.seed = 7, .rank = rank, .num_ranks_per_gpu = num_ranks}),
+      residence_(gpu, {.seed = 7, .rank = rank, .num_ranks = num_ranks}),
       input_(rank, num_ranks, 0),
       lane_(keep(input_.lanes[0])),
       ids_(keep(ConstTensorView(tensor(std::as_const(input_.ids).data(), {input_.num_tokens, kTopK})))),

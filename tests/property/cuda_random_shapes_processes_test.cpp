@@ -20,8 +20,8 @@ constexpr int kCallsPerCase = 250;
 // One of the ranks, which plays one case after the other in the same group.
 class CaseRank {
  public:
-  CaseRank(std::shared_ptr<Exchange> exchange, int num_gpus, std::uint64_t seed)
-      : rank_(exchange->rank()), num_ranks_per_gpu_(num_gpus == 1 ? kNumRanks : 1), gpu_(rank_) {
+  CaseRank(std::shared_ptr<Exchange> exchange, std::uint64_t seed)
+      : rank_(exchange->rank()), gpu_(rank_) {
     GroupOptions options;
     options.timeout = std::chrono::seconds(60);
     options.waiting = Waiting::kYield;
@@ -37,21 +37,19 @@ class CaseRank {
 
  private:
   GpuResidence::Options residence_options(std::uint64_t seed, bool shake) const {
-    return {.seed = seed, .rank = rank_, .num_ranks_per_gpu = num_ranks_per_gpu_, .shake = shake};
+    return {.seed = seed, .rank = rank_, .num_ranks = kNumRanks, .shake = shake};
   }
 
   int rank_;
-  int num_ranks_per_gpu_;
   GpuRank gpu_;
   std::optional<Group> group_;
 };
 
 void run_processes(std::uint64_t seed, const std::function<void(CaseRank&)>& body) {
-  const int num_gpus = count_gpus_apart();
   const std::vector<ProcessResult> results = run_process_ranks(
       kNumRanks,
       [&](std::shared_ptr<Exchange> exchange) {
-        CaseRank rank(std::move(exchange), num_gpus, seed);
+        CaseRank rank(std::move(exchange), seed);
         body(rank);
       },
       std::chrono::minutes(60));

@@ -17,13 +17,12 @@ constexpr int kCallsPerCase = 250;
 
 std::string run_on_gpus(const Case& random_case) {
   const auto& gpus = gpu_ranks(options_for_gpus().max_num_ranks);
-  const int num_gpus = count_gpus();
   std::vector<std::unique_ptr<Residence>> residences;
   for (int rank = 0; rank < random_case.num_ranks; ++rank) {
     residences.push_back(std::make_unique<GpuResidence>(
         gpus[rank].get(), GpuResidence::Options{.seed = random_case.seed,
                                                 .rank = rank,
-                                                .num_ranks_per_gpu = (random_case.num_ranks + num_gpus - 1) / num_gpus,
+                                                .num_ranks = random_case.num_ranks,
                                                 .shake = random_case.shake}));
   }
   return run_with_threads(random_case, residences);

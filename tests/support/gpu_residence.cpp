@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/cuda_error.hpp"
+#include "tests/kernels/cuda/device_array.hpp"
 #include "tests/support/spin_kernel.hpp"
 
 namespace tokenyard::test {
@@ -47,11 +48,12 @@ constexpr int kNumSmsShared = 128;  // that the ranks of one GPU may take togeth
 GpuResidence::GpuResidence(GpuRank* gpu, const Options& options)
     : gpu_(gpu), shake_(options.shake), random_(seed_of(options.seed, options.rank)) {
   const char* wanted = std::getenv("TOKENYARD_TEST_ENGINES");
-  has_engines_ = options.num_ranks_per_gpu == 1 && (wanted == nullptr || *wanted != '0');
+  const int num_gpus = count_gpus();
+  const int num_ranks_per_gpu = (options.num_ranks + num_gpus - 1) / num_gpus;
+  has_engines_ = num_ranks_per_gpu == 1 && (wanted == nullptr || *wanted != '0');
   RandomBits common(seed_of(options.seed, -1));
-  num_sms_ = options.num_ranks_per_gpu == 1
-                 ? common.pick({0, 1, 8, 32})
-                 : common.pick({1, 4, kNumSmsShared / 8 / (1 + (options.num_ranks_per_gpu - 1) / 8)});
+  num_sms_ = num_ranks_per_gpu == 1 ? common.pick({0, 1, 8, 32})
+                                    : common.pick({1, 4, kNumSmsShared / 8 / (1 + (num_ranks_per_gpu - 1) / 8)});
   gpu_->delay_kernels(shake_ ? options.seed | 1 : 0);
   tensors_ = random_.pick({Tensors::kPinned, Tensors::kPinned, Tensors::kOnDevice, Tensors::kMixed});
 }
