@@ -4,12 +4,14 @@
 
 #include <chrono>
 
+#include "tests/support/number_in_environment.hpp"
 #include "tests/support/spin_kernel.hpp"
 
 namespace tokenyard::test::graphs {
 namespace {
 
-constexpr int kNumReplays = 1000;
+// TOKENYARD_TEST_REPLAYS asks for another number.
+int num_replays() { return static_cast<int>(number_in_environment("TOKENYARD_TEST_REPLAYS", 1000)); }
 
 void maybe_delay(const GpuRank& gpu, RandomBits* random) {
   if (random->one_in(8)) enqueue_delay(gpu.stream(), std::chrono::microseconds(random->any_magnitude(1, 200)));
@@ -22,7 +24,7 @@ void replay(const Group& group, const Layer& layer, const Inputs& inputs, GpuRan
   rank.capture(0);
   group.barrier();
   RandomBits random(seed_of(23, group.rank()));
-  for (int replay = 0; replay < kNumReplays && !testing::Test::HasFailure(); ++replay) {
+  for (int replay = 0; replay < num_replays() && !testing::Test::HasFailure(); ++replay) {
     maybe_delay(*gpu, &random);
     rank.replay(input_of(replay));
     if (rank.is_full()) rank.check("replay " + std::to_string(replay));
@@ -35,7 +37,7 @@ void replay_and_call(const Group& group, const Layer& layer, const Inputs& input
   rank.call(1, -1);
   rank.capture(0);
   group.barrier();
-  for (int step = 0; step < kNumReplays / 2 && !testing::Test::HasFailure(); ++step) {
+  for (int step = 0; step < num_replays() / 2 && !testing::Test::HasFailure(); ++step) {
     RandomBits choice(seed_of(29, step));
     if (choice.one_in(2)) {
       rank.replay(input_of(step));
@@ -54,7 +56,7 @@ void replay_two_plans(const Group& group, const Inputs& compact, const Inputs& c
   second.capture(1);
   group.barrier();
   RandomBits random(seed_of(31, group.rank()));
-  for (int replay = 0; replay < kNumReplays && !testing::Test::HasFailure(); ++replay) {
+  for (int replay = 0; replay < num_replays() && !testing::Test::HasFailure(); ++replay) {
     // Ranks need not start the plans' replays in the same order.
     const bool first_goes_first = random.one_in(2);
     maybe_delay(*gpu, &random);

@@ -7,6 +7,7 @@
 #include "tests/property/run_case.hpp"
 #include "tests/support/gpu_residence.hpp"
 #include "tests/support/gpus_apart.hpp"
+#include "tests/support/number_in_environment.hpp"
 #include "tests/support/run_ranks.hpp"
 
 namespace tokenyard::test {
@@ -20,8 +21,7 @@ constexpr int kCallsPerCase = 250;
 // One of the ranks, which plays one case after the other in the same group.
 class CaseRank {
  public:
-  CaseRank(std::shared_ptr<Exchange> exchange, std::uint64_t seed)
-      : rank_(exchange->rank()), gpu_(rank_) {
+  CaseRank(std::shared_ptr<Exchange> exchange, std::uint64_t seed) : rank_(exchange->rank()), gpu_(rank_) {
     GroupOptions options;
     options.timeout = std::chrono::seconds(60);
     options.waiting = Waiting::kYield;

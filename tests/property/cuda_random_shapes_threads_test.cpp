@@ -7,6 +7,7 @@
 #include "tests/kernels/cuda/device_array.hpp"
 #include "tests/property/run_case.hpp"
 #include "tests/support/gpu_residence.hpp"
+#include "tests/support/number_in_environment.hpp"
 
 namespace tokenyard::test {
 namespace {
@@ -20,10 +21,9 @@ std::string run_on_gpus(const Case& random_case) {
   std::vector<std::unique_ptr<Residence>> residences;
   for (int rank = 0; rank < random_case.num_ranks; ++rank) {
     residences.push_back(std::make_unique<GpuResidence>(
-        gpus[rank].get(), GpuResidence::Options{.seed = random_case.seed,
-                                                .rank = rank,
-                                                .num_ranks = random_case.num_ranks,
-                                                .shake = random_case.shake}));
+        gpus[rank].get(),
+        GpuResidence::Options{
+            .seed = random_case.seed, .rank = rank, .num_ranks = random_case.num_ranks, .shake = random_case.shake}));
   }
   return run_with_threads(random_case, residences);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "tests/property/run_case.hpp"
+#include "tests/support/number_in_environment.hpp"
 
 namespace tokenyard::test {
 namespace {

@@ -7,6 +7,7 @@
 #include "base/hooks.hpp"
 #include "tests/property/rank_run.hpp"
 #include "tests/support/ample_time.hpp"
+#include "tests/support/number_in_environment.hpp"
 #include "tests/support/run_ranks.hpp"
 
 namespace tokenyard::test {
@@ -72,11 +73,6 @@ std::int64_t num_exchanges_of(const Case& random_case) {
   return std::count_if(random_case.steps.begin(), random_case.steps.end(), [](const Step& step) {
     return step.call == Call::kDispatch || step.call == Call::kCachedDispatch || step.call == Call::kCombine;
   });
-}
-
-std::int64_t number_in_environment(const char* name, std::int64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr || *text == '\0' ? otherwise : std::strtoll(text, nullptr, 0);
 }
 
 std::uint64_t seed_of_tests() { return static_cast<std::uint64_t>(number_in_environment("TOKENYARD_TEST_SEED", 20'250'101)); }

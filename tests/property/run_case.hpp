@@ -29,9 +29,6 @@ std::int64_t num_exchanges_of(const Case& random_case);
 // TOKENYARD_TEST_SEED, or the seed that is used otherwise.
 std::uint64_t seed_of_tests();
 
-// The number in an environment variable, or `otherwise` where it is unset or empty.
-std::int64_t number_in_environment(const char* name, std::int64_t otherwise);
-
 // How many of `num_shapes` random shapes to run. All suites together have kNumShapes; TOKENYARD_TEST_SHAPES asks for another
 // number in all, of which each suite takes its share.
 inline constexpr int kNumShapes = 2000;
