@@ -1,6 +1,10 @@
 // The round trips of the small layer with ranks on GPUs.
 #include <gtest/gtest.h>
 
+#include <optional>
+
+#include "base/cuda_error.hpp"
+#include "tests/engine/cuda_small_rank.hpp"
 #include "tests/engine/round_trip.hpp"
 #include "tests/kernels/cuda/device_array.hpp"
 #include "tests/support/gpu_residence.hpp"
@@ -35,6 +39,36 @@ TEST_P(CudaRoundTrips, return_every_row) {
 
 INSTANTIATE_TEST_SUITE_P(Of, CudaRoundTrips, testing::Values(1, 2, 3, 8),
                          [](const auto& param_info) { return std::to_string(param_info.param) + "_ranks"; });
+
+// Those that are read in place say so in a header, and those that send their rows say something else in theirs: however late
+// the blocks of their kernels come, it stands there before it is looked at.
+TEST(CudaCombines, of_ranks_that_send_and_ranks_that_are_read_in_place_go_together) {
+  SKIP_WITHOUT_GPUS(1);
+  constexpr int kNumCombines = 60;
+  run_cuda_threads(4, [](CudaSmallRank& rank) {
+    rank.meet();
+    rank.gpu->delay_kernels(20'250'101);
+    rank.meet();
+    std::optional<TensorView> elsewhere;
+    for (int i = 0; i < kNumCombines && !testing::Test::HasFailure(); ++i) {
+      const Received received = rank.capacity_plan.dispatch(rank.dispatch(kAmple));
+      const Routing routing = received.routing();
+      ConstTensorView rows = received.lane(0);
+      if (rank.rank % 2 == i % 2) {
+        const std::size_t num_bytes = rows.num_elements() * size_of(rows.dtype);
+        if (!elsewhere) elsewhere = rank.zeros({rows.shape[0], rows.shape[1]});
+        check_cuda(cudaMemcpyAsync(elsewhere->data, rows.data, num_bytes, cudaMemcpyDefault, rank.gpu->stream()), "a copy");
+        rows = *elsewhere;
+      }
+      rank.capacity_plan.combine(rank.combine(routing, rows, kAmple));
+      rank.finish();
+      EXPECT_FALSE(rank.group.status().has_value());
+      rank.expect_sum();
+    }
+    rank.meet();
+    rank.gpu->delay_kernels(0);
+  });
+}
 
 }  // namespace
 }  // namespace tokenyard::test

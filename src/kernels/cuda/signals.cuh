@@ -156,8 +156,8 @@ static __device__ __noinline__ bool check_header(const Handshake& handshake, int
   return is_same;
 }
 
-// By one warp of the launch. Whoever posts data before the kernel ends must be this warp, or know that it has posted: peers that
-// wait for data alone look at the header then.
+// By one warp of the launch. Whoever posts data before the kernel ends must be this warp, or know that it has posted: peers
+// that wait for data alone look at the header then.
 __device__ inline void post_entry_by_warp(const Handshake& handshake, const CallTurn& call_turn, int lane) {
   if (!has_signals(handshake.signals) || handshake.entry_post == LineWord::kNone || !call_turn.may_work()) return;
 #pragma unroll 1
