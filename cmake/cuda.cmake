@@ -1,7 +1,17 @@
 # Finds the CUDA compiler and sets TOKENYARD_HAS_CUDA. Programs built with CUDA also run where there is no driver.
-set(TOKENYARD_CUDA AUTO CACHE STRING "Build the GPU part: AUTO (where nvcc is found), ON or OFF")
-set_property(CACHE TOKENYARD_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(TOKENYARD_CUDA AUTO CACHE STRING "Build the GPU part: AUTO (where nvcc is found), ON, OFF, or SOFTWARE (for tests)")
+set_property(CACHE TOKENYARD_CUDA PROPERTY STRINGS AUTO ON OFF SOFTWARE)
 set(TOKENYARD_HAS_CUDA OFF)
+
+if(TOKENYARD_CUDA STREQUAL "SOFTWARE")
+  include(cmake/software_gpu.cmake)
+  return()
+endif()
+
+# Sources as the CUDA compiler takes them.
+function(tokenyard_cuda_sources variable)
+  set(${variable} ${ARGN} PARENT_SCOPE)
+endfunction()
 
 # The sanitizers of the host and the CUDA driver both want the same addresses.
 if(TOKENYARD_CUDA STREQUAL "OFF" OR (TOKENYARD_CUDA STREQUAL "AUTO" AND TOKENYARD_SANITIZE))

@@ -4,6 +4,10 @@
 
 #include <cstdint>
 
+#ifdef TOKENYARD_WITHOUT_HOOKS
+#error "what uses hooks is compiled with and without them: list it so in src/CMakeLists.txt"
+#endif
+
 #ifdef TOKENYARD_TEST_HOOKS
 #include <string>
 #include <vector>

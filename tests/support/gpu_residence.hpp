@@ -14,7 +14,8 @@ class GpuResidence : public Residence {
   struct Options {
     std::uint64_t seed = 0;  // equal on all ranks
     int rank = 0;
-    int num_ranks = 1;  // on as many GPUs as there are. One on each: calls may use copy engines, unless TOKENYARD_TEST_ENGINES=0
+    // On as many GPUs as there are. One on each: calls may use copy engines, unless TOKENYARD_TEST_ENGINES=0.
+    int num_ranks = 1;
     bool shake = false;
   };
   // No kernel of this process may be waiting for another rank.

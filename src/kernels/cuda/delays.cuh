@@ -3,6 +3,10 @@
 
 #include <cstdint>
 
+#ifdef TOKENYARD_WITHOUT_HOOKS
+#error "kernels with delays are compiled with and without them: list them so in src/CMakeLists.txt"
+#endif
+
 #include "kernels/cuda/delays.hpp"
 #include "kernels/cuda/ptx.cuh"
 

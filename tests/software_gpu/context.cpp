@@ -1,0 +1,39 @@
+#include "tests/software_gpu/context.hpp"
+
+#include <cstdlib>
+#include <utility>
+
+namespace software_gpu {
+namespace {
+
+thread_local int device_of_thread = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+thread_local Graph* graph_of_thread = nullptr;
+
+}  // namespace
+
+int num_devices() {
+  static const int number = [] {
+    const char* text = std::getenv("TOKENYARD_SOFTWARE_GPUS");
+    return text == nullptr ? 2 : std::atoi(text);
+  }();
+  return number;
+}
+
+int current_device() { return device_of_thread; }
+void set_current_device(int device) { device_of_thread = device; }
+
+cudaError_t returned(cudaError_t result) {
+  if (result != cudaSuccess) last_error = result;
+  return result;
+}
+
+Graph* captured_graph() { return graph_of_thread; }
+void set_captured_graph(Graph* graph) { graph_of_thread = graph; }
+
+}  // namespace software_gpu
+
+using namespace software_gpu;
+
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
+cudaError_t cudaPeekAtLastError() { return last_error; }
