@@ -29,6 +29,13 @@ foreach(header IN LISTS headers)
 endforeach()
 add_custom_target(tokenyard_translated_headers DEPENDS ${translated_headers})
 
+# Stacks of fibers are many and short-lived: a second one for each, in which AddressSanitizer keeps what functions have left, would
+# cost more than all else.
+set(tokenyard_fiber_options "")
+if(TOKENYARD_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set(tokenyard_fiber_options --param=asan-use-after-return=0)
+endif()
+
 # Sources as the C++ compiler takes them.
 function(tokenyard_cuda_sources variable)
   set(sources "")
@@ -39,7 +46,7 @@ function(tokenyard_cuda_sources variable)
       set(translated ${TOKENYARD_TRANSLATED}/${relative}.cpp)
       tokenyard_translate(${path} ${translated})
       set_source_files_properties(${translated} PROPERTIES
-        COMPILE_OPTIONS "-include;tests/software_gpu/device_code.hpp;-w"
+        COMPILE_OPTIONS "-include;tests/software_gpu/device_code.hpp;-w;${tokenyard_fiber_options}"
         SKIP_PRECOMPILE_HEADERS ON
         OBJECT_DEPENDS "${translated_headers}")
       set(source ${translated})
@@ -67,5 +74,6 @@ add_library(tokenyard_software_gpu SHARED
 target_compile_features(tokenyard_software_gpu PUBLIC cxx_std_20)
 set_target_properties(tokenyard_software_gpu PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(tokenyard_software_gpu SYSTEM PUBLIC ${TOKENYARD_CUDA_INCLUDE})
-target_link_libraries(tokenyard_software_gpu PRIVATE Boost::context Threads::Threads)
+target_link_libraries(tokenyard_software_gpu PRIVATE tokenyard_options Boost::context Threads::Threads)
+target_compile_options(tokenyard_software_gpu PRIVATE ${tokenyard_fiber_options})
 add_library(CUDA::cudart_static ALIAS tokenyard_software_gpu)

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -10,11 +11,8 @@
 #include <numeric>
 #include <thread>
 
+#include "tests/software_gpu/address_sanitizer.hpp"
 #include "tests/software_gpu/bulk_copies.hpp"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
-#endif
 
 namespace software_gpu {
 namespace {
@@ -22,11 +20,9 @@ namespace {
 namespace context = boost::context::detail;
 
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
+constexpr std::size_t kOutermostBytes = 4096;
 
 thread_local Thread* running = nullptr;
-thread_local void* scheduler_fake_stack = nullptr;
-thread_local const void* scheduler_stack = nullptr;
-thread_local std::size_t scheduler_stack_bytes = 0;
 
 [[noreturn]] void die(const char* what) {
   std::fprintf(stderr, "software GPU: %s\n", what);
@@ -45,12 +41,18 @@ struct Stacks {
     }
     void* stack = free.back();
     free.pop_back();
+    // The outermost function has never returned there.
+    ASAN_UNPOISON_MEMORY_REGION(static_cast<std::byte*>(stack) + kStackBytes - kOutermostBytes, kOutermostBytes);
     return stack;
   }
 };
 thread_local Stacks stacks;
 
 #if defined(__SANITIZE_ADDRESS__)
+thread_local void* scheduler_fake_stack = nullptr;
+thread_local const void* scheduler_stack = nullptr;
+thread_local std::size_t scheduler_stack_bytes = 0;
+
 void leave_for_thread(Thread& thread) { __sanitizer_start_switch_fiber(&scheduler_fake_stack, thread.stack, kStackBytes); }
 void come_back_to_scheduler() { __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr); }
 void leave_for_scheduler(Thread& thread) {
@@ -194,7 +196,7 @@ void poll() {
   switch_to_scheduler(thread);
 }
 
-Met meet_lanes(unsigned mask, std::uint64_t value) {
+Met meet_lanes(unsigned mask, Purpose purpose, std::uint64_t value) {
   Thread& thread = self();
   Warp& warp = *thread.warp;
   if ((mask >> thread.lane & 1U) == 0) die("a lane meets others that do not expect it");
@@ -202,7 +204,12 @@ Met meet_lanes(unsigned mask, std::uint64_t value) {
   for (Meeting& known : warp.meetings) {
     if (known.mask == mask) meeting = &known;
   }
-  if (meeting == nullptr) meeting = &warp.meetings.emplace_back(Meeting{.mask = mask});
+  if (meeting == nullptr) {
+    meeting = &warp.meetings.emplace_back();
+    meeting->mask = mask;
+  }
+  if (meeting->arrived == 0) meeting->purpose = purpose;
+  if (meeting->purpose != purpose) die("lanes of a warp meet at different places");
   const std::uint64_t round = meeting->round;
   meeting->values[round % 2][thread.lane] = value;
   meeting->arrived |= 1U << thread.lane;
@@ -236,11 +243,11 @@ void run_block(const std::function<void()>& kernel, dim3 num_blocks, dim3 num_th
   block.num_alive = num;
   block.all_true_so_far = true;
   block.random = next_seed();
-  const std::size_t rounded = (shared_bytes / kSharedAlignment + 1) * kSharedAlignment;
-  const std::unique_ptr<std::byte, decltype(&std::free)> shared(
-      static_cast<std::byte*>(std::aligned_alloc(kSharedAlignment, rounded)), &std::free);
-  std::memset(shared.get(), kPoison, rounded);
-  block.dynamic_shared = shared.get();
+  void* memory = nullptr;  // of just this size, for sanitizers to see who goes beyond
+  if (posix_memalign(&memory, kSharedAlignment, std::max<std::size_t>(shared_bytes, 1)) != 0) die("no shared memory");
+  const std::unique_ptr<void, decltype(&std::free)> shared(memory, &std::free);
+  std::memset(memory, kPoison, shared_bytes);
+  block.dynamic_shared = static_cast<std::byte*>(memory);
   block.warps.resize((num + kWarp - 1) / kWarp);
   block.threads.resize(num);
   running_kernel = &kernel;
@@ -268,6 +275,7 @@ void run_block(const std::function<void()>& kernel, dim3 num_blocks, dim3 num_th
       std::this_thread::sleep_for(kNap);
     }
   }
+  if (!block.bulk_loads.empty()) die("a block ends while something is being loaded to its shared memory");
   for (Thread& thread : block.threads) stacks.free.push_back(thread.stack);
 }
 

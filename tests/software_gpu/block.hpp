@@ -65,8 +65,11 @@ struct Thread {
 };
 
 // Lanes that meet: those of a mask, as often as they like.
+enum class Purpose { kSync, kShuffle, kVote, kMatch, kReduce };
+
 struct Meeting {
   unsigned mask;
+  Purpose purpose;
   unsigned arrived;
   std::uint64_t round;
   // Of two rounds: a lane may bring its next value before the others have read this one.
@@ -112,7 +115,7 @@ struct Met {
   const std::uint64_t* values;
   unsigned present;
 };
-Met meet_lanes(unsigned mask, std::uint64_t value);
+Met meet_lanes(unsigned mask, Purpose purpose, std::uint64_t value);
 // All threads of the block; whether all brought true.
 bool meet_block(bool value);
 

@@ -40,7 +40,8 @@ void write(Store& store) {
 
 void init(std::uint64_t* barrier, std::uint32_t num_arrivals) {
   ByteBarrier fields{};
-  fields.num_arrivals = fields.num_arrivals_left = num_arrivals;
+  fields.num_arrivals = static_cast<std::uint8_t>(num_arrivals);
+  fields.num_arrivals_left = fields.num_arrivals;
   *barrier = std::bit_cast<std::uint64_t>(fields);
 }
 

@@ -7,10 +7,10 @@ namespace software_gpu {
 
 // A barrier in shared memory that counts arrivals and bytes: what the 64 bits of an mbarrier say here.
 struct ByteBarrier {
-  std::uint32_t num_bytes_left : 32;  // modulo 2^32: bytes may come before they are announced
-  std::uint32_t num_arrivals_left : 15;
-  std::uint32_t num_arrivals : 15;
-  std::uint32_t phase : 1;
+  std::uint32_t num_bytes_left;  // modulo 2^32: bytes may come before they are announced
+  std::uint16_t num_arrivals_left;
+  std::uint8_t num_arrivals;
+  std::uint8_t phase;  // 0 or 1
 };
 static_assert(sizeof(ByteBarrier) == sizeof(std::uint64_t));
 

@@ -12,17 +12,15 @@
 #undef __device__
 #undef __host__
 #undef __shared__
-#undef __constant__
 #undef __grid_constant__
 #undef __launch_bounds__
 #undef __noinline__
-#undef __forceinline__
 #undef __restrict__
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <functional>
+#include <cstring>
 #include <type_traits>
 
 #include "tests/software_gpu/block.hpp"
@@ -55,7 +53,8 @@ class Launch {
   template <class... Parameters>
   auto of(void (*kernel)(Parameters...)) const {
     return [*this, kernel](std::type_identity_t<Parameters>... arguments) {
-      launch(num_blocks_, num_threads_, shared_bytes_, stream_, [=] { kernel(arguments...); });
+      launch(reinterpret_cast<const void*>(kernel), num_blocks_, num_threads_, shared_bytes_, stream_,
+             [=] { kernel(arguments...); });
     };
   }
 
@@ -97,7 +96,7 @@ T from_bits(std::uint64_t bits) {
 
 template <class T>
 T shuffle(unsigned mask, T value, unsigned source) {
-  const Met met = meet_lanes(mask, to_bits(value));
+  const Met met = meet_lanes(mask, Purpose::kShuffle, to_bits(value));
   if ((met.present >> source & 1U) == 0) __builtin_trap();  // the value of a lane that is not there
   return from_bits<T>(met.values[source]);
 }
@@ -122,7 +121,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)
 
 inline void __syncthreads() { software_gpu::meet_block(true); }
 inline int __syncthreads_and(int value) { return software_gpu::meet_block(value != 0) ? 1 : 0; }
-inline void __syncwarp(unsigned mask = 0xffffffff) { software_gpu::meet_lanes(mask, 0); }
+inline void __syncwarp(unsigned mask = 0xffffffff) { software_gpu::meet_lanes(mask, software_gpu::Purpose::kSync, 0); }
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
@@ -145,7 +144,7 @@ T __shfl_down_sync(unsigned mask, T value, unsigned distance) {
   return software_gpu::shuffle(mask, value, lane + distance > 31 ? lane : lane + distance);
 }
 inline unsigned __ballot_sync(unsigned mask, bool value) {
-  const software_gpu::Met met = software_gpu::meet_lanes(mask, value);
+  const software_gpu::Met met = software_gpu::meet_lanes(mask, software_gpu::Purpose::kVote, value);
   unsigned result = 0;
   for (unsigned lane = 0; lane < 32; ++lane) {
     if ((met.present >> lane & 1U) != 0 && met.values[lane] != 0) result |= 1U << lane;
@@ -155,7 +154,7 @@ inline unsigned __ballot_sync(unsigned mask, bool value) {
 inline int __any_sync(unsigned mask, bool value) { return __ballot_sync(mask, value) != 0; }
 inline int __all_sync(unsigned mask, bool value) { return __ballot_sync(mask, !value) == 0; }
 inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
-  const software_gpu::Met met = software_gpu::meet_lanes(mask, value);
+  const software_gpu::Met met = software_gpu::meet_lanes(mask, software_gpu::Purpose::kReduce, value);
   unsigned result = 0;
   for (unsigned lane = 0; lane < 32; ++lane) {
     if ((met.present >> lane & 1U) != 0) result |= static_cast<unsigned>(met.values[lane]);
@@ -164,7 +163,7 @@ inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
 }
 template <class T>
 unsigned __match_any_sync(unsigned mask, T value) {
-  const software_gpu::Met met = software_gpu::meet_lanes(mask, software_gpu::to_bits(value));
+  const software_gpu::Met met = software_gpu::meet_lanes(mask, software_gpu::Purpose::kMatch, software_gpu::to_bits(value));
   unsigned result = 0;
   for (unsigned lane = 0; lane < 32; ++lane) {
     if ((met.present >> lane & 1U) != 0 && met.values[lane] == software_gpu::to_bits(value)) result |= 1U << lane;

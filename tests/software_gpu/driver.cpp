@@ -98,7 +98,10 @@ CUresult mem_create(CUmemGenericAllocationHandle* handle, std::size_t num_bytes,
   if (properties->requestedHandleTypes == CU_MEM_HANDLE_TYPE_FABRIC) return CUDA_ERROR_NOT_SUPPORTED;
   if (!take_bytes(properties->location.id, num_bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   const int fd = memfd_create("software-gpu-virtual", MFD_CLOEXEC);
-  if (fd < 0 || ftruncate(fd, static_cast<off_t>(num_bytes)) != 0) return CUDA_ERROR_OPERATING_SYSTEM;
+  if (fd < 0 || ftruncate(fd, static_cast<off_t>(num_bytes)) != 0) {
+    give_bytes_back(properties->location.id, num_bytes);
+    return CUDA_ERROR_OPERATING_SYSTEM;
+  }
   *handle = reinterpret_cast<CUmemGenericAllocationHandle>(new Allocation{fd, num_bytes, properties->location.id, true, 1});
   return CUDA_SUCCESS;
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <vector>
 
 namespace software_gpu {
@@ -17,12 +18,14 @@ struct Node {
 };
 
 // What was captured. Each stream that took part is a lane; lane 0 is the one that began.
-struct Graph {
+struct Graph : std::enable_shared_from_this<Graph> {
   std::vector<Node> nodes;
-  std::vector<Stream*> captured;  // while it lasts
+  std::vector<Stream*> captured;  // streams, while it lasts
   int num_lanes = 0;
   std::size_t num_marks = 0;
   bool is_spoilt = false;
+  bool is_over = false;           // the capture
+  std::shared_ptr<Graph> handle;  // itself, until it is destroyed
 };
 
 }  // namespace software_gpu

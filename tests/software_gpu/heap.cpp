@@ -8,12 +8,7 @@
 #include <cstdlib>
 #include <iterator>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, num_bytes) ((void)(address), (void)(num_bytes))
-#define ASAN_UNPOISON_MEMORY_REGION(address, num_bytes) ((void)(address), (void)(num_bytes))
-#endif
+#include "tests/software_gpu/address_sanitizer.hpp"
 
 namespace software_gpu {
 namespace {
@@ -62,7 +57,10 @@ std::size_t Heap::free(std::byte* address) {
   return piece.num_bytes;
 }
 
-std::size_t Heap::mapped_bytes(std::size_t offset) const { return pieces_.at(offset).taken_bytes - kPageBytes; }
+std::size_t Heap::mapped_bytes(std::size_t offset) const {
+  const auto found = pieces_.find(offset);
+  return found == pieces_.end() ? 0 : found->second.taken_bytes - kPageBytes;
+}
 
 void Heap::open() {
   constexpr std::size_t kBytes = std::size_t{1} << 40;

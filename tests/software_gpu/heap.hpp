@@ -14,7 +14,7 @@ class Heap {
   std::size_t free(std::byte* address);
 
   int fd() const { return fd_; }
-  // Of a piece.
+  // Of a piece, and 0 bytes of what is none.
   std::size_t offset_of(const void* address) const {
     return static_cast<std::size_t>(static_cast<const std::byte*>(address) - base_);
   }

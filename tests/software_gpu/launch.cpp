@@ -22,7 +22,7 @@ void run_grid(dim3 num_blocks, dim3 num_threads, std::size_t shared_bytes, const
   std::atomic<unsigned> num_done{0};
   Mark all_done;
   for (unsigned i = 0; i < num_at_once; ++i) {
-    run_apart([&] {
+    run_apart([&, num_at_once] {  // which nobody may look at any more when all are done
       for (unsigned number; (number = next++) < num_all;) {
         const uint3 idx = {number % num_blocks.x, number / num_blocks.x % num_blocks.y, number / num_blocks.x / num_blocks.y};
         run_block(kernel, num_blocks, num_threads, shared_bytes, idx);
@@ -35,10 +35,15 @@ void run_grid(dim3 num_blocks, dim3 num_threads, std::size_t shared_bytes, const
 
 }  // namespace
 
-void launch(dim3 num_blocks, dim3 num_threads, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel) {
+void launch(const void* address, dim3 num_blocks, dim3 num_threads, std::size_t shared_bytes, cudaStream_t stream,
+            std::function<void()> kernel) {
+  if (stream_of(stream)->device() != current_device()) {
+    returned(cudaErrorInvalidResourceHandle);
+    return;
+  }
   const unsigned num = num_threads.x * num_threads.y * num_threads.z;
   if (num == 0 || num > kMaxThreadsOfBlock || num_blocks.x * num_blocks.y * num_blocks.z == 0 ||
-      shared_bytes > kSharedBytesOfBlock) {
+      shared_bytes > max_dynamic_bytes(address)) {
     returned(cudaErrorInvalidConfiguration);
     return;
   }

@@ -8,6 +8,11 @@
 
 namespace software_gpu {
 
-void launch(dim3 num_blocks, dim3 num_threads, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel);
+// `address` tells kernels apart.
+void launch(const void* address, dim3 num_blocks, dim3 num_threads, std::size_t shared_bytes, cudaStream_t stream,
+            std::function<void()> kernel);
+
+// Dynamic shared memory that a kernel may have: more than 48 KiB, if cudaFuncSetAttribute has said so.
+std::size_t max_dynamic_bytes(const void* address);
 
 }  // namespace software_gpu

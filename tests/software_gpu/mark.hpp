@@ -23,7 +23,10 @@ class Mark {
     const std::lock_guard lock(mutex_);
     return is_set_;
   }
-  std::chrono::steady_clock::time_point time() const { return time_; }
+  std::chrono::steady_clock::time_point time() {
+    const std::lock_guard lock(mutex_);
+    return time_;
+  }
 
  private:
   std::mutex mutex_;

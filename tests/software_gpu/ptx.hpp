@@ -1,7 +1,6 @@
 // What the functions with inline PTX are here, by their names: translate.py makes them call these.
 #pragma once
 
-#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -12,8 +11,9 @@
 
 namespace software_gpu::ptx {
 
-// --- Order and scope: this host orders more than GPUs do, so only wrong orders in the program itself show
-// ---------------------
+// --- Order and scope --------------------------------------------------------------------------------------------------------
+
+// This host orders more than GPUs do, so only what is wrong in the program's own order shows.
 
 template <class Word>
 Word load_word(const Word* address) {

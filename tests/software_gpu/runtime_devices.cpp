@@ -9,14 +9,28 @@
 
 #include "tests/software_gpu/context.hpp"
 #include "tests/software_gpu/device_limits.hpp"
+#include "tests/software_gpu/launch.hpp"
 
 using namespace software_gpu;
 
 namespace {
 
+std::mutex limits_mutex;
+std::map<const void*, std::size_t>& max_dynamic_bytes_of() {
+  static auto* const all = new std::map<const void*, std::size_t>;
+  return *all;
+}
+
 bool is_device(int device) { return device >= 0 && device < num_devices(); }
 
 }  // namespace
+
+std::size_t software_gpu::max_dynamic_bytes(const void* address) {
+  constexpr std::size_t kWithoutAsking = 48 * 1024;
+  const std::lock_guard lock(limits_mutex);
+  const auto found = max_dynamic_bytes_of().find(address);
+  return found == max_dynamic_bytes_of().end() ? kWithoutAsking : found->second;
+}
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = num_devices();
@@ -57,10 +71,6 @@ cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, i
   *value = attribute == cudaDevP2PAttrPerformanceRank ? 0 : 1;
   return cudaSuccess;
 }
-cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) {
-  *can = 1;
-  return cudaSuccess;
-}
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
   static std::mutex mutex;
   static std::map<std::pair<int, int>, bool> enabled;
@@ -70,11 +80,6 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
   is_enabled = true;
   return cudaSuccess;
 }
-cudaError_t cudaDriverGetVersion(int* version) {
-  *version = 13'000;
-  return cudaSuccess;
-}
-cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   *attributes = {};
   attributes->maxThreadsPerBlock = 1024;
@@ -82,7 +87,13 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   attributes->ptxVersion = 90;
   return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  if (value < 0 || static_cast<std::size_t>(value) > kSharedBytesOfBlock) return returned(cudaErrorInvalidValue);
+  const std::lock_guard lock(limits_mutex);
+  max_dynamic_bytes_of()[address] = static_cast<std::size_t>(value);
+  return cudaSuccess;
+}
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "out of memory" : "an error of the software GPU";
 }

@@ -40,40 +40,47 @@ static_assert(sizeof(IpcHandle) <= sizeof(cudaIpcMemHandle_t));
 }  // namespace
 
 cudaError_t cudaMalloc(void** address, std::size_t num_bytes) {
-  if (captured_graph() != nullptr) return returned(cudaErrorStreamCaptureUnsupported);
-  const int device = current_device();
-  start_device(device);
   *address = nullptr;
-  if (num_bytes == 0) return cudaSuccess;
-  if (!take_bytes(device, num_bytes)) return returned(cudaErrorMemoryAllocation);
-  {
-    const std::lock_guard lock(heap_mutex);
-    *address = heap().allocate(num_bytes);
-  }
-  add_range(*address, num_bytes, {MemoryKind::kDevice, device});
-  return cudaSuccess;
+  return outside_of_captures([&] {
+    const int device = current_device();
+    start_device(device);
+    if (num_bytes == 0) return cudaSuccess;
+    if (!take_bytes(device, num_bytes)) return returned(cudaErrorMemoryAllocation);
+    {
+      const std::lock_guard lock(heap_mutex);
+      *address = heap().allocate(num_bytes);
+    }
+    add_range(*address, num_bytes, {MemoryKind::kDevice, device});
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaMallocManaged(void** address, std::size_t num_bytes, unsigned) { return cudaMalloc(address, num_bytes); }
 
 cudaError_t cudaFree(void* address) {
   if (address == nullptr) return cudaSuccess;
-  if (captured_graph() != nullptr) return returned(cudaErrorStreamCaptureUnsupported);
-  const MemoryRange range = range_of(address);
-  if (range.kind != MemoryKind::kDevice) return returned(cudaErrorInvalidValue);
-  finish_device(range.device);
-  remove_range(address);
-  const std::lock_guard lock(heap_mutex);
-  give_bytes_back(range.device, heap().free(static_cast<std::byte*>(address)));
-  return cudaSuccess;
+  return outside_of_captures([&] {
+    const MemoryRange range = range_of(address);
+    if (range.kind != MemoryKind::kDevice) return returned(cudaErrorInvalidValue);
+    finish_device(range.device);
+    const std::lock_guard lock(heap_mutex);
+    const std::size_t num_bytes = heap().free(static_cast<std::byte*>(address));
+    if (num_bytes == 0) return returned(cudaErrorInvalidValue);  // not what cudaMalloc gave
+    remove_range(address);
+    give_bytes_back(range.device, num_bytes);
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaHostAlloc(void** address, std::size_t num_bytes, unsigned) {
-  constexpr std::size_t kPage = 4096;
-  start_device(current_device());
-  *address = std::aligned_alloc(kPage, (std::max<std::size_t>(num_bytes, 1) + kPage - 1) / kPage * kPage);
-  add_range(*address, num_bytes, {MemoryKind::kHost, current_device()});
-  return cudaSuccess;
+  constexpr std::size_t kPageBytes = 4096;
+  return outside_of_captures([&] {
+    start_device(current_device());
+    if (posix_memalign(address, kPageBytes, std::max<std::size_t>(num_bytes, 1)) != 0)
+      return returned(cudaErrorMemoryAllocation);
+    add_range(*address, num_bytes, {MemoryKind::kHost, current_device()});
+    return cudaSuccess;
+  });
 }
 cudaError_t cudaFreeHost(void* address) {
   if (address == nullptr) return cudaSuccess;
@@ -128,18 +135,20 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, std::size_
   return cudaMemcpyAsync(to, from, num_bytes, cudaMemcpyDeviceToDevice, stream);
 }
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t num_bytes, cudaMemcpyKind kind) {
-  if (captured_graph() != nullptr) return returned(cudaErrorStreamCaptureUnsupported);
-  cudaMemcpyAsync(to, from, num_bytes, kind, nullptr);
-  return cudaStreamSynchronize(nullptr);
+  return outside_of_captures([&] {
+    cudaMemcpyAsync(to, from, num_bytes, kind, nullptr);
+    return cudaStreamSynchronize(nullptr);
+  });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t num_bytes, cudaStream_t stream) {
   enqueue(stream, [=] { std::memset(to, value, num_bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemset(void* to, int value, std::size_t num_bytes) {
-  if (captured_graph() != nullptr) return returned(cudaErrorStreamCaptureUnsupported);
-  cudaMemsetAsync(to, value, num_bytes, nullptr);
-  return cudaStreamSynchronize(nullptr);
+  return outside_of_captures([&] {
+    cudaMemsetAsync(to, value, num_bytes, nullptr);
+    return cudaStreamSynchronize(nullptr);
+  });
 }
 // Variables of the device are variables of the program.
 cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, std::size_t num_bytes, std::size_t offset,
@@ -150,7 +159,9 @@ cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, std::size_t
 cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* address) {
   const std::lock_guard lock(heap_mutex);
   const std::size_t offset = heap().offset_of(address);
-  const IpcHandle made{getpid(), heap().fd(), offset, heap().mapped_bytes(offset)};
+  const std::size_t num_bytes = heap().mapped_bytes(offset);
+  if (num_bytes == 0) return returned(cudaErrorInvalidValue);
+  const IpcHandle made{getpid(), heap().fd(), offset, num_bytes};
   std::memset(handle, 0, sizeof(*handle));
   std::memcpy(handle, &made, sizeof(made));
   return cudaSuccess;

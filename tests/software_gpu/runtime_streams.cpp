@@ -14,9 +14,10 @@ using namespace software_gpu;
 namespace {
 
 struct Event {
-  std::shared_ptr<Mark> mark;  // null: never recorded
-  Graph* graph = nullptr;      // of the capture in which it was recorded last
+  std::shared_ptr<Mark> mark;    // null: never recorded
+  std::shared_ptr<Graph> graph;  // of the capture in which it was recorded last
   std::size_t mark_in_graph = 0;
+  int device = current_device();
 };
 
 Event* event_of(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
@@ -30,7 +31,6 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   return cudaStreamCreateWithPriority(stream, flags, 0);
 }
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithPriority(stream, 0, 0); }
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   *least = 0;
   *greatest = -5;
@@ -74,8 +74,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {
   Event& event = *event_of(handle);
   Stream* stream = stream_of(stream_handle);
+  if (event.device != stream->device()) return returned(cudaErrorInvalidResourceHandle);
   if (Graph* graph = stream->graph) {
-    event.graph = graph;
+    event.graph = graph->shared_from_this();
     event.mark_in_graph = graph->num_marks++;
     graph->nodes.push_back({Node::Kind::kRecord, stream->lane, {}, event.mark_in_graph});
     return cudaSuccess;
@@ -89,7 +90,8 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle, cudaEvent_t handle, unsigned) {
   const Event& event = *event_of(handle);
   Stream* stream = stream_of(stream_handle);
-  if (Graph* graph = event.graph) {
+  if (Graph* graph = event.graph.get()) {
+    if (graph->is_over) return returned(cudaErrorCapturedEvent);
     if (stream->graph == nullptr) {
       stream->graph = graph;
       stream->lane = graph->num_lanes++;
@@ -117,6 +119,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   });
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (event_of(begin)->mark == nullptr || event_of(end)->mark == nullptr) return returned(cudaErrorInvalidResourceHandle);
   const auto time = event_of(end)->mark->time() - event_of(begin)->mark->time();
   *milliseconds = std::chrono::duration<float, std::milli>(time).count();
   return cudaSuccess;

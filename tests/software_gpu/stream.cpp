@@ -147,6 +147,9 @@ void finish_device(int device) {
     const Device& known = streams().device(device);
     all.assign(known.streams.begin(), known.streams.end());
     all.push_back(known.default_stream);
+    for (Stream* stream : streams().destroyed) {
+      if (stream->device() == device) all.push_back(stream);
+    }
   }
   for (Stream* stream : all) stream->finish();
 }

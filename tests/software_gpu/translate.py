@@ -1,6 +1,7 @@
 """Turns a CUDA source into C++ that runs on the software GPU: translate.py SOURCE TARGET.
 
-Only what no macro can express is rewritten: launches, dynamic shared memory, inline PTX, and volatile members.
+Only what no macro can express is rewritten: launches, dynamic shared memory, inline PTX, volatile members, and __noinline__,
+a word that the standard library uses itself.
 """
 
 import re
