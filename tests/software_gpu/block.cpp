@@ -24,11 +24,6 @@ constexpr std::size_t kOutermostBytes = 4096;
 
 thread_local Thread* running = nullptr;
 
-[[noreturn]] void die(const char* what) {
-  std::fprintf(stderr, "software GPU: %s\n", what);
-  std::abort();
-}
-
 // Stacks that this thread of the host has used, for the next block.
 struct Stacks {
   std::vector<void*> free;
@@ -144,13 +139,6 @@ std::uint64_t next_seed() {
 
 std::uint64_t bits_of(std::uint64_t random, int bits) { return random >> 11 & ((std::uint64_t{1} << bits) - 1); }
 
-std::uint64_t draw_of(Block& block, int bits) {
-  block.random ^= block.random << 13;
-  block.random ^= block.random >> 7;
-  block.random ^= block.random << 17;
-  return bits_of(block.random, bits);
-}
-
 // All threads once, from a random one on, in steps that reach each of them. Whether anything has happened.
 bool run_round(Block& block) {
   const std::size_t num_threads = block.threads.size();
@@ -171,6 +159,18 @@ bool run_round(Block& block) {
 }
 
 }  // namespace
+
+void die(const char* what) {
+  std::fprintf(stderr, "software GPU: %s\n", what);
+  std::abort();
+}
+
+std::uint64_t draw_of(Block& block, int bits) {
+  block.random ^= block.random << 13;
+  block.random ^= block.random >> 7;
+  block.random ^= block.random << 17;
+  return bits_of(block.random, bits);
+}
 
 Thread& self() { return *running; }
 

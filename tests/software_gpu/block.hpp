@@ -55,7 +55,7 @@ struct Thread {
 
   const std::uint64_t* awaited;  // null: the thread can go on; otherwise when this is no longer `seen`
   std::uint64_t seen;
-  bool has_polled;  // and found nothing: the others had better go on
+  bool has_polled;  // and may have found nothing: the others had better go on
   bool has_ended;
 
   boost::context::detail::fcontext_t context;
@@ -64,9 +64,10 @@ struct Thread {
   void* fake_stack;  // of AddressSanitizer
 };
 
-// Lanes that meet: those of a mask, as often as they like.
+// Why lanes meet: all for the same.
 enum class Purpose { kSync, kShuffle, kVote, kMatch, kReduce };
 
+// Lanes that meet: those of a mask, as often as they like.
 struct Meeting {
   unsigned mask;
   Purpose purpose;
@@ -121,6 +122,10 @@ bool meet_block(bool value);
 
 // Below 2^bits.
 std::uint64_t draw(int bits);
+std::uint64_t draw_of(Block& block, int bits);
+
+// Ends the program, which has done what GPUs do not allow.
+[[noreturn]] void die(const char* what);
 
 // Makes a thread of the host late, one time in 16.
 void maybe_be_late();

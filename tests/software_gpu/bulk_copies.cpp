@@ -1,8 +1,6 @@
 #include "tests/software_gpu/bulk_copies.hpp"
 
 #include <bit>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 namespace software_gpu {
@@ -57,9 +55,7 @@ bool is_past(const std::uint64_t* barrier, std::uint32_t parity) {
 }
 
 bool advance_copies(Block& block, bool all) {
-  const auto comes = [&] {
-    return all || (block.random = block.random * 6364136223846793005ULL + 1442695040888963407ULL) >> 63;
-  };
+  const auto comes = [&] { return all || draw_of(block, 1) == 0; };
   bool has_happened = false;
   std::erase_if(block.bulk_loads, [&](const Copy& load) {
     if (!comes()) return false;
@@ -105,18 +101,13 @@ void finish_asynchronous(Thread& thread) {
   if (thread.on_the_way == nullptr) return;
   for (std::vector<Store>& group : thread.on_the_way->store_groups) {
     for (Store& store : group) {
-      if (!store.is_read) {
-        std::fprintf(stderr, "software GPU: a thread ends while its shared memory is being stored\n");
-        std::abort();
-      }
+      if (!store.is_read) die("a thread ends while its shared memory is being stored");
       write(store);
     }
     group.clear();
   }
   for (const std::vector<Copy>& group : thread.on_the_way->load_groups) {
-    if (group.empty()) continue;
-    std::fprintf(stderr, "software GPU: a thread ends while something is being loaded to its shared memory\n");
-    std::abort();
+    if (!group.empty()) die("a thread ends while something is being loaded to its shared memory");
   }
 }
 

@@ -36,14 +36,10 @@ struct Allocation {
   int num_uses;
 };
 
-struct Reservation {
-  std::size_t num_bytes;
-  Allocation* mapped;
-};
-
 std::mutex mutex;
-std::map<std::uintptr_t, Reservation>& reservations() {
-  static auto* const all = new std::map<std::uintptr_t, Reservation>;
+// What is mapped at a reserved address; null: nothing.
+std::map<std::uintptr_t, Allocation*>& reservations() {
+  static auto* const all = new std::map<std::uintptr_t, Allocation*>;
   return *all;
 }
 thread_local std::vector<int> pushed_devices;
@@ -115,7 +111,7 @@ CUresult mem_address_reserve(CUdeviceptr* address, std::size_t num_bytes, std::s
   if (reserved == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
   *address = reinterpret_cast<CUdeviceptr>(reserved);
   const std::lock_guard lock(mutex);
-  reservations()[*address] = {num_bytes, nullptr};
+  reservations()[*address] = nullptr;
   return CUDA_SUCCESS;
 }
 CUresult mem_address_free(CUdeviceptr address, std::size_t num_bytes) {
@@ -131,7 +127,7 @@ CUresult mem_map(CUdeviceptr address, std::size_t num_bytes, std::size_t, CUmemG
   void* at = reinterpret_cast<void*>(address);
   if (mmap(at, num_bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, allocation->fd, 0) != at) return CUDA_ERROR_OUT_OF_MEMORY;
   const std::lock_guard lock(mutex);
-  reservations()[address].mapped = allocation;
+  reservations()[address] = allocation;
   ++allocation->num_uses;
   return CUDA_SUCCESS;
 }
@@ -139,7 +135,7 @@ CUresult mem_set_access(CUdeviceptr address, std::size_t num_bytes, const CUmemA
   void* at = reinterpret_cast<void*>(address);
   if (mprotect(at, num_bytes, PROT_READ | PROT_WRITE) != 0) return CUDA_ERROR_INVALID_VALUE;
   const std::lock_guard lock(mutex);
-  add_range(at, num_bytes, {MemoryKind::kDevice, reservations()[address].mapped->device});
+  add_range(at, num_bytes, {MemoryKind::kDevice, reservations()[address]->device});
   return CUDA_SUCCESS;
 }
 CUresult mem_unmap(CUdeviceptr address, std::size_t num_bytes) {
@@ -147,7 +143,7 @@ CUresult mem_unmap(CUdeviceptr address, std::size_t num_bytes) {
   mmap(at, num_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   remove_range(at);
   const std::lock_guard lock(mutex);
-  let_go(std::exchange(reservations()[address].mapped, nullptr));
+  let_go(std::exchange(reservations()[address], nullptr));
   return CUDA_SUCCESS;
 }
 CUresult mem_export(void* target, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type, unsigned long long) {

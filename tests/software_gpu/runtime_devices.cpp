@@ -82,7 +82,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   *attributes = {};
-  attributes->maxThreadsPerBlock = 1024;
+  attributes->maxThreadsPerBlock = kMaxThreadsOfBlock;
   attributes->binaryVersion = 90;
   attributes->ptxVersion = 90;
   return cudaSuccess;
