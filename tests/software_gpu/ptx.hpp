@@ -32,6 +32,12 @@ inline void store_release_system(std::uint64_t* address, std::uint64_t value) {
 }
 inline void store_relaxed_system(std::uint64_t* address, std::uint64_t value) { store_release_system(address, value); }
 inline void store_relaxed_device(std::uint64_t* address, std::uint64_t value) { store_release_system(address, value); }
+// Readers look at the first word before they look at the second.
+inline void store_relaxed_system(std::uint64_t* address, std::uint64_t first, std::uint64_t second) {
+  if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0) __builtin_trap();
+  store_release_system(address + 1, second);
+  store_release_system(address, first);
+}
 
 inline std::uint64_t add_system(std::uint64_t* address, std::uint64_t value) {
   return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);

@@ -162,6 +162,7 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
       handshake.entry_post = cuda::LineWord::kEnter;
       handshake.posts_data_at_entry = true;
     }
+    handshake.reads_calls = true;
     handshake.checks_headers = !sends(*call);
     handshake.entry_wait = cuda::LineWord::kData;
     handshake.entry_phase = Phase::kCombineRows;

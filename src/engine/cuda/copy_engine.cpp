@@ -20,22 +20,12 @@ namespace {
 
 // SMs pack about twice as fast as a link carries. So the first chunk is small, for the copies to begin early, and each of the
 // others is larger than the one before, but not twice as large: it is packed and its word has come while that one crosses. One
-// launch packs them all.
-constexpr Chunks kPushChunks{.num_chunks = 5, .ends = {4, 11, 22, 38, 64}};
-// Summing hardly keeps up with the link, and every chunk is a launch. The first is small, for the sums to begin early, and the
-// last, since its sum stands behind the last copy.
-constexpr Chunks kPullChunks{.num_chunks = 6, .ends = {9, 21, 33, 45, 56, 64}};
+// launch packs them all. A chunk more costs 3 us.
+constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {5, 16, 36, 64}};
+// Summing hardly keeps up with the link, and every chunk is a launch: smaller ones, or of different sizes, are no better.
+constexpr Chunks kPullChunks{.num_chunks = 4, .ends = {16, 32, 48, 64}};
 static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
 static_assert(kPullChunks.ends[kPullChunks.num_chunks - 1] == Chunks::kNumParts);
-
-// In chunk `chunk` of all that this rank sends.
-std::int64_t staged_rows(const Routing::Data& routing, const Chunks& chunks, int chunk) {
-  std::int64_t num_rows = 0;
-  for (int rank = 0; rank < routing.num_ranks; ++rank) {
-    if (rank != routing.key.rank) num_rows += chunks.num_rows(chunk, routing.sent[rank].num_rows);
-  }
-  return num_rows;
-}
 
 void copy_rows(std::byte* to, std::int64_t to_row, const std::byte* from, std::int64_t from_row, std::int64_t num_rows,
                std::size_t row_bytes, Stream stream) {
@@ -130,26 +120,21 @@ void CudaPlan::prepare_engines() {
   const auto make_event = [](Event* event) {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
+  make_event(&entered_);
   for (int i = 0; i < num_copy_streams_; ++i) {
     for (Event& event : copied_.emplace_back()) make_event(&event);
     copy_streams_.push_back(make_urgent_stream());
   }
 }
 
-Stream CudaPlan::copy_stream(int number) const {
-  return copy_streams_[static_cast<std::size_t>(number) % copy_streams_.size()];
-}
-
 int CudaPlan::peer_at(int distance) const { return (peers_->rank() + distance) % dimensions_.num_ranks; }
 
-void CudaPlan::end_copies(int chunk) {
-  for (std::size_t i = 0; i < copy_streams_.size(); ++i) {
+void CudaPlan::await_copies(const CopyStreams& used, int chunk, Stream stream) const {
+  for (int i = 0; i < num_copy_streams_; ++i) {
+    if (!used[i]) continue;
     check_cuda(cudaEventRecord(copied_[i][chunk], copy_streams_[i]), "cudaEventRecord");
+    check_cuda(cudaStreamWaitEvent(stream, copied_[i][chunk], 0), "cudaStreamWaitEvent");
   }
-}
-
-void CudaPlan::await_copies(int chunk, Stream stream) const {
-  for (const auto& copied : copied_) check_cuda(cudaStreamWaitEvent(stream, copied[chunk], 0), "cudaStreamWaitEvent");
 }
 
 std::int64_t CudaPlan::max_staged_rows(std::int64_t num_tokens) const {
@@ -206,10 +191,19 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, c
   const std::vector<TravellingArray> arrays = arrays_of(shape_, slot.layout, staged_layout(routing.num_tokens),
                                                         call.made != nullptr, static_cast<bool>(args.topk_weights));
   constexpr int kLast = kPushChunks.num_chunks - 1;
+  CopyStreams used;
+  std::array<int, kMaxCopyStreams> next_chunk{};  // of each stream: behind those whose words it waits for
+  // Behind all chunks up to this one: what crosses as a whole has rows of all. The word of the first also says that the peers
+  // have opened their slots.
+  const auto stream_behind = [&](int chunk, int number) {
+    const int idx = number % num_copy_streams_;
+    used.set(idx);
+    for (; next_chunk[idx] <= chunk; ++next_chunk[idx]) {
+      await_word(scratch_[slot_idx].packed + next_chunk[idx], num_copying_calls_, copy_streams_[idx]);
+    }
+    return copy_streams_[idx];
+  };
   for (int chunk = 0; chunk <= kLast; ++chunk) {
-    // The word of the first chunk also says that the peers have opened their slots: no copy stream may pass it by.
-    if (chunk != 0 && staged_rows(routing, kPushChunks, chunk) == 0) continue;
-    for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].packed + chunk, num_copying_calls_, stream);
     for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
       const int peer = peer_at(distance);
       const SentBlock& block = routing.sent[peer];
@@ -218,15 +212,14 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, c
         if (!array.in_chunks && chunk != kLast) continue;
         const std::int64_t first = array.in_chunks ? kPushChunks.begin(chunk, block.num_rows) : 0;
         const std::int64_t num_rows = kPushChunks.end(chunk, block.num_rows) - first;
-        // From chunk to chunk in another stream, and what crosses whole beside the last: a copy begins while another ends.
-        const Stream stream = copy_stream(peer + chunk + (array.in_chunks ? 0 : 1));
+        if (num_rows == 0) continue;
+        // What crosses as a whole does so beside the last chunk.
         copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first, num_rows,
-                  array.row_bytes, stream);
+                  array.row_bytes, stream_behind(chunk, peer + (array.in_chunks ? 0 : 1)));
       }
     }
   }
-  end_copies(kLast);
-  await_copies(kLast, launch.stream);
+  await_copies(used, kLast, launch.stream);
 
   cuda::MeetArgs meeting{.segments = segments_of(Track::kDispatch, slot_idx),
                          .sent = routing.device->sent,
@@ -241,8 +234,7 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, c
   cuda::meet(meeting, launch);
 }
 
-void CudaPlan::enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch) {
-  const SlotScratch& scratch = scratch_[call.turn.slot];
+void CudaPlan::find_chunks(const CombineCall& call, const cuda::Launch& launch) {
   const Routing::Data& routing = *call.routing;
   const DeviceRouting& device = *routing.device;
   cuda::chunk_tokens({.num_tokens = routing.num_tokens,
@@ -253,11 +245,7 @@ void CudaPlan::enter_and_find_chunks(const CombineCall& call, const cuda::Handsh
                       .row = device.row,
                       .sent = device.sent,
                       .chunks = kPullChunks,
-                      .begin = scratch.combine_chunks,
-                      .handshake = entry,
-                      .entered = scratch.entered,
-                      .number = ++num_copying_calls_,
-                      .state = scratch.state[static_cast<int>(Track::kCombine)]},
+                      .begin = scratch_[call.turn.slot].combine_chunks},
                      launch);
 }
 
@@ -272,24 +260,31 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   cuda::Handshake entry = reduce.handshake;
   entry.exit_post = entry.exit_wait = cuda::LineWord::kNone;
   entry.ends_turn = false;
-  enter_and_find_chunks(call, entry, launch);
-  for (const Stream stream : copy_streams_) await_word(scratch_[slot_idx].entered, num_copying_calls_, stream);
-  for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
-    for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
-      const int peer = peer_at(distance);
-      const SentBlock& block = routing.sent[peer];
-      const std::int64_t first = kPullChunks.begin(chunk, block.num_rows);
-      copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,
-                kPullChunks.num_rows(chunk, block.num_rows), row_bytes, copy_stream(peer));
-    }
-    end_copies(chunk);
-  }
+  meet(call.turn, entry, launch);
+  check_cuda(cudaEventRecord(entered_, launch.stream), "cudaEventRecord");
+  find_chunks(call, launch);
   const cuda::Handshake whole = reduce.handshake;
   reduce.staged_rows = staging;
   reduce.staged = routing.device->sent;
   reduce.staged_slot = call.header.in_place_slot;
+  CopyStreams entered;  // those that come behind the meeting
   for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
-    await_copies(chunk, launch.stream);
+    CopyStreams used;
+    for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
+      const int peer = peer_at(distance);
+      const SentBlock& block = routing.sent[peer];
+      const std::int64_t first = kPullChunks.begin(chunk, block.num_rows);
+      const std::int64_t num_rows = kPullChunks.num_rows(chunk, block.num_rows);
+      if (num_rows == 0) continue;
+      const int idx = peer % num_copy_streams_;
+      const Stream stream = copy_streams_[idx];
+      if (!entered[idx]) check_cuda(cudaStreamWaitEvent(stream, entered_, 0), "cudaStreamWaitEvent");
+      entered.set(idx);
+      used.set(idx);
+      copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,
+                num_rows, row_bytes, stream);
+    }
+    await_copies(used, chunk, launch.stream);
     reduce.token_range = scratch_[slot_idx].combine_chunks + chunk;
     reduce.handshake = {.signals = whole.signals};
     if (chunk == kPullChunks.num_chunks - 1) {

@@ -44,11 +44,8 @@ int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
   return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
 }
 
-// A peer's copies wait for nobody else's; and a copy can begin while another ends.
-int choose_num_copy_streams(int num_ranks) {
-  constexpr int kMaxCopyStreams = 4;
-  return std::clamp(num_ranks - 1, 2, kMaxCopyStreams);
-}
+// A peer's copies wait for nobody else's; and small ones need not wait for large ones.
+int choose_num_copy_streams(int num_ranks, int most) { return std::clamp(num_ranks - 1, 2, most); }
 
 }  // namespace
 
@@ -63,7 +60,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
       device_(cuda::current_device()),
       num_sms_(choose_num_sms(options, device_)),
       num_ranks_on_gpu_(options.num_ranks_on_gpu),
-      num_copy_streams_(choose_num_copy_streams(dimensions_.num_ranks)) {
+      num_copy_streams_(choose_num_copy_streams(dimensions_.num_ranks, kMaxCopyStreams)) {
   if (shape_.mode != Mode::kThroughput) {
     fail(ErrorCode::kUnsupported,
          "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
@@ -136,6 +133,7 @@ CudaPlan::~CudaPlan() {
   for (const auto& events : copied_) {
     for (const Event event : events) destroy(event);
   }
+  destroy(entered_);
 }
 
 std::vector<std::shared_ptr<void>> CudaPlan::used_memory() const {
@@ -175,7 +173,6 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.combine_chunks = carve.take<std::int32_t>(Chunks::kMaxChunks + 1);
     scratch.pack_state = carve.take<cuda::PackState>(1);
     scratch.packed = carve.take<std::uint64_t>(Chunks::kMaxChunks);
-    scratch.entered = carve.take<std::uint64_t>(1);
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
@@ -334,7 +331,10 @@ cuda::Signals CudaPlan::signals_of(Track track, int slot, std::chrono::milliseco
   return {.rank = peers_->rank(),
           .num_ranks = dimensions_.num_ranks,
           .lines = scratch_[slot].lines[static_cast<int>(track)],
+          .own_lines = reinterpret_cast<const PeerLine*>(control_[peers_->rank()]->data() +
+                                                         control_layout_.lines[static_cast<int>(track)][slot]),
           .failures = failures_,
+          .own_failure = failure_,
           .host_failures = host_failures_,
           .word = scratch_[slot].word[static_cast<int>(track)],
           .timeout_nanoseconds = static_cast<std::uint64_t>(std::chrono::nanoseconds(timeout).count())};
@@ -404,7 +404,6 @@ void CudaPlan::reset() {
     }
     upload(scratch.pack_state, std::vector<cuda::PackState>(1));
     upload(scratch.packed, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_copying_calls_));
-    upload(scratch.entered, std::vector<std::uint64_t>{num_copying_calls_});
   }
 }
 

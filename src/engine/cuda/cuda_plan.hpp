@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -69,9 +70,8 @@ class CudaPlan final : public Plan::Impl {
     std::byte** combine_windows = nullptr;                   // [R]
     std::int32_t* combine_chunks = nullptr;                  // [Chunks::kMaxChunks + 1]: the first token of each
     cuda::PackState* pack_state = nullptr;
-    // Words that streams of copies wait for: the number of the last call that has come so far.
-    std::uint64_t* packed = nullptr;   // [Chunks::kMaxChunks]: dispatch
-    std::uint64_t* entered = nullptr;  // combine
+    // Words that streams of copies wait for: the number of the last dispatch that has come so far. [Chunks::kMaxChunks]
+    std::uint64_t* packed = nullptr;
     std::uint32_t* gate = nullptr;
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
@@ -164,14 +164,15 @@ class CudaPlan final : public Plan::Impl {
                  const cuda::Launch& launch);
   // What pack_rows() packs, when the host knows how much that is; and the meeting behind it.
   void copy_packed(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves);
-  void enter_and_find_chunks(const CombineCall& call, const cuda::Handshake& entry, const cuda::Launch& launch);
+  void find_chunks(const CombineCall& call, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
-  Stream copy_stream(int number) const;
   // Ranks begin with different peers, so that not all copy to or from the same one.
   int peer_at(int distance) const;
-  // What `stream` is asked for behind await_copies() comes behind what copy streams were asked for before end_copies().
-  void end_copies(int chunk);
-  void await_copies(int chunk, Stream stream) const;
+  static constexpr int kMaxCopyStreams = 4;
+  using CopyStreams = std::bitset<kMaxCopyStreams>;
+  // What `stream` is asked for from now on comes behind what the copy streams that are `used` have been asked for. Those that
+  // carry nothing are left out: each would have to come to its turn on the GPU between the caller's launches.
+  void await_copies(const CopyStreams& used, int chunk, Stream stream) const;
 
   bool reads_own_rows(const CombineArgs& args) const;
   // Who takes part, and what this rank says about the call.
@@ -210,6 +211,7 @@ class CudaPlan final : public Plan::Impl {
   std::uint64_t num_copying_calls_ = 0;
   std::vector<Stream> copy_streams_;
   std::vector<std::array<Event, Chunks::kMaxChunks>> copied_;  // by stream
+  Event entered_ = nullptr;                                    // the peers have, in a combine
 };
 
 }  // namespace tokenyard

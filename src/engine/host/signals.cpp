@@ -80,7 +80,7 @@ void Signals::post_done(const Turn& turn, int peer) { post(turn, peer, &PeerLine
 void Signals::post_enter(const Turn& turn, int peer, const CallHeader& header) {
   PeerLine& target = line(peer, peers_->rank(), turn);
   target.kind = header.kind;
-  target.in_place_slot = header.in_place_slot;
+  target.in_place_slot = static_cast<std::int8_t>(header.in_place_slot);
   target.with_weights = header.with_weights ? 1 : 0;
   target.with_given_weights = header.with_given_weights ? 1 : 0;
   target.routing_id = header.routing_id;

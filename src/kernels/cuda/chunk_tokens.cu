@@ -1,7 +1,6 @@
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/chunk_tokens.hpp"
 #include "kernels/cuda/load.hpp"
-#include "kernels/cuda/signals.cuh"
 #include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
@@ -12,16 +11,8 @@ constexpr int kNumAtOnce = 4;  // entries per thread whose loads are under way t
 
 __global__ void __launch_bounds__(kNumThreads, 1) find_chunk_tokens(const __grid_constant__ ChunkTokensArgs args) {
   __shared__ int first[Chunks::kMaxChunks];  // token with a row in the chunk
-  const CallTurn call_turn = load_turn(args.handshake);
-  post_entry(args.handshake, call_turn);
   if (threadIdx.x < Chunks::kMaxChunks) first[threadIdx.x] = static_cast<int>(args.num_tokens);
   __syncthreads();
-  bool is_well = true;
-  if (threadIdx.x < kWarp) {
-    is_well = await_entry(args.handshake, call_turn);
-    ptx::fence_system();
-    if (threadIdx.x == 0) ptx::store_release_system(args.entered, args.number);
-  }
   const std::int64_t num_entries = args.num_tokens * args.max_fan_out;
   for (std::int64_t base = 0; base < num_entries; base += kNumAtOnce * kNumThreads) {
     std::int32_t fan_out[kNumAtOnce];
@@ -51,13 +42,11 @@ __global__ void __launch_bounds__(kNumThreads, 1) find_chunk_tokens(const __grid
     }
   }
   __syncthreads();
-  if (threadIdx.x == 0) {
-    int begin = static_cast<int>(args.num_tokens);
-    args.begin[args.chunks.num_chunks] = begin;
-    for (int chunk = args.chunks.num_chunks - 1; chunk >= 0; --chunk) args.begin[chunk] = begin = min(begin, first[chunk]);
-    args.begin[0] = 0;
-  }
-  leave_kernel(args.handshake, call_turn, is_well, args.state);
+  if (threadIdx.x != 0) return;
+  int begin = static_cast<int>(args.num_tokens);
+  args.begin[args.chunks.num_chunks] = begin;
+  for (int chunk = args.chunks.num_chunks - 1; chunk >= 0; --chunk) args.begin[chunk] = begin = min(begin, first[chunk]);
+  args.begin[0] = 0;
 }
 
 const RegisteredKernels kKernels{address_of(find_chunk_tokens)};

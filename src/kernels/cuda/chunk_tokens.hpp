@@ -1,11 +1,9 @@
-// Which tokens have rows in which chunks of the blocks that a rank exchanges with the others; and the meeting with these,
-// behind which their blocks may be copied.
+// Which tokens have rows in which chunks of the blocks that a rank exchanges with the others.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/launch.hpp"
-#include "kernels/cuda/signals.hpp"
 #include "layout/sent_block.hpp"
 
 namespace tokenyard::cuda {
@@ -22,13 +20,6 @@ struct ChunkTokensArgs {
   Chunks chunks{};
   // [num_chunks + 1], ascending from 0 to num_tokens. Rows of tokens below begin[c] all lie in chunks 0 to c - 1.
   std::int32_t* begin = nullptr;
-
-  // One warp waits for the entry while the others search. Behind its wait `*entered` becomes `number`, also if it has failed:
-  // streams wait for this word, and would wait for ever.
-  Handshake handshake{};
-  std::uint64_t* entered = nullptr;
-  std::uint64_t number = 0;  // more than stands there
-  LaunchState* state = nullptr;
 };
 
 // One block, whatever launch.num_sms says. Stream-ordered.

@@ -87,18 +87,41 @@ __device__ inline ContributionRoute load_route(const ReduceKernel& kernel, std::
   return route;
 }
 
-// Where the contributions of `rank` can be read, or null. Only once its `enter` has come.
-__device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int rank) {
-  if (rank == kernel.rank) return kernel.own_rows;
+// Where a rank's contributions may stand, as far as it is known before the rank has entered: by slot, null for nowhere.
+struct InPlaceRows {
+  const std::byte* in_slot[tokenyard::kNumSlots] = {};
+};
+
+__device__ inline InPlaceRows load_in_place(const ReduceKernel& kernel, int rank) {
+  InPlaceRows rows;
   const PeerLine* const* lines = kernel.handshake.signals.lines;
-  int slot = 0;
-  if (lines != nullptr) slot = lines[rank] == nullptr ? -1 : __ldcg(&lines[kernel.rank][rank].in_place_slot);
-  if (slot < 0 || kernel.in_place[slot] == nullptr) return nullptr;
-  if (kernel.staged_rows != nullptr && slot == kernel.staged_slot) {
+  if (rank >= kernel.num_ranks || rank == kernel.rank || (lines != nullptr && lines[rank] == nullptr)) return rows;
+#pragma unroll
+  for (int slot = 0; slot < tokenyard::kNumSlots; ++slot) {
+    if (kernel.in_place[slot] == nullptr) continue;
+    rows.in_slot[slot] = kernel.in_place[slot][rank];
+    if (kernel.staged_rows == nullptr || slot != kernel.staged_slot) continue;
     const SentBlock& block = kernel.staged[rank];
-    return kernel.staged_rows + (block.staged_row - block.first_row) * kernel.row_bytes;
+    rows.in_slot[slot] = kernel.staged_rows + (block.staged_row - block.first_row) * kernel.row_bytes;
   }
-  return kernel.in_place[slot][rank];
+  return rows;
+}
+
+// Where the contributions of `rank` can be read, or null. Only once its `enter` has come.
+__device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int rank, const InPlaceRows& rows) {
+  if (rank == kernel.rank) return kernel.own_rows;
+  const Signals& signals = kernel.handshake.signals;
+  const int slot = has_signals(signals) ? in_place_slot(call_of(signals, rank)) : 0;
+  const std::byte* in_place = nullptr;
+#pragma unroll
+  for (int i = 0; i < tokenyard::kNumSlots; ++i) {
+    if (i == slot) in_place = rows.in_slot[i];
+  }
+  return in_place;
+}
+
+__device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int rank) {
+  return in_place_of(kernel, rank, load_in_place(kernel, rank));
 }
 
 // `in_place_of_lane`: of the rank of the lane's number; most groups are no larger than a warp.
@@ -122,8 +145,10 @@ struct Cursor {
   const std::byte* contribution;  // of this lane to the token, or null
   unsigned contributors;          // lanes that have one
   ContributionRoute next;         // of the next token, fetched ahead
+  InPlaceRows rows_of_lane;
   const std::byte* in_place_of_lane = nullptr;
 
+  // What can be known before the peers have entered.
   __device__ Cursor(const ReduceKernel& kernel, int lane) {
     // Runs of equal length, so that all warps end together; they may begin in the middle of a row.
     const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarp);
@@ -135,11 +160,12 @@ struct Cursor {
     token = range.begin + begin / kernel.num_pieces;
     piece = static_cast<int>(begin % kernel.num_pieces);
     next = load_route(kernel, token, lane);
+    rows_of_lane = load_in_place(kernel, lane);
   }
 
   // Once, before the first token: when the peers have entered.
   __device__ void find_rows(const ReduceKernel& kernel, int lane) {
-    if (lane < kernel.num_ranks) in_place_of_lane = in_place_of(kernel, lane);
+    if (lane < kernel.num_ranks) in_place_of_lane = in_place_of(kernel, lane, rows_of_lane);
   }
 
   // Once before the first piece, and then by advance().

@@ -105,7 +105,7 @@ class AwaitedTokens {
   }
 
  private:
-  __device__ std::uint32_t* next_ticket() const { return &kernel_.reduce.state->next_ticket[0]; }
+  __device__ std::uint32_t* next_ticket() const { return &kernel_.reduce.state->next_ticket; }
 
   __device__ bool announces(int peer) const {
     return peer == kernel_.reduce.handshake.signals.rank || speaks_of_segments(kernel_.reduce.handshake.signals, peer);
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
 }
 
 // Folding moves contributions once, summing reads them and writes the sums; but what is folded for peers has to cross the link.
-int num_fold_blocks(int num_blocks) { return std::clamp(num_blocks * 5 / 12, 1, num_blocks); }
+int num_fold_blocks(int num_blocks) { return std::clamp(num_blocks * 3 / 8, 1, num_blocks); }
 
 template <DataType kType, bool kSums>
 void launch_with(FoldReduceKernel kernel, const Launch& launch) {

@@ -17,8 +17,8 @@ struct Launch {
 // one must not overlap.
 struct LaunchState {
   std::uint32_t num_blocks_done = 0;
-  std::uint32_t next_ticket[2] = {};  // of two kinds of work
-  std::uint32_t next_group[2] = {};
+  std::uint32_t next_ticket = 0;
+  std::uint32_t next_group = 0;
   std::uint32_t next_piece = 0;  // of what other warps work on at the same time
   std::uint32_t num_sent = 0;    // blocks, or warps, that have sent all they had to send
 };

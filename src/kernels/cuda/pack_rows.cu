@@ -2,6 +2,7 @@
 // after the other is complete; then of the rows that stay. Every warp is a conveyor of its own.
 
 #include <algorithm>
+#include <limits>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/conveyor.cuh"
@@ -18,16 +19,12 @@ namespace {
 constexpr int kMaxWarps = 16;  // the last one of a block waits for the peers, the others move rows
 constexpr int kNoChunk = -1;
 
-// Small tickets where a chunk shall be complete soon: its rows are not many more than there are warps.
-constexpr int kPartsPerPackedTicket = 2;
-constexpr int kPartsPerKeptTicket = 4;
+// Smaller tickets would be drawn more often than memory that is busy answers.
+constexpr int kPartsPerTicket = 4;
 
-enum Place : int { kStaging, kWindow, kNumPlaces };
-
-struct PackKernel {
-  Payload payloads[kNumPlaces];  // they differ in where the arrays of a place begin
-  std::byte* memory[kNumPlaces];
-  int rank;
+struct PackKernel : Payload {
+  std::byte* staging;
+  std::byte* window;
   int num_ranks;
   const SentBlock* sent;
 
@@ -41,20 +38,20 @@ struct PackKernel {
   PackState* pack_state;
 };
 
-// A warp's place among those that move rows. Those that are packed are begun by all at once.
-__device__ Share share_of(const PackKernel& kernel, Place place, int num_movers) {
+// A warp's place among those that move rows.
+__device__ Share share_of(const PackKernel& kernel, int num_movers) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const auto num_blocks = static_cast<int>(gridDim.x);
   return {.idx = warp * num_blocks + static_cast<int>(blockIdx.x),
-          .num_warps = place == kStaging ? num_blocks * num_movers : 0,
-          .next_ticket = &kernel.state->next_ticket[place],
-          .next_group = &kernel.state->next_group[place]};
+          .num_warps = num_blocks * num_movers,
+          .next_ticket = &kernel.state->next_ticket,
+          .next_group = &kernel.state->next_group};
 }
 
-// The blocks of rows that go to a place. Lane r of a warp keeps what it has to know of rank r's.
+// The blocks of rows that go to the ranks. Lane r of a warp keeps what it has to know of rank r's.
 class Blocks {
  public:
-  __device__ Blocks(const PackKernel& kernel, Place place, int lane) : kernel_(kernel), place_(place) {
+  __device__ Blocks(const PackKernel& kernel, int lane) : kernel_(kernel) {
     if (lane < kernel.num_ranks) block_ = load(lane);
   }
 
@@ -76,8 +73,7 @@ class Blocks {
 
   // Of each lane's row, or kNoChunk: nothing is sent, or it stays.
   __device__ int chunk_of(const Sent& sent) const {
-    if (place_ == kWindow) return kNoChunk;
-    const bool is_sent = sent.window != nullptr;
+    const bool is_sent = sent.window != nullptr && sent.destination != kernel_.rank;
     const int holder = is_sent ? sent.destination % kWarp : 0;
     std::int64_t staged_row = __shfl_sync(kAllLanes, block_.staged_row, holder);
     std::int64_t num_rows = __shfl_sync(kAllLanes, block_.num_rows, holder);
@@ -92,21 +88,19 @@ class Blocks {
 
  private:
   struct Block {
-    std::byte* memory = nullptr;  // null: its rows go elsewhere
-    std::int64_t shift = 0;       // from a row's number at the destination to that in the place
+    std::byte* memory = nullptr;
+    std::int64_t shift = 0;  // from a row's number at the destination to that in the memory
     std::int64_t staged_row = 0;
     std::int64_t num_rows = 0;
   };
 
   __device__ Block load(int rank) const {
-    if ((rank == kernel_.rank) != (place_ == kWindow)) return {};
-    if (place_ == kWindow) return {.memory = kernel_.memory[kWindow]};
+    if (rank == kernel_.rank) return {.memory = kernel_.window};
     const SentBlock& sent = kernel_.sent[rank];
-    return {kernel_.memory[kStaging], sent.staged_row - sent.first_row, sent.staged_row, sent.num_rows};
+    return {kernel_.staging, sent.staged_row - sent.first_row, sent.staged_row, sent.num_rows};
   }
 
   const PackKernel& kernel_;
-  Place place_;
   Block block_;
 };
 
@@ -168,7 +162,7 @@ __device__ unsigned set_of(int chunk) { return __reduce_or_sync(kAllLanes, chunk
 // its slots stands for nothing any more; whoever has told this rank may not have come to the others yet.
 __device__ void tell_all(const Signals& signals) {
   if (signals.host_failures == nullptr) return;
-  const std::uint64_t failure = ptx::load_acquire_system(signals.failures[signals.rank]);
+  const std::uint64_t failure = ptx::load_acquire_system(signals.own_failure);
   if (failure == 0) return;  // the gate is closed, and nothing will be copied
 #pragma unroll 1
   for (int peer = 0; peer < signals.num_ranks; ++peer) {
@@ -211,12 +205,11 @@ __device__ void leave_pack(const PackKernel& kernel) {
 // Groups of tokens with short rows are moved by the warps whose parts have come near them, and so chunk by chunk as these.
 class Groups {
  public:
-  __device__ Groups(const PackKernel& kernel, Place place, const Routes& routes, const Share& share, int num_movers, int lane)
-      : kernel_(kernel), payload_(kernel.payloads[place]), next_group_(share.next_group), lane_(lane) {
-    if (!payload_.has_groups) return;
+  __device__ Groups(const PackKernel& kernel, const Routes& routes, const Share& share, int lane)
+      : kernel_(kernel), next_group_(share.next_group), lane_(lane) {
+    if (!kernel.has_groups) return;
     // What all warps together have under way.
-    num_tokens_ahead_ =
-        static_cast<int>(gridDim.x) * num_movers * payload_.parts_per_ticket / static_cast<int>(payload_.num_parts);
+    num_tokens_ahead_ = share.num_warps * kernel.parts_per_ticket / static_cast<int>(kernel.num_parts);
     draw(routes);
   }
 
@@ -224,8 +217,8 @@ class Groups {
   __device__ void move_until(std::int64_t token, const Routes& routes, const Blocks& blocks) {
 #pragma unroll 1
     while (has_group_ && number_ * routes.group_tokens() <= token + num_tokens_ahead_) {
-      const TokenGroup group = routes.group(payload_, blocks, static_cast<int>(number_));
-      send_group(payload_, group, nullptr);
+      const TokenGroup group = routes.group(kernel_, blocks, static_cast<int>(number_));
+      send_group(kernel_, group, kernel_.window);
       const int chunk = blocks.chunk_of(group.sent);
       Tally tally(kernel_, lane_);
       tally.add(chunk, set_of(chunk));
@@ -243,7 +236,6 @@ class Groups {
   }
 
   const PackKernel& kernel_;
-  const Payload& payload_;
   std::uint32_t* next_group_;
   int lane_;
   int num_tokens_ahead_ = 0;
@@ -252,13 +244,12 @@ class Groups {
 };
 
 // By one warp.
-__device__ void move_in_bulk(const PackKernel& kernel, Place place, Conveyor& conveyor, int num_movers, int lane) {
-  const Payload& payload = kernel.payloads[place];
+__device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int num_movers, int lane) {
   const bool works = lane == 0;
-  const Share share = share_of(kernel, place, num_movers);
-  Routes routes(payload, share, lane);
-  const Blocks blocks(kernel, place, lane);
-  Groups groups(kernel, place, routes, share, num_movers, lane);
+  const Share share = share_of(kernel, num_movers);
+  Routes routes(kernel, share, lane);
+  const Blocks blocks(kernel, lane);
+  Groups groups(kernel, routes, share, lane);
   Tally tally(kernel, lane);
   const auto drain = [&] {
     while (!conveyor.is_empty()) conveyor.store_next(works);
@@ -268,7 +259,7 @@ __device__ void move_in_bulk(const PackKernel& kernel, Place place, Conveyor& co
   Route route;
   for (;;) {
     const bool begins_ticket = routes.ticket_is_over();
-    if (!routes.next(payload, blocks, &route)) break;
+    if (!routes.next(kernel, blocks, &route)) break;
     if (begins_ticket) {
       const int chunk = blocks.chunk_of(routes.ticket());
       const unsigned chunks = set_of(chunk);
@@ -276,16 +267,16 @@ __device__ void move_in_bulk(const PackKernel& kernel, Place place, Conveyor& co
       tally.add(chunk, chunks);
     }
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
-      const Run run = begin_run(payload, route, &part, nullptr, conveyor, lane);
+      const Run run = begin_run(kernel, route, &part, kernel.window, conveyor, lane);
       conveyor.move(run.from, run.begin, run.end, run.part_bytes, works);
       __syncwarp();
     }
-    if (payload.has_plain_part && route.first_part == 0) send_plainly(payload, route, nullptr, lane);
+    if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, kernel.window, lane);
     groups.move_until(route.token, routes, blocks);
     __syncwarp();
   }
   drain();
-  groups.move_until(payload.num_tokens, routes, blocks);
+  groups.move_until(kernel.num_tokens, routes, blocks);
 }
 
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_in_bulk(const __grid_constant__ PackKernel kernel) {
@@ -299,14 +290,11 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_in_bulk(const __grid
   if (warp == num_movers) {
     is_well = await_peers(kernel, call_turn, lane);
   } else {
-    Conveyor conveyor(shared, kernel.payloads[kStaging].stage_bytes, kernel.payloads[kStaging].max_fan_out, warp, num_movers);
+    Conveyor conveyor(shared, kernel.stage_bytes, kernel.max_fan_out, warp, num_movers);
     if (lane == 0) conveyor.init();
     __syncwarp();
     conveyor.load_ahead(2);
-#pragma unroll 1
-    for (int place = kStaging; place < kNumPlaces && call_turn.may_work(); ++place) {
-      move_in_bulk(kernel, static_cast<Place>(place), conveyor, num_movers, lane);
-    }
+    if (call_turn.may_work()) move_in_bulk(kernel, conveyor, num_movers, lane);
   }
   leave_pack(kernel);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
@@ -318,22 +306,21 @@ __global__ void pack_in_bulk(const __grid_constant__ PackKernel) {}  // never la
 
 #endif
 
-__device__ void move_by_threads(const PackKernel& kernel, Place place, int num_movers, int lane) {
-  const Payload& payload = kernel.payloads[place];
-  Routes routes(payload, share_of(kernel, place, num_movers), lane);
-  const Blocks blocks(kernel, place, lane);
+__device__ void move_by_threads(const PackKernel& kernel, int num_movers, int lane) {
+  Routes routes(kernel, share_of(kernel, num_movers), lane);
+  const Blocks blocks(kernel, lane);
   Tally tally(kernel, lane);
   Route route;
   for (;;) {
     const bool begins_ticket = routes.ticket_is_over();
-    if (!routes.next(payload, blocks, &route)) break;
+    if (!routes.next(kernel, blocks, &route)) break;
     if (begins_ticket) {
       const int chunk = blocks.chunk_of(routes.ticket());
       const unsigned chunks = set_of(chunk);
       if (!tally.may_add(chunks)) tally.count();
       tally.add(chunk, chunks);
     }
-    send_plainly(payload, route, nullptr, lane);
+    send_plainly(kernel, route, kernel.window, lane);
   }
   tally.count();
 }
@@ -347,11 +334,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __g
   bool is_well = true;
   if (warp == num_movers) {
     is_well = await_peers(kernel, call_turn, lane);
-  } else {
-#pragma unroll 1
-    for (int place = kStaging; place < kNumPlaces && call_turn.may_work(); ++place) {
-      move_by_threads(kernel, static_cast<Place>(place), num_movers, lane);
-    }
+  } else if (call_turn.may_work()) {
+    move_by_threads(kernel, num_movers, lane);
   }
   leave_pack(kernel);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
@@ -359,13 +343,15 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __g
 
 PackKernel prepare(const PackArgs& args, bool in_bulk) {
   PackKernel kernel{};
-  const RowPlaces* const places[kNumPlaces] = {&args.staging, &args.window};
-  for (int place = 0; place < kNumPlaces; ++place) {
-    kernel.payloads[place] = make_payload(args, places[place]->layout, in_bulk);
-    kernel.payloads[place].parts_per_ticket = place == kStaging ? kPartsPerPackedTicket : kPartsPerKeptTicket;
-    kernel.memory[place] = places[place]->memory;
-  }
-  kernel.rank = args.rank;
+  static_cast<Payload&>(kernel) = make_payload(args, args.staging.layout, in_bulk);
+  kernel.staging = args.staging.memory;
+  kernel.window = args.window.memory;
+  for (int i = 0; i < kernel.num_lanes; ++i) kernel.lanes[i].output = args.window.memory + args.window.layout.lanes[i];
+  kernel.copies_out = true;
+  kernel.num_output_rows = std::numeric_limits<std::int64_t>::max();
+  kernel.own_ids = id_targets(args.window.layout);
+  kernel.parts_per_ticket = kPartsPerTicket;
+  kernel.keeps_last = true;
   kernel.num_ranks = args.num_ranks;
   kernel.sent = args.sent;
   kernel.chunks = args.chunks;
@@ -384,16 +370,15 @@ const RegisteredKernels kKernels{address_of(pack_in_bulk), address_of(pack_by_th
 void pack_rows(const PackArgs& args, const Launch& launch) {
   const Device device = current_device();
   PackKernel kernel = prepare(args, !launch.plain_copies && device.has_bulk_copies);
-  const Payload& payload = kernel.payloads[kStaging];
-  if (payload.num_parts == 0) {
-    for (Payload& whole : kernel.payloads) whole.num_parts = 1;
+  if (kernel.num_parts == 0) {
+    kernel.num_parts = 1;
     kernel.row_parts = 1;
     pack_by_threads<<<launch.num_sms, kMaxWarps * kWarp, 0, launch.stream>>>(kernel);
     check_cuda(cudaGetLastError(), "pack_rows");
     return;
   }
-  kernel.row_parts = payload.num_parts + (payload.has_groups ? 1 : 0);
-  const int warp_bytes = conveyor_bytes(payload.stage_bytes, payload.max_fan_out);
+  kernel.row_parts = kernel.num_parts + (kernel.has_groups ? 1 : 0);
+  const int warp_bytes = conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out);
   constexpr int kStaticBytes = 1024;  // room for what the kernel keeps besides
   const int num_movers = std::clamp((device.max_shared_bytes - kStaticBytes) / warp_bytes, 1, kMaxWarps - 1);
   pack_in_bulk<<<launch.num_sms, (num_movers + 1) * kWarp, num_movers * warp_bytes, launch.stream>>>(kernel);

@@ -58,14 +58,15 @@ __device__ inline void send_plainly(const Payload& payload, const Route& route, 
     const int o = __ffs(static_cast<int>(rest)) - 1;
     auto* target = reinterpret_cast<std::byte*>(__shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window), o));
     const std::int64_t row = __shfl_sync(kAllLanes, route.row, o);
+    const IdTargets& ids = target == own_window ? payload.own_ids : payload.ids;
     if (lane < payload.top_k) {
       const std::int64_t entry = row * payload.top_k + lane;
-      reinterpret_cast<std::int32_t*>(target + payload.topk_idx_target)[entry] = ordinal == o ? local_idx : -1;
-      if (payload.topk_weights != nullptr) reinterpret_cast<float*>(target + payload.topk_weights_target)[entry] = weight;
+      reinterpret_cast<std::int32_t*>(target + ids.topk_idx)[entry] = ordinal == o ? local_idx : -1;
+      if (payload.topk_weights != nullptr) reinterpret_cast<float*>(target + ids.topk_weights)[entry] = weight;
     }
     if (lane == 0) {
-      reinterpret_cast<std::int32_t*>(target + payload.source_token_target)[row] = static_cast<std::int32_t>(route.token);
-      reinterpret_cast<std::int32_t*>(target + payload.ordinal_target)[row] = o;
+      reinterpret_cast<std::int32_t*>(target + ids.source_token)[row] = static_cast<std::int32_t>(route.token);
+      reinterpret_cast<std::int32_t*>(target + ids.ordinal)[row] = o;
     }
   }
 }

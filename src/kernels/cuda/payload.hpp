@@ -32,17 +32,27 @@ struct SourceLane {
   int part_bytes;  // of each but its last
 };
 
+// Offsets in a window.
+struct IdTargets {
+  std::size_t topk_idx;
+  std::size_t topk_weights;
+  std::size_t source_token;
+  std::size_t ordinal;
+};
+
 struct Payload {
   SourceLane lanes[kMaxLanes];
   int num_lanes;
-  unsigned num_parts;  // of a token; of all tokens, fewer than 2^32
+  unsigned num_parts;  // of a token; of all tokens, fewer than 2^31
   int stage_bytes;
   bool has_plain_part;  // something travels token by token and not in bulk
   bool has_groups;      // some lane goes by kGroup
 
   std::int64_t num_tokens;
   std::int64_t first_token;  // ranks may begin at different ones, see Routes
-  int parts_per_ticket;      // at most
+  bool keeps_last;           // all rows for other ranks come first, and then those that stay at `rank`
+  int rank;
+  int parts_per_ticket;  // at most
   int max_fan_out;
   const std::int32_t* fan_out;
   const std::int32_t* destination;
@@ -54,12 +64,10 @@ struct Payload {
   const std::byte* topk_weights;
   std::int64_t weights_token_stride;  // bytes
   std::int64_t weights_k_stride;
-  std::size_t topk_idx_target;
-  std::size_t topk_weights_target;
-  std::size_t source_token_target;
-  std::size_t ordinal_target;
+  IdTargets ids;
+  IdTargets own_ids;  // in the rank's own window
 
-  bool copies_out;  // to the lanes' outputs
+  bool copies_out;  // rows that the rank keeps, to the lanes' outputs
   std::int64_t num_output_rows;
 };
 
@@ -68,6 +76,10 @@ bool goes_by_vectors(const ConstTensorView& lane);
 
 // How each lane travels, which is said only when all are known. A payload without parts travels by threads alone.
 void choose_ways(Payload* payload, bool in_bulk);
+
+inline IdTargets id_targets(const DispatchLayout& layout) {
+  return {layout.topk_idx, layout.topk_weights, layout.source_token, layout.ordinal};
+}
 
 // Of PushArgs or PackArgs, for memory of this layout; without outputs. Tokens begin with the first.
 template <class Args>
@@ -87,6 +99,7 @@ Payload make_payload(const Args& args, const DispatchLayout& layout, bool in_bul
     ++payload.num_lanes;
   }
   choose_ways(&payload, in_bulk);
+  payload.rank = args.rank;
   payload.num_tokens = args.num_tokens;
   payload.max_fan_out = args.max_fan_out;
   payload.fan_out = args.fan_out;
@@ -101,10 +114,7 @@ Payload make_payload(const Args& args, const DispatchLayout& layout, bool in_bul
     payload.weights_token_stride = args.topk_weights.strides[0] * static_cast<std::int64_t>(sizeof(float));
     payload.weights_k_stride = args.topk_weights.strides[1] * static_cast<std::int64_t>(sizeof(float));
   }
-  payload.topk_idx_target = layout.topk_idx;
-  payload.topk_weights_target = layout.topk_weights;
-  payload.source_token_target = layout.source_token;
-  payload.ordinal_target = layout.ordinal;
+  payload.ids = payload.own_ids = id_targets(layout);
   return payload;
 }
 

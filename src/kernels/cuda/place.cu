@@ -33,6 +33,7 @@ __device__ std::int64_t rows_of(const PlaceArgs& args, int end, int destination)
 
 // A warp per peer: this rank's counts, and behind them `enter`.
 __device__ void enter(const PlaceArgs& args, const CallTurn& call_turn) {
+  const Signals& signals = args.handshake.signals;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int peer = static_cast<int>(threadIdx.x) / 32; peer < args.num_ranks; peer += kNumThreads / 32) {
     if (args.rank_counts[peer] == nullptr) continue;
@@ -42,7 +43,9 @@ __device__ void enter(const PlaceArgs& args, const CallTurn& call_turn) {
     const std::int32_t* own = args.own_expert_counts + static_cast<std::int64_t>(peer) * args.max_local_experts;
     for (int expert = lane; expert < args.max_local_experts; expert += 32) expert_counts[expert] = own[expert];
     __syncwarp();
-    if (lane == 0) post_enter(args.handshake, peer, call_turn.turn);
+    if (lane != 0) continue;
+    ptx::fence_system();
+    post_enter(signals, line_at(signals, peer), call_word_of(args.handshake.header), peer, call_turn.turn);
   }
 }
 

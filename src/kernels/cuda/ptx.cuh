@@ -28,6 +28,19 @@ __device__ inline void store_relaxed_system(std::uint64_t* address, std::uint64_
   asm volatile("st.relaxed.sys.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
 }
 
+// Two words in one access of 16 bytes, at a multiple of 16: whoever sees one of them sees both. System scope, after a fence,
+// too.
+__device__ inline void store_relaxed_system(std::uint64_t* address, std::uint64_t first, std::uint64_t second) {
+  asm volatile(
+      "{\n"
+      ".reg .b128 both;\n"
+      "mov.b128 both, {%1, %2};\n"
+      "st.relaxed.sys.b128 [%0], both;\n"
+      "}" ::"l"(address),
+      "l"(first), "l"(second)
+      : "memory");
+}
+
 __device__ inline void fence_system() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 
 // Device scope: between the blocks of a launch.

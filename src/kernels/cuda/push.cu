@@ -24,7 +24,7 @@ namespace {
 constexpr int kMaxConveyors = 15;
 constexpr int kNumWarpsOfThreads = 16;
 // What a warp that copies takes at a time, about.
-constexpr std::int64_t kCopiedPieceBytes = 32 * 1024;
+constexpr std::int64_t kCopiedPieceBytes = 16 * 1024;
 constexpr unsigned kNapNanoseconds = 250;
 // Who has not even entered is named as such by the warps that push, whose deadline is over first.
 constexpr unsigned kGraceNanoseconds = 10'000'000;
@@ -123,7 +123,6 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
     is_well = may_store = await_entry(kernel.handshake, call_turn);
     if (is_well) destinations.hear_peers(lane);
   };
-  post_entry(kernel.handshake, call_turn);
   while (is_well && routes.next(kernel, destinations, &route)) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
       const Run run = begin_run(kernel, route, &part, own_window, conveyor, lane);
@@ -233,6 +232,7 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
+  post_entry(kernel.handshake, call_turn);
   auto* const queues =
       reinterpret_cast<SentQueue*>(shared + kernel.num_push_warps * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
   if (kernel.segments.words != nullptr) {
@@ -343,7 +343,6 @@ PushKernel prepare(const PushArgs& args, bool in_bulk) {
   kernel.first_token = args.num_tokens * args.rank / args.num_ranks;
   kernel.parts_per_ticket = kPartsPerTicket;
   kernel.windows = args.windows;
-  kernel.rank = args.rank;
   kernel.num_ranks = args.num_ranks;
   kernel.handshake = args.handshake;
   kernel.state = args.state;
@@ -356,7 +355,6 @@ PushKernel prepare(const PushArgs& args, bool in_bulk) {
     all_row_bytes += kernel.lanes[i].row_bytes;
   }
   kernel.copies_out = true;
-  kernel.parts_per_ticket = kPartsPerAnnouncedTicket;
   kernel.num_output_rows = args.outputs[0].shape[0];
   for (const TensorView& output : args.outputs) kernel.num_output_rows = std::min(kernel.num_output_rows, output.shape[0]);
   kernel.source_offsets = args.source_offsets;

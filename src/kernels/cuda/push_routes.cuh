@@ -12,13 +12,11 @@
 
 namespace tokenyard::cuda {
 
-// Parts per ticket; where segments are announced, which is done once per ticket, more.
+// Smaller tickets would be drawn more often than memory that is busy answers; of larger ones peers would hear later.
 inline constexpr int kPartsPerTicket = 2;
-inline constexpr int kPartsPerAnnouncedTicket = 4;
 
 struct PushKernel : Payload {
   std::byte* const* windows;
-  int rank;
   int num_ranks;
 
   // Segments are announced to peers who want that.
@@ -41,8 +39,8 @@ __device__ inline Share share_of(const PushKernel& kernel) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   return {.idx = warp * kernel.num_push_blocks + static_cast<int>(blockIdx.x),
           .num_warps = kernel.num_push_blocks * kernel.num_push_warps,
-          .next_ticket = &kernel.state->next_ticket[0],
-          .next_group = &kernel.state->next_group[0]};
+          .next_ticket = &kernel.state->next_ticket,
+          .next_group = &kernel.state->next_group};
 }
 
 // What there is to know about the destinations. Lane r of a warp keeps it for rank r: most groups are no larger than a warp.

@@ -14,8 +14,8 @@ inline constexpr int kMaxGroupTokens = 8;
 
 // A warp's place among those that share the work.
 struct Share {
-  int idx;        // of this warp
-  int num_warps;  // that have begun at the same time, each with two tickets that need not be drawn; 0: all are drawn
+  int idx;                     // of this warp
+  int num_warps;               // each begins with two tickets that need not be drawn
   std::uint32_t* next_ticket;  // counts the tickets that have been drawn
   std::uint32_t* next_group;
 };
@@ -46,7 +46,7 @@ struct Route {
 
 // Goes through the parts that a warp draws, in three steps, each of which has a ticket's time for its memory accesses: the
 // ticket is drawn, the routes of its tokens are loaded, the windows looked up. Entry o of the ticket's token t lies in lane t *
-// width + o.
+// width + o. Where what stays comes last, all tokens come twice.
 //
 // `destinations.find(is_sent, destination, row)` says for each lane what it sends where the Routing has this destination and
 // row: nothing, where that is not the warp's affair.
@@ -57,20 +57,12 @@ class Routes {
         first_token_(static_cast<int>(payload.first_token)),
         num_tokens_(static_cast<int>(payload.num_tokens)),
         lane_(lane) {
-    num_parts_all_ = static_cast<unsigned>(num_tokens_) * payload.num_parts;
+    num_parts_all_ = static_cast<unsigned>(num_tokens_) * payload.num_parts * (payload.keeps_last ? 2U : 1U);
     while (width_ < payload.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(payload.parts_per_ticket, kWarp / width_);
     group_tokens_ = min(kMaxGroupTokens, kWarp / width_);
-    if (share.num_warps > 0) {
-      load(payload, static_cast<unsigned>(share.idx));
-      drawn_ = static_cast<unsigned>(share.idx + share.num_warps);
-      return;
-    }
-    unsigned drawn = 0;
-    if (lane == 0) drawn = atomicAdd(share.next_ticket, 2U);
-    drawn = __shfl_sync(kAllLanes, drawn, 0);
-    load(payload, drawn);
-    drawn_ = drawn + 1;
+    load(payload, static_cast<unsigned>(share.idx));
+    drawn_ = static_cast<unsigned>(share.idx + share.num_warps);
   }
 
   // Whether the next part, if there is one, belongs to another ticket than the last.
@@ -146,8 +138,12 @@ class Routes {
     return token < num_tokens_ ? token : token - num_tokens_;
   }
 
+  // In the order in which tokens come.
+  __device__ int idx_at(const Payload& payload, unsigned position) const {
+    return static_cast<int>(payload.num_parts == 1 ? position : position / payload.num_parts);
+  }
   __device__ int token_at(const Payload& payload, unsigned position) const {
-    return rotated(payload, static_cast<int>(payload.num_parts == 1 ? position : position / payload.num_parts));
+    return rotated(payload, idx_at(payload, position));
   }
 
   __device__ void draw() {
@@ -164,6 +160,8 @@ class Routes {
     loaded_fan_out_ = payload.fan_out[token];
     loaded_destination_ = payload.destination[token * payload.max_fan_out + ordinal];
     loaded_row_ = payload.row[token * payload.max_fan_out + ordinal];
+    const bool is_own_turn = idx_at(payload, position) >= num_tokens_;
+    if (payload.keeps_last && is_own_turn != (loaded_destination_ == payload.rank)) loaded_fan_out_ = 0;
   }
 
   Share share_;

@@ -22,7 +22,7 @@ __device__ inline std::uint32_t* counter_of(const Segments& segments, int peer, 
 // Whether the header of `peer`, whose `enter` has come, speaks of segments.
 __device__ inline bool speaks_of_segments(const Signals& signals, int peer) {
   if (peer == signals.rank || signals.lines[peer] == nullptr) return false;
-  return __ldcg(&signals.lines[signals.rank][peer].with_segments) != 0;
+  return with_segments(call_of(signals, peer));
 }
 
 // Among a receiver's words, that of a segment of what `source` sends.

@@ -12,7 +12,8 @@
 
 namespace tokenyard::cuda {
 
-__device__ inline std::uint64_t* word_of(PeerLine* line, LineWord word) {
+template <class Line>
+__device__ auto* word_of(Line* line, LineWord word) {
   switch (word) {
     case LineWord::kFree: return &line->free;
     case LineWord::kEnter: return &line->enter;
@@ -23,15 +24,13 @@ __device__ inline std::uint64_t* word_of(PeerLine* line, LineWord word) {
 
 __device__ inline bool has_signals(const Signals& signals) { return signals.lines != nullptr; }
 
-__device__ inline bool has_failed(const Signals& signals) {
-  return ptx::load_acquire_system(signals.failures[signals.rank]) != 0;
-}
+__device__ inline bool has_failed(const Signals& signals) { return ptx::load_acquire_system(signals.own_failure) != 0; }
 
 // A failure that the host has found out, or 0. Slow: it lies in host memory.
 static __device__ __noinline__ std::uint64_t failure_of_host(const Signals& signals) {
   if (signals.host_failures == nullptr) return 0;
   const std::uint64_t failure = ptx::load_acquire_system(signals.host_failures[signals.rank]);
-  if (failure != 0) ptx::store_release_system(signals.failures[signals.rank], failure);  // later kernels need not look there
+  if (failure != 0) ptx::store_release_system(signals.own_failure, failure);  // later kernels need not look there
   return failure;
 }
 
@@ -39,7 +38,7 @@ static __device__ __noinline__ std::uint64_t failure_of_host(const Signals& sign
 // of line, as everything here is kept short: kernels run with cold instruction caches.
 static __device__ __noinline__ void fail(const Signals& signals, ErrorCode code, Phase phase, int culprit) {
   const std::uint64_t failure = pack({code, phase, culprit, signals.rank});
-  auto* own = reinterpret_cast<unsigned long long*>(signals.failures[signals.rank]);
+  auto* own = reinterpret_cast<unsigned long long*>(signals.own_failure);
   if (atomicCAS_system(own, 0ULL, failure) != 0) return;
 #pragma unroll 1
   for (int peer = 0; peer < signals.num_ranks; ++peer) {
@@ -94,7 +93,7 @@ __device__ inline bool await_word(const Signals& signals, const std::uint64_t* a
 // The same for a word of the peer's line.
 __device__ inline bool await(const Signals& signals, int peer, LineWord word, std::uint64_t turn, Phase phase) {
   if (peer == signals.rank || signals.lines[peer] == nullptr) return true;
-  return await_word(signals, word_of(signals.lines[signals.rank] + peer, word), peer, turn, phase);
+  return await_word(signals, word_of(signals.own_lines + peer, word), peer, turn, phase);
 }
 
 // A group of threads that waits together: a warp or a block, of which this is thread `idx` of `num_threads`. Every thread
@@ -123,51 +122,76 @@ __device__ inline CallTurn load_turn(const Handshake& handshake) {
   if (!has_signals(handshake.signals)) return {0, 0, false};
   const std::uint64_t turn = *handshake.signals.word;
   const bool is_closed = handshake.gate != nullptr && *handshake.gate == 0;
-  return {turn, ptx::load_relaxed_system(handshake.signals.failures[handshake.signals.rank]), is_closed};
+  return {turn, ptx::load_relaxed_system(handshake.signals.own_failure), is_closed};
 }
 
-__device__ inline std::uint64_t value_at(const std::uint64_t* word) { return word == nullptr ? 0 : *word; }
+__device__ inline std::uint64_t value_at(const std::uint64_t* word) {
+  return word == nullptr ? 0 : ptx::load_relaxed_system(word);
+}
 
-// One thread: the header, and `enter`.
-__device__ inline void post_enter(const Handshake& handshake, int peer, std::uint64_t turn) {
-  const Signals& signals = handshake.signals;
-  if (peer == signals.rank || signals.lines[peer] == nullptr) return;
-  PeerLine& line = signals.lines[peer][signals.rank];
-  line.kind = handshake.header.kind;
-  line.in_place_slot = handshake.header.in_place_slot;
-  line.with_weights = handshake.header.with_weights ? 1 : 0;
-  line.with_segments = handshake.header.with_segments ? 1 : 0;
-  line.routing_id = value_at(handshake.header.routing_id);
-  line.placement = value_at(handshake.header.placement);
-  post(signals, peer, LineWord::kEnter, turn);
+// In a few registers.
+__device__ inline std::uint64_t call_word_of(const LineHeader& header) {
+  return call_word({.kind = header.kind,
+                    .in_place_slot = header.in_place_slot,
+                    .with_weights = header.with_weights,
+                    .with_segments = header.with_segments,
+                    .routing_id = value_at(header.routing_id),
+                    .placement = value_at(header.placement)});
+}
+
+// What `peer`, whose `enter` has come, says about its call.
+__device__ inline std::uint64_t call_of(const Signals& signals, int peer) {
+  return ptx::load_relaxed_system(&signals.own_lines[peer].call);
+}
+
+// This rank's line at a peer, or null: nothing is posted there. An access that the compiler leaves where it is: it would put it
+// behind the question whether the kernel may work.
+__device__ inline PeerLine* line_at(const Signals& signals, int peer) {
+  if (peer >= signals.num_ranks || peer == signals.rank) return nullptr;
+  const std::uint64_t address = ptx::load_relaxed_system(reinterpret_cast<const std::uint64_t*>(signals.lines + peer));
+  auto* const lines = reinterpret_cast<PeerLine*>(address);
+  return lines == nullptr ? nullptr : lines + signals.rank;
+}
+
+// One thread, behind a fence_system(): `enter`, and what is said with it.
+__device__ inline void post_enter(const Signals& signals, PeerLine* line, std::uint64_t call_word, int peer,
+                                  std::uint64_t turn) {
+  if (line == nullptr) return;
+  delay_point(DelayPlace::kPost, signals.rank, peer, turn);
+  ptx::store_relaxed_system(&line->enter, turn, call_word);
 }
 
 // Whether `peer`, whose `enter` has come, makes the same call.
 static __device__ __noinline__ bool check_header(const Handshake& handshake, int peer) {
   const Signals& signals = handshake.signals;
   if (peer == signals.rank || signals.lines[peer] == nullptr) return true;
-  const PeerLine& line = signals.lines[signals.rank][peer];
-  const LineHeader& mine = handshake.header;
-  const bool is_same = __ldcg(reinterpret_cast<const std::uint32_t*>(&line.kind)) == static_cast<std::uint32_t>(mine.kind) &&
-                       (__ldcg(&line.with_weights) != 0) == mine.with_weights &&
-                       ptx::load_relaxed_system(&line.routing_id) == value_at(mine.routing_id) &&
-                       ptx::load_relaxed_system(&line.placement) == value_at(mine.placement);
+  const bool is_same = is_same_call(call_of(signals, peer), call_word_of(handshake.header));
   if (!is_same) fail(signals, ErrorCode::kDisagreement, handshake.entry_phase, peer);
   return is_same;
 }
 
-// By one warp of the launch. Whoever posts data before the kernel ends must be this warp, or know that it has posted: peers
-// that wait for data alone look at the header then.
+// By one warp of the launch. Whoever posts data before the kernel ends must be this warp, or know that it has posted.
 __device__ inline void post_entry_by_warp(const Handshake& handshake, const CallTurn& call_turn, int lane) {
-  if (!has_signals(handshake.signals) || handshake.entry_post == LineWord::kNone || !call_turn.may_work()) return;
+  const Signals& signals = handshake.signals;
+  if (!has_signals(signals) || handshake.entry_post == LineWord::kNone) return;
+  // All at once, and then one fence: another between the words would wait until the first has arrived.
+  PeerLine* line = line_at(signals, lane);
+  const std::uint64_t call_word = handshake.entry_post == LineWord::kEnter ? call_word_of(handshake.header) : 0;
+  ptx::fence_system();
+  if (!call_turn.may_work()) return;
 #pragma unroll 1
-  for (int peer = lane; peer < handshake.signals.num_ranks; peer += 32) {
+  for (int peer = lane; peer < signals.num_ranks; peer += 32) {
+    if (peer != lane) line = line_at(signals, peer);
+    if (line == nullptr) continue;
     if (handshake.entry_post == LineWord::kEnter) {
-      post_enter(handshake, peer, call_turn.turn);
+      post_enter(signals, line, call_word, peer, call_turn.turn);
     } else {
-      post(handshake.signals, peer, handshake.entry_post, call_turn.turn);
+      delay_point(DelayPlace::kPost, signals.rank, peer, call_turn.turn);
+      ptx::store_relaxed_system(word_of(line, handshake.entry_post), call_turn.turn);
     }
-    if (handshake.posts_data_at_entry) post(handshake.signals, peer, LineWord::kData, call_turn.turn);
+    if (!handshake.posts_data_at_entry) continue;
+    delay_point(DelayPlace::kPost, signals.rank, peer, call_turn.turn);
+    ptx::store_relaxed_system(&line->data, call_turn.turn);
   }
 }
 
@@ -182,11 +206,14 @@ __device__ inline void post_entry(const Handshake& handshake, const CallTurn& ca
 __device__ inline bool await_entry(const Handshake& handshake, const CallTurn& call_turn) {
   bool is_well = call_turn.may_work();
   if (is_well && has_signals(handshake.signals) && handshake.entry_wait != LineWord::kNone) {
-    is_well = await_all(handshake.signals, handshake.entry_wait, call_turn.turn, handshake.entry_phase,
-                        static_cast<int>(threadIdx.x % 32), 32);
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    is_well = await_all(handshake.signals, handshake.entry_wait, call_turn.turn, handshake.entry_phase, lane, 32);
+    if (is_well && handshake.reads_calls) {
+      is_well = await_all(handshake.signals, LineWord::kEnter, call_turn.turn, handshake.entry_phase, lane, 32);
+    }
     if (is_well && handshake.checks_headers && blockIdx.x == 0) {
 #pragma unroll 1
-      for (int peer = static_cast<int>(threadIdx.x % 32); is_well && peer < handshake.signals.num_ranks; peer += 32) {
+      for (int peer = lane; is_well && peer < handshake.signals.num_ranks; peer += 32) {
         is_well = check_header(handshake, peer);
       }
     }

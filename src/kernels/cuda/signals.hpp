@@ -8,12 +8,15 @@
 
 namespace tokenyard::cuda {
 
-// All pointers are to memory that the kernel can reach.
+// All pointers are to memory that the kernel can reach. What a kernel needs before it can do anything stands here itself:
+// caches are cold then, and every look-up on the way is most of a microsecond.
 struct Signals {
   int rank = 0;
   int num_ranks = 1;
   PeerLine* const* lines = nullptr;          // [R]: every rank's lines, by writer; null for ranks that take no part
+  const PeerLine* own_lines = nullptr;       // lines[rank]
   std::uint64_t* const* failures = nullptr;  // [R]: every rank's failure word (base/failure_word.hpp) on its device
+  std::uint64_t* own_failure = nullptr;      // failures[rank]
   // [R], or null: the failure words that hosts read and write, in host memory. What hosts find out ends waits here, and what
   // kernels find out is seen there.
   std::uint64_t* const* host_failures = nullptr;
@@ -45,7 +48,10 @@ struct Handshake {
   LineWord entry_post = LineWord::kNone;
   bool posts_data_at_entry = false;       // behind entry_post: nothing is sent that peers have to wait for
   LineWord entry_wait = LineWord::kNone;  // before the first access to a peer's memory
-  bool checks_headers = false;            // behind the entry wait, which must not come before the peers' `enter`
+  // Behind the entry wait, for the peers' `enter`: those who post data at their entry post both in no order. Only where nobody
+  // enters the next turn before this kernel has posted at its exit.
+  bool reads_calls = false;
+  bool checks_headers = false;  // behind the entry wait, which must not come before the peers' `enter`
   Phase entry_phase = Phase::kNone;
   // When all accesses of the kernel to peers' memory are over and visible; none, where the kernel does so earlier by itself.
   LineWord exit_post = LineWord::kNone;

@@ -9,7 +9,6 @@ namespace tokenyard::test {
 namespace {
 
 constexpr Chunks kChunks{.num_chunks = 5, .ends = {15, 29, 42, 54, 64}};
-constexpr std::uint64_t kNumber = 3;
 
 // Of one rank: as plain loops find them.
 void find_as_plain_loops_do(std::uint64_t seed) {
@@ -40,7 +39,6 @@ void find_as_plain_loops_do(std::uint64_t seed) {
   const DeviceArray<std::int64_t> row(tokens.position);
   const DeviceArray<SentBlock> sent(blocks);
   const DeviceArray<std::int32_t> found(begin.size());
-  const DeviceArray<std::uint64_t> entered(std::size_t{1});
   cuda::chunk_tokens({.num_tokens = tokens.num_tokens,
                       .max_fan_out = max_fan_out,
                       .rank = rank,
@@ -49,14 +47,10 @@ void find_as_plain_loops_do(std::uint64_t seed) {
                       .row = row.data(),
                       .sent = sent.data(),
                       .chunks = kChunks,
-                      .begin = found.data(),
-                      .entered = entered.data(),
-                      .number = kNumber,
-                      .state = gpus.state(0)},
+                      .begin = found.data()},
                      {.stream = gpus.stream(0)});
   gpus.finish();
   EXPECT_EQ(found.contents(), begin);
-  EXPECT_EQ(entered.contents()[0], kNumber);
 }
 
 TEST(cuda_chunk_tokens, are_those_that_plain_loops_find) {

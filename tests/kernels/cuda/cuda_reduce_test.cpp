@@ -153,8 +153,11 @@ void reduce_as_the_host_does(std::uint64_t seed, int num_gpus) {
     cuda::Handshake handshake;
     if (with_handshake) {
       handshake = {.signals = gpus.signals(rank),
-                   .entry_post = cuda::LineWord::kData,
+                   .header = {.kind = CallKind::kCombine, .in_place_slot = 0},
+                   .entry_post = cuda::LineWord::kEnter,
+                   .posts_data_at_entry = true,
                    .entry_wait = cuda::LineWord::kData,
+                   .reads_calls = true,
                    .entry_phase = Phase::kCombineRows,
                    .exit_post = cuda::LineWord::kDone,
                    .exit_wait = cuda::LineWord::kDone,

@@ -55,7 +55,9 @@ cuda::Signals GpuRanks::signals(int rank, std::chrono::nanoseconds timeout, int 
   return {.rank = rank,
           .num_ranks = num_ranks(),
           .lines = ranks_[rank].all_lines.data() + track * num_ranks(),
+          .own_lines = reinterpret_cast<PeerLine*>(ranks_[rank].lines->data()) + track * num_ranks(),
           .failures = ranks_[rank].failures.data(),
+          .own_failure = failure_word(rank),
           .word = ranks_[rank].turns.data() + track,
           .timeout_nanoseconds = static_cast<std::uint64_t>(timeout.count())};
 }
