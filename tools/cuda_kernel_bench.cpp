@@ -179,8 +179,11 @@ class Bench {
 
   cuda::Handshake reduce_handshake(int rank) const {
     return {.signals = gpus_.signals(rank),
-            .entry_post = cuda::LineWord::kData,
+            .header = {.kind = CallKind::kCombine, .in_place_slot = 0},
+            .entry_post = cuda::LineWord::kEnter,
+            .posts_data_at_entry = true,
             .entry_wait = cuda::LineWord::kData,
+            .reads_calls = true,
             .entry_phase = Phase::kCombineRows,
             .exit_post = cuda::LineWord::kDone,
             .exit_wait = cuda::LineWord::kDone,

@@ -55,6 +55,7 @@ CublasLibrary load() {
   find("cublasDestroy_v2", calls.destroy);
   find("cublasGetVersion_v2", calls.get_version);
   find("cublasSetStream_v2", calls.set_stream);
+  find("cublasSetSmCountTarget", calls.set_sm_count_target);
   find("cublasSetWorkspace_v2", calls.set_workspace);
   find("cublasGemmEx", calls.multiply);
   find("cublasGetStatusString", calls.error_text);

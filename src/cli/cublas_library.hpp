@@ -22,6 +22,7 @@ struct CublasLibrary {
   int (*destroy)(CublasContext* context);
   int (*get_version)(CublasContext* context, int* version);
   int (*set_stream)(CublasContext* context, Stream stream);
+  int (*set_sm_count_target)(CublasContext* context, int num_sms);
   int (*set_workspace)(CublasContext* context, void* workspace, std::size_t num_bytes);
   int (*multiply)(CublasContext* context, int transpose_a, int transpose_b, int m, int n, int k, const void* alpha,
                   const void* a, int type_a, int lda, const void* b, int type_b, int ldb, const void* beta, void* c, int type_c,

@@ -154,21 +154,22 @@ int run_goals(GpuStage& stage, const std::vector<BenchSetup>& setups) {
   return has_wrong_rows(results) ? 1 : 0;
 }
 
-// Copy engines and SMs on the link, unless --copies names one way.
+// Copy engines and SMs on the link, unless --copies names one way. A product would keep SMs that it has got to its end, so it
+// leaves the call its own.
 std::vector<OverlapStep> overlap_steps_of(const BenchSetup& setup, const GpuStage& stage) {
   std::vector<Copies> ways{parse_copies(setup.options.copies)};
   // The library refuses copy engines where ranks share a GPU.
   if (ways.front() == Copies::kChosen && stage.num_ranks_on_gpu() == 1) ways.insert(ways.begin(), Copies::kEngine);
   std::vector<const char*> operations{kDispatchCached};
   if (setup.can_combine_in_place()) operations.push_back(kCombineInPlace);
+  constexpr int kDefaultSms = 16;
+  const int num_sms = setup.options.num_sms > 0 ? setup.options.num_sms : kDefaultSms;
   std::vector<OverlapStep> steps;
   for (const char* operation : operations) {
     for (const Copies copies : ways) {
       for (const bool is_urgent : {false, true}) {
-        steps.push_back({.operation = operation,
-                         .copies = copies,
-                         .is_urgent = is_urgent,
-                         .num_sms = affordable_sms(stage, setup.options.num_sms)});
+        steps.push_back(
+            {.operation = operation, .copies = copies, .is_urgent = is_urgent, .num_sms = affordable_sms(stage, num_sms)});
       }
     }
   }

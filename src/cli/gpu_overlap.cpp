@@ -73,6 +73,7 @@ double GpuOverlap::Lane::microseconds() const {
 
 OverlapMeasurement GpuOverlap::measure(const OverlapStep& step) {
   stage_.settle();
+  product_->use_sms(std::max(1, stage_.num_sms() - step.num_sms));
   OverlapMeasurement measurement;
   const int num_runs = setup_.num_warmups + setup_.num_iterations;
   for (int i = 0; i < num_runs; ++i) {
@@ -111,15 +112,20 @@ void GpuOverlap::run(const OverlapStep& step, What what, bool is_warmup, bool is
   }
   stage_.time_in_stream(setup_.cold_caches, is_warmup, [&] {
     check_cuda(cudaEventRecord(fork_, stream), "cudaEventRecord");
-    if (what != What::kCall) enqueue(multiplying_, [&] { product_->enqueue(); });
-    if (what == What::kProduct) return;
-    enqueue(calling, [&] {
-      if (combine.has_value()) {
-        plan_.combine(*combine);
-      } else {
-        received = plan_.dispatch(dispatch_args(calling.stream, step));
-      }
-    });
+    const auto multiply = [&] {
+      if (what != What::kCall) enqueue(multiplying_, [&] { product_->enqueue(); });
+    };
+    if (!step.is_urgent) multiply();
+    if (what != What::kProduct) {
+      enqueue(calling, [&] {
+        if (combine.has_value()) {
+          plan_.combine(*combine);
+        } else {
+          received = plan_.dispatch(dispatch_args(calling.stream, step));
+        }
+      });
+    }
+    if (step.is_urgent) multiply();
   });
   switch (what) {
     case What::kProduct: measurement->product_alone.push_back(multiplying_.microseconds()); return;

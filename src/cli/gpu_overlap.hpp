@@ -18,8 +18,9 @@ namespace tokenyard::cli {
 struct OverlapStep {
   std::string operation;  // kDispatchCached or kCombineInPlace
   Copies copies = Copies::kChosen;
-  bool is_urgent = false;  // the call's stream has a higher priority than the product's, otherwise a lower one
-  int num_sms = 0;         // 0: the library chooses
+  // The call is launched before the product, in a stream of a higher priority; otherwise behind it, in one of a lower.
+  bool is_urgent = false;
+  int num_sms = 0;  // of the call; the product gets the others
 };
 
 // What one rank measured of one step: microseconds by iteration, warm-ups not counted.

@@ -33,7 +33,7 @@ Record to_overlap_record(const OverlapResult& result) {
   return {{"operation", result.operation},
           {"copies", result.copies},
           {"priority", result.is_urgent ? "higher" : "lower"},
-          {"sms", result.num_sms > 0 ? Value(result.num_sms) : Value()},
+          {"sms", result.num_sms},
           {"product_us", alone},
           {"product_beside_us", beside},
           {"loss_percent", median_loss(result) * 100},
@@ -67,7 +67,8 @@ std::string overlap_heading(const BenchSetup& setup, const GpuScene& scene, cons
   return text +
          "\n"
          "  copies             what moves rows, as --copies\n"
-         "  priority           of the call's stream, compared with that of the product\n"
+         "  priority           of the call's stream, compared with that of the product: if higher, the call is launched first\n"
+         "  sms                of the call; the product gets the others, also when it is alone\n"
          "  product_us         microseconds of the product alone: median of the slowest rank\n"
          "  product_beside_us  the same while a call runs, which begins at the same time\n"
          "  loss_percent       by which a product beside a call exceeds the one just before: median\n"

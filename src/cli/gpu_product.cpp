@@ -60,6 +60,10 @@ GpuProduct::~GpuProduct() {
   cublas_.destroy(context_);
 }
 
+void GpuProduct::use_sms(int num_sms) const {
+  cublas_.check(cublas_.set_sm_count_target(context_, num_sms), "cublasSetSmCountTarget");
+}
+
 int GpuProduct::cublas_version() const {
   int version = 0;
   cublas_.check(cublas_.get_version(context_, &version), "cublasGetVersion");

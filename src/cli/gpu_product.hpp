@@ -21,6 +21,8 @@ class GpuProduct {
   std::int64_t choose_num_rows();
   void set_num_rows(std::int64_t num_rows) { num_rows_ = num_rows; }
   std::int64_t num_rows() const { return num_rows_; }
+  // Products from now on use so many multiprocessors, if cuBLAS has a kernel that does.
+  void use_sms(int num_sms) const;
   int cublas_version() const;
 
   // Into the stream.

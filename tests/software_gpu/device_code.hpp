@@ -65,20 +65,6 @@ class Launch {
   cudaStream_t stream_;
 };
 
-// A member that others change meanwhile.
-template <class T>
-class Watched {
- public:
-  operator T() const {
-    poll();
-    return value_;
-  }
-  T operator=(T value) { return value_ = value; }
-
- private:
-  T value_;
-};
-
 template <class T>
 std::uint64_t to_bits(T value) {
   static_assert(sizeof(T) <= sizeof(std::uint64_t));
@@ -183,7 +169,13 @@ T atomicAdd(T* address, std::type_identity_t<T> value) {
 }
 template <class T>
 T atomicOr(T* address, std::type_identity_t<T> value) {
+  if (software_gpu::draw(2) == 0) software_gpu::poll();
   return __atomic_fetch_or(address, value, __ATOMIC_SEQ_CST);
+}
+template <class T>
+T atomicExch(T* address, std::type_identity_t<T> value) {
+  if (software_gpu::draw(2) == 0) software_gpu::poll();
+  return __atomic_exchange_n(address, value, __ATOMIC_SEQ_CST);
 }
 template <class T>
 T atomicMin(T* address, std::type_identity_t<T> value) {

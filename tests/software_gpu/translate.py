@@ -1,7 +1,7 @@
 """Turns a CUDA source into C++ that runs on the software GPU: translate.py SOURCE TARGET.
 
-Only what no macro can express is rewritten: launches, dynamic shared memory, inline PTX, volatile members, and __noinline__,
-a word that the standard library uses itself.
+Only what no macro can express is rewritten: launches, dynamic shared memory, inline PTX, and __noinline__, a word that the
+standard library uses itself.
 """
 
 import re
@@ -16,7 +16,6 @@ FUNCTION = re.compile(
 )
 COMMENT = re.compile(r"//.*")
 LEFT_OVER = re.compile(r"\basm\b|<<<|\bvolatile\b|extern __shared__")
-VOLATILE_MEMBER = re.compile(r"\bvolatile (\w+) (\w+);")
 
 
 def end_of_block(text: str, begin: int) -> int:
@@ -48,7 +47,6 @@ def translate(text: str) -> str:
     text = replace_ptx(text)
     text = DYNAMIC_SHARED.sub(r"auto* const \2 = reinterpret_cast<\1*>(::software_gpu::dynamic_shared());", text)
     text = LAUNCH.sub(r"::software_gpu::Launch(\2).of(\1)(", text)
-    text = VOLATILE_MEMBER.sub(r"::software_gpu::Watched<\1> \2;", text)
     text = text.replace("__noinline__", "__attribute__((noinline))")
     if left_over := LEFT_OVER.search(COMMENT.sub("", text)):
         raise ValueError(f"no rule here knows this use of '{left_over[0]}'")

@@ -10,49 +10,83 @@
 
 namespace tokenyard::cuda {
 
-// From one warp that sends to the one that counts.
-struct SentQueue {
+// From one warp that sends to the one that counts. Its words are read while they are written, so every access is an atomic
+// operation; what comes in which order, fences say.
+class SentQueue {
+ public:
   static constexpr unsigned kCapacity = 32;  // at least as many as a warp's lanes
   enum State : unsigned { kSending, kSent, kFailed };
 
-  volatile unsigned num_put;
-  volatile unsigned num_taken;
-  volatile unsigned state;
-  volatile bool is_closed;  // nobody takes any more
   struct Entry {
-    std::int32_t destination;
+    std::int32_t destination;  // below 2^24
     std::int32_t segment;
-    std::uint32_t num_parts;  // that have been sent
-  } entries[kCapacity];
+    std::uint32_t num_parts;  // that have been sent; below 2^8
+  };
 
+  // By one thread, before others use it.
   __device__ void init() {
-    num_put = 0;
-    num_taken = 0;
-    state = kSending;
-    is_closed = false;
+    num_put_ = 0;
+    num_taken_ = 0;
+    state_ = kSending;
+    is_closed_ = 0;
   }
 
-  // By all lanes of the warp, of which some have an entry, and all of whose writes that it speaks of stand before.
+  // --- The warp that sends ---
+
+  // By all lanes, of which some have an entry, and all of whose writes that it speaks of stand before.
   __device__ void put(bool is_there, const Entry& entry, int lane) {
     const unsigned which = __ballot_sync(0xffffffff, is_there);
     if (which == 0) return;
-    const unsigned first = num_put;
+    const unsigned first = look_at(num_put_);
     const auto end = first + static_cast<unsigned>(__popc(which));
-    while (end - num_taken > kCapacity && !is_closed) {
+    while (end - look_at(num_taken_) > kCapacity && look_at(is_closed_) == 0) {
     }
     __threadfence_block();  // what is overwritten has been read
-    if (is_there) entries[(first + static_cast<unsigned>(__popc(which & ((1U << lane) - 1)))) % kCapacity] = entry;
+    if (is_there) {
+      const unsigned idx = (first + static_cast<unsigned>(__popc(which & ((1U << lane) - 1)))) % kCapacity;
+      atomicExch(&entries_[idx], static_cast<unsigned long long>(entry.segment) << 32 |
+                                     static_cast<unsigned>(entry.destination) << 8 | entry.num_parts);
+    }
     __syncwarp();
     if (lane != 0) return;
     __threadfence_block();
-    num_put = end;
+    atomicExch(&num_put_, end);
   }
 
   // By one thread, behind the warp's last put().
   __device__ void end(bool is_well) {
     __threadfence_block();
-    state = is_well ? kSent : kFailed;
+    atomicExch(&state_, static_cast<unsigned>(is_well ? kSent : kFailed));
   }
+
+  // --- The thread that counts ---
+
+  __device__ State state() { return static_cast<State>(look_at(state_)); }
+  __device__ unsigned num_put() { return look_at(num_put_); }
+  __device__ Entry entry(unsigned number) {
+    const unsigned long long entry = look_at(entries_[number % kCapacity]);
+    return {static_cast<std::int32_t>(entry >> 8 & 0xffffff), static_cast<std::int32_t>(entry >> 32),
+            static_cast<std::uint32_t>(entry & 0xff)};
+  }
+  // Those before `end` may be overwritten.
+  __device__ void take_until(unsigned end) {
+    __threadfence_block();
+    atomicExch(&num_taken_, end);
+  }
+  // Nobody takes any more.
+  __device__ void close() { atomicExch(&is_closed_, 1U); }
+
+ private:
+  template <class Word>
+  __device__ static Word look_at(Word& word) {
+    return atomicOr(&word, Word{0});
+  }
+
+  unsigned num_put_;
+  unsigned num_taken_;
+  unsigned state_;
+  unsigned is_closed_;
+  unsigned long long entries_[kCapacity];
 };
 
 // Takes word from the senders of a block, at most one per lane of the warp that does so, and counts what they have sent.
@@ -65,9 +99,9 @@ class SentCounter {
     unsigned state = SentQueue::kSent;
     unsigned num_put = num_taken_;
     if (queue_ != nullptr) {
-      state = queue_->state;
-      __threadfence_block();
-      num_put = queue_->num_put;
+      state = queue_->state();
+      __threadfence_block();  // what was put before the end is seen
+      num_put = queue_->num_put();
     }
     if (!__any_sync(kAll, num_put != num_taken_)) {
       is_well_ = __all_sync(kAll, state != SentQueue::kFailed) != 0;
@@ -76,18 +110,17 @@ class SentCounter {
     }
     ptx::fence_device();  // what has been written goes before what is counted
     for (; num_taken_ != num_put; ++num_taken_) {
-      const SentQueue::Entry entry = queue_->entries[num_taken_ % SentQueue::kCapacity];
+      const SentQueue::Entry entry = queue_->entry(num_taken_);
       atomicAdd(counter_of(segments, entry.destination, entry.segment), entry.num_parts);
     }
-    __threadfence_block();
-    if (queue_ != nullptr) queue_->num_taken = num_taken_;
+    if (queue_ != nullptr) queue_->take_until(num_taken_);
     __syncwarp();
     return true;
   }
 
   // Instead of further calls of take().
   __device__ void close() {
-    if (queue_ != nullptr) queue_->is_closed = true;
+    if (queue_ != nullptr) queue_->close();
   }
 
   // As of the last take(): whether all senders have ended, and whether they are well.
