@@ -82,6 +82,8 @@ void async_wait() {
   await_loads(kNumPending);
 }
 
+inline void prefetch(const std::byte*) {}
+
 // --- Small floats -----------------------------------------------------------------------------------------------------------
 
 namespace numeric = tokenyard::numeric;

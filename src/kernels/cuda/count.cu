@@ -124,6 +124,18 @@ __device__ void find_replicas(const Kernel& kernel, std::int64_t first, int num_
   }
 }
 
+// What find_replicas() looks up comes while the ticket is drawn and the ids are loaded; of more experts than these, the first.
+__device__ void prefetch_placement(const PlacementView& placement) {
+  constexpr std::int64_t kLineBytes = 128;
+  const auto prefetch_line = [&](const void* array, std::size_t num_bytes) {
+    const std::int64_t line = threadIdx.x * kLineBytes;
+    if (line < static_cast<std::int64_t>(num_bytes)) ptx::prefetch(static_cast<const std::byte*>(array) + line);
+  };
+  const auto num_experts = static_cast<std::size_t>(placement.num_experts);
+  prefetch_line(placement.first_replica, (num_experts + 1) * sizeof(std::int32_t));
+  prefetch_line(placement.replicas, num_experts * sizeof(Replica));
+}
+
 // Marks the tokens of a round in the bitmaps of the ranks that they visit. All lanes of the warp, also those without a token.
 __device__ void route_tokens(const Kernel& kernel, std::int64_t first, int num_here, int in_chunk, const Replica& replica,
                              const Lanes& lanes, std::uint32_t* bitmaps) {
@@ -193,6 +205,7 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid
   const Lanes lanes(kernel.top_k);
   const int num_chunks = static_cast<int>((kernel.num_tokens + kChunkTokens - 1) / kChunkTokens);
   const std::uint32_t epoch = kernel.progress->epoch + 1;
+  prefetch_placement(kernel.placement);
   for (;;) {
     if (thread == 0) taken = static_cast<int>(atomicAdd(&kernel.progress->next_chunk, 1U));
     for (int i = thread; i < kernel.num_ranks * kChunkWords; i += static_cast<int>(blockDim.x)) bitmaps[i] = 0;

@@ -180,7 +180,7 @@ __device__ bool await_peers(const PackKernel& kernel, const CallTurn& call_turn,
   const std::uint32_t num_parts = counts ? parts_of_chunk(kernel, lane) : 0;
   if (counts && lane != 0) count_packed(kernel, lane, 0U - num_parts);
   __syncwarp();
-  const bool is_well = await_entry(kernel.handshake, call_turn);
+  const bool is_well = await_entry(kernel.handshake, call_turn, true);
   if (lane == 0 && !is_well) tell_all(kernel.handshake.signals);
   if (counts && lane == 0) count_packed(kernel, lane, 0U - num_parts);
   return is_well;

@@ -138,13 +138,14 @@ __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_cons
   if (is_well) {
     keep_announced(args);
     for (int rank = thread; rank < args.num_ranks; rank += kNumThreads) first_row[rank] = rows_of(args, args.rank, rank);
-    if (thread >= kNumThreads - 32) {
-      const std::int64_t most = most_rows(args, lane);
+    const bool is_last_warp = thread >= kNumThreads - 32;
+    std::int64_t most = 0;
+    if (is_last_warp) {
+      most = most_rows(args, lane);
       fits = !args.must_fit || most <= args.capacity;
-      __syncwarp();
-      if (blockIdx.x == 0) place_sources(args, most, fits, call_turn.turn, lane);
     }
     __syncthreads();
+    if (is_last_warp && blockIdx.x == 0) place_sources(args, most, fits, call_turn.turn, lane);
     const std::int64_t num_entries = fits ? args.num_tokens * args.max_fan_out : 0;
     for (std::int64_t entry = static_cast<std::int64_t>(blockIdx.x) * kNumThreads + thread; entry < num_entries;
          entry += static_cast<std::int64_t>(gridDim.x) * kNumThreads) {

@@ -95,6 +95,9 @@ __device__ void async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kNumPending) : "memory");
 }
 
+// Asks for what is needed soon. Into the second cache.
+__device__ inline void prefetch(const std::byte* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
+
 // --- Pairs of 16-bit floats -------------------------------------------------------------------------------------------------
 
 // Rounded to nearest even; NaNs become the one with all mantissa bits set. `low` goes to the lower address.

@@ -97,14 +97,15 @@ __device__ inline bool await(const Signals& signals, int peer, LineWord word, st
 }
 
 // A group of threads that waits together: a warp or a block, of which this is thread `idx` of `num_threads`. Every thread
-// learns of its own peers only.
-static __device__ __noinline__ bool await_all(const Signals& signals, LineWord word, std::uint64_t turn, Phase phase, int idx,
-                                              int num_threads) {
+// learns of its own peers only. `also`: a second word of each peer, or kNone.
+static __device__ __noinline__ bool await_all(const Signals& signals, LineWord word, LineWord also, std::uint64_t turn,
+                                              Phase phase, int idx, int num_threads) {
   delay_point(DelayPlace::kWait, signals.rank, static_cast<int>(word), turn);
   bool is_well = true;
+  const int num_words = also == LineWord::kNone ? 1 : 2;
 #pragma unroll 1
-  for (int peer = idx; peer < signals.num_ranks && is_well; peer += num_threads) {
-    is_well = await(signals, peer, word, turn, phase);
+  for (int i = idx; i < num_words * signals.num_ranks && is_well; i += num_threads) {
+    is_well = await(signals, i / num_words, i % num_words == 0 ? word : also, turn, phase);
   }
   return is_well;
 }
@@ -200,26 +201,28 @@ __device__ inline void post_entry(const Handshake& handshake, const CallTurn& ca
   if (blockIdx.x == 0 && threadIdx.x < 32) post_entry_by_warp(handshake, call_turn, static_cast<int>(threadIdx.x));
 }
 
-// For a warp that is about to access peers' memory. The same answer for all lanes. Block 0 looks at the headers: the peers'
-// next ones cannot come before this kernel has posted at its end. A kernel that posts earlier sees to it that nobody comes here
-// afterwards.
-__device__ inline bool await_entry(const Handshake& handshake, const CallTurn& call_turn) {
+// For a warp that is about to access peers' memory. The same answer for all lanes. One warp of the launch `looks` at the
+// headers: the peers' next ones cannot come before this kernel has posted at its end. A kernel that posts earlier sees to it
+// that this warp does not come here afterwards.
+__device__ inline bool await_entry(const Handshake& handshake, const CallTurn& call_turn, bool looks) {
   bool is_well = call_turn.may_work();
-  if (is_well && has_signals(handshake.signals) && handshake.entry_wait != LineWord::kNone) {
-    const int lane = static_cast<int>(threadIdx.x % 32);
-    is_well = await_all(handshake.signals, handshake.entry_wait, call_turn.turn, handshake.entry_phase, lane, 32);
-    if (is_well && handshake.reads_calls) {
-      is_well = await_all(handshake.signals, LineWord::kEnter, call_turn.turn, handshake.entry_phase, lane, 32);
-    }
-    if (is_well && handshake.checks_headers && blockIdx.x == 0) {
-#pragma unroll 1
-      for (int peer = lane; is_well && peer < handshake.signals.num_ranks; peer += 32) {
-        is_well = check_header(handshake, peer);
-      }
-    }
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const bool waits = is_well && has_signals(handshake.signals) && handshake.entry_wait != LineWord::kNone;
+  if (waits) {
+    is_well = await_all(handshake.signals, handshake.entry_wait, handshake.reads_calls ? LineWord::kEnter : LineWord::kNone,
+                        call_turn.turn, handshake.entry_phase, lane, 32);
   }
   __syncwarp();  // what one lane has awaited all may access
+  is_well = __all_sync(0xffffffff, is_well);
+  if (!waits || !looks || !handshake.checks_headers) return is_well;
+#pragma unroll 1
+  for (int peer = lane; is_well && peer < handshake.signals.num_ranks; peer += 32) is_well = check_header(handshake, peer);
   return __all_sync(0xffffffff, is_well);
+}
+
+// The same where warp 0 of block 0 comes here: it looks.
+__device__ inline bool await_entry(const Handshake& handshake, const CallTurn& call_turn) {
+  return await_entry(handshake, call_turn, blockIdx.x == 0 && threadIdx.x < 32);
 }
 
 // At the end of every block; all its threads. Everything that the block has written must have been written (bulk stores: waited
@@ -249,8 +252,8 @@ __device__ inline void leave_kernel(const Handshake& handshake, const CallTurn& 
   __syncthreads();
   if (others % kFailed != gridDim.x - 1) return;
   if (with_signals && others < kFailed && block_is_well && handshake.exit_wait != LineWord::kNone) {
-    await_all(signals, handshake.exit_wait, call_turn.turn, handshake.exit_phase, static_cast<int>(threadIdx.x),
-              static_cast<int>(blockDim.x));
+    await_all(signals, handshake.exit_wait, LineWord::kNone, call_turn.turn, handshake.exit_phase,
+              static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x));
   }
   __syncthreads();
   if (threadIdx.x == 0) {
