@@ -38,5 +38,9 @@ if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
 endif()
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # linked by name, where it is needed
 enable_language(CUDA)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)
+  message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} is of CUDA ${CMAKE_CUDA_COMPILER_VERSION}, and Tokenyard's kernels need 12.4 or "
+    "newer: set CUDACXX to a newer nvcc, or TOKENYARD_CUDA=OFF")
+endif()
 find_package(CUDAToolkit REQUIRED)
 set(TOKENYARD_HAS_CUDA ON)

@@ -37,9 +37,6 @@ GpuOverlap::GpuOverlap(const BenchSetup& setup, GpuStage& stage)
     num_rows = std::max(num_rows, of_rank.at(0));
   }
   product_->set_num_rows(num_rows);
-  product_->enqueue();  // what cuBLAS loads for this size, it loads now
-  check_cuda(cudaStreamSynchronize(multiplying_.stream), "cudaStreamSynchronize");
-  stage_.settle();
   DispatchArgs args = dispatch_args(stage_.stream(), {});
   args.routing = nullptr;
   args.topk_idx = tensors_.topk_idx();
@@ -73,7 +70,10 @@ double GpuOverlap::Lane::microseconds() const {
 
 OverlapMeasurement GpuOverlap::measure(const OverlapStep& step) {
   stage_.settle();
-  product_->use_sms(std::max(1, stage_.num_sms() - step.num_sms));
+  product_->use_sms(std::max(1, stage_.num_sms() - step.num_sms * stage_.num_ranks_on_gpu()));
+  product_->enqueue();  // what cuBLAS loads for so many SMs, it loads now
+  check_cuda(cudaStreamSynchronize(multiplying_.stream), "cudaStreamSynchronize");
+  stage_.settle();
   OverlapMeasurement measurement;
   const int num_runs = setup_.num_warmups + setup_.num_iterations;
   for (int i = 0; i < num_runs; ++i) {

@@ -20,7 +20,7 @@ struct OverlapStep {
   Copies copies = Copies::kChosen;
   // The call is launched before the product, in a stream of a higher priority; otherwise behind it, in one of a lower.
   bool is_urgent = false;
-  int num_sms = 0;  // of the call; the product gets the others
+  int num_sms = 0;  // of a call, 0: the library chooses; the product gets those that the calls leave
 };
 
 // What one rank measured of one step: microseconds by iteration, warm-ups not counted.

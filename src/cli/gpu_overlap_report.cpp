@@ -68,7 +68,7 @@ std::string overlap_heading(const BenchSetup& setup, const GpuScene& scene, cons
          "\n"
          "  copies             what moves rows, as --copies\n"
          "  priority           of the call's stream, compared with that of the product: if higher, the call is launched first\n"
-         "  sms                of the call; the product gets the others, also when it is alone\n"
+         "  sms                of a call; the product gets those that calls leave, also when it is alone\n"
          "  product_us         microseconds of the product alone: median of the slowest rank\n"
          "  product_beside_us  the same while a call runs, which begins at the same time\n"
          "  loss_percent       by which a product beside a call exceeds the one just before: median\n"

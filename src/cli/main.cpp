@@ -97,7 +97,7 @@ void add_gpu_options(CLI::App& command, BenchOptions& options) {
   command.add_option("--device", options.device, "where ranks live: host memory, or GPUs, which they take in turn")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
-  command.add_option("--sms", options.num_sms, "GPUs: SMs that a call may occupy; 0: the library chooses")
+  command.add_option("--sms", options.num_sms, "GPUs: SMs that a call may occupy; 0: the library chooses, 16 with --overlap")
       ->type_name("COUNT")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

@@ -48,7 +48,7 @@ struct GpuCall {
 };
 
 constexpr std::uint64_t call_word(const GpuCall& call) {
-  static_assert(kNumSlots < 4);
+  static_assert(kNumSlots < 4 && static_cast<int>(CallKind::kCombine) < 4);  // two bits each
   const std::uint64_t fingerprint = call.routing_id * 0x9e3779b97f4a7c15ULL + call.placement * 0xd1342543de82ef95ULL;
   return (fingerprint & ~0xffULL) | static_cast<std::uint64_t>(call.kind) | (call.with_weights ? 4U : 0U) |
          (call.with_segments ? 8U : 0U) | static_cast<std::uint64_t>(call.in_place_slot + 1) << 4;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace tokenyard::test {
@@ -29,6 +30,40 @@ TEST(routing_numbers, of_a_million_slots_stay_different_for_as_long_as_a_group_l
 TEST(routing_numbers, are_never_the_one_that_stands_for_no_routing) {
   const std::uint64_t first = routing_number(signal_word(0, 0), 1);
   EXPECT_EQ(routing_number(-first, 1), 1);
+}
+
+TEST(call_words, say_what_was_put_into_them) {
+  for (int slot = -1; slot < kNumSlots; ++slot) {
+    for (const bool segments : {false, true}) {
+      const std::uint64_t word = call_word({.kind = CallKind::kCombine,
+                                            .in_place_slot = slot,
+                                            .with_weights = !segments,
+                                            .with_segments = segments,
+                                            .routing_id = 0x123456789abcdef0,
+                                            .placement = ~std::uint64_t{0}});
+      EXPECT_EQ(in_place_slot(word), slot);
+      EXPECT_EQ(with_segments(word), segments);
+    }
+  }
+}
+
+TEST(call_words, are_of_the_same_call_unless_they_differ_in_what_ranks_must_agree_on) {
+  const GpuCall call{.kind = CallKind::kCachedDispatch, .routing_id = 7, .placement = 11};
+  const auto is_same = [&](const auto& change) {
+    GpuCall other = call;
+    change(&other);
+    return is_same_call(call_word(call), call_word(other));
+  };
+  EXPECT_TRUE(is_same([](GpuCall*) {}));
+  EXPECT_TRUE(is_same([](GpuCall* other) { other->in_place_slot = 1; }));
+  EXPECT_TRUE(is_same([](GpuCall* other) { other->with_segments = true; }));
+  EXPECT_FALSE(is_same([](GpuCall* other) { other->kind = CallKind::kCombine; }));
+  EXPECT_FALSE(is_same([](GpuCall* other) { other->with_weights = true; }));
+  for (int bit = 0; bit < 64; ++bit) {
+    EXPECT_FALSE(is_same([&](GpuCall* other) { other->routing_id ^= std::uint64_t{1} << bit; })) << bit;
+    EXPECT_FALSE(is_same([&](GpuCall* other) { other->placement ^= std::uint64_t{1} << bit; })) << bit;
+  }
+  EXPECT_FALSE(is_same([](GpuCall* other) { std::swap(other->routing_id, other->placement); }));
 }
 
 }  // namespace

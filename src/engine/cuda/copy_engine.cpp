@@ -19,8 +19,8 @@ namespace tokenyard {
 namespace {
 
 // SMs pack about twice as fast as a link carries. So the first chunk is small, for the copies to begin early, and each of the
-// others is larger than the one before, but not twice as large: it is packed and its word has come while that one crosses. One
-// launch packs them all. A chunk more costs 3 us.
+// others larger than the one before, but not by more than what is packed while that one crosses, its word included. One launch
+// packs them all. A chunk more costs 3 us.
 constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {5, 16, 36, 64}};
 // Summing hardly keeps up with the link, and every chunk is a launch: smaller ones, or of different sizes, are no better.
 constexpr Chunks kPullChunks{.num_chunks = 4, .ends = {16, 32, 48, 64}};
@@ -171,7 +171,7 @@ void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchA
                       .topk_weights = args.topk_weights,
                       .chunks = kPushChunks,
                       .chunk_words = scratch.packed,
-                      .number = ++num_copying_calls_,
+                      .number = ++num_packings_,
                       .state = scratch.state[static_cast<int>(Track::kDispatch)],
                       .pack_state = scratch.pack_state};
   pack.handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
@@ -199,7 +199,7 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, c
     const int idx = number % num_copy_streams_;
     used.set(idx);
     for (; next_chunk[idx] <= chunk; ++next_chunk[idx]) {
-      await_word(scratch_[slot_idx].packed + next_chunk[idx], num_copying_calls_, copy_streams_[idx]);
+      await_word(scratch_[slot_idx].packed + next_chunk[idx], num_packings_, copy_streams_[idx]);
     }
     return copy_streams_[idx];
   };

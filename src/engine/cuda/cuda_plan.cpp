@@ -403,7 +403,7 @@ void CudaPlan::reset() {
           std::vector<std::uint32_t>(static_cast<std::size_t>(dimensions_.num_ranks * num_segments(dimensions_.max_tokens))));
     }
     upload(scratch.pack_state, std::vector<cuda::PackState>(1));
-    upload(scratch.packed, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_copying_calls_));
+    upload(scratch.packed, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_packings_));
   }
 }
 

@@ -37,10 +37,13 @@ class SentQueue {
   __device__ void put(bool is_there, const Entry& entry, int lane) {
     const unsigned which = __ballot_sync(0xffffffff, is_there);
     if (which == 0) return;
-    const unsigned first = look_at(num_put_);
-    const auto end = first + static_cast<unsigned>(__popc(which));
-    while (end - look_at(num_taken_) > kCapacity && look_at(is_closed_) == 0) {
+    unsigned first = 0;
+    if (lane == 0) {
+      first = look_at(num_put_);
+      while (first + static_cast<unsigned>(__popc(which)) - look_at(num_taken_) > kCapacity && look_at(is_closed_) == 0) {
+      }
     }
+    first = __shfl_sync(0xffffffff, first, 0);
     __threadfence_block();  // what is overwritten has been read
     if (is_there) {
       const unsigned idx = (first + static_cast<unsigned>(__popc(which & ((1U << lane) - 1)))) % kCapacity;
@@ -50,7 +53,7 @@ class SentQueue {
     __syncwarp();
     if (lane != 0) return;
     __threadfence_block();
-    atomicExch(&num_put_, end);
+    atomicExch(&num_put_, first + static_cast<unsigned>(__popc(which)));
   }
 
   // By one thread, behind the warp's last put().

@@ -124,7 +124,7 @@ __device__ void find_replicas(const Kernel& kernel, std::int64_t first, int num_
   }
 }
 
-// What find_replicas() looks up comes while the ticket is drawn and the ids are loaded; of more experts than these, the first.
+// What find_replicas() looks up comes while the ticket is drawn and the ids are loaded: with one replica per expert, all of it.
 __device__ void prefetch_placement(const PlacementView& placement) {
   constexpr std::int64_t kLineBytes = 128;
   const auto prefetch_line = [&](const void* array, std::size_t num_bytes) {

@@ -19,8 +19,7 @@ namespace {
 constexpr int kMaxWarps = 16;  // the last one of a block waits for the peers, the others move rows
 constexpr int kNoChunk = -1;
 
-// Smaller tickets would be drawn more often than memory that is busy answers.
-constexpr int kPartsPerTicket = 4;
+constexpr int kPartsPerTicket = 4;  // see push_routes.cuh
 
 struct PackKernel : Payload {
   std::byte* staging;
@@ -257,6 +256,7 @@ __device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
     tally.count();
   };
   Route route;
+  bool packs = true;
   for (;;) {
     const bool begins_ticket = routes.ticket_is_over();
     if (!routes.next(kernel, blocks, &route)) break;
@@ -265,6 +265,7 @@ __device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
       const unsigned chunks = set_of(chunk);
       if (!tally.may_add(chunks)) drain();
       tally.add(chunk, chunks);
+      packs = chunks != 0;
     }
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
       const Run run = begin_run(kernel, route, &part, kernel.window, conveyor, lane);
@@ -272,7 +273,7 @@ __device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
       __syncwarp();
     }
     if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, kernel.window, lane);
-    groups.move_until(route.token, routes, blocks);
+    groups.move_until(packs ? route.token : kernel.num_tokens, routes, blocks);  // nobody waits for what stays
     __syncwarp();
   }
   drain();

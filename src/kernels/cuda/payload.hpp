@@ -43,14 +43,14 @@ struct IdTargets {
 struct Payload {
   SourceLane lanes[kMaxLanes];
   int num_lanes;
-  unsigned num_parts;  // of a token; of all tokens, fewer than 2^31
+  unsigned num_parts;  // of a token; of all tokens, fewer than 2^31 less what warps may draw in vain: some terabytes of rows
   int stage_bytes;
   bool has_plain_part;  // something travels token by token and not in bulk
   bool has_groups;      // some lane goes by kGroup
 
   std::int64_t num_tokens;
   std::int64_t first_token;  // ranks may begin at different ones, see Routes
-  bool keeps_last;           // all rows for other ranks come first, and then those that stay at `rank`
+  bool keeps_last;           // all rows for other ranks come first, and then those that stay; with first_token 0 alone
   int rank;
   int parts_per_ticket;  // at most
   int max_fan_out;

@@ -45,7 +45,8 @@ __device__ void enter(const PlaceArgs& args, const CallTurn& call_turn) {
     __syncwarp();
     if (lane != 0) continue;
     ptx::fence_system();
-    post_enter(signals, line_at(signals, peer), call_word_of(args.handshake.header), peer, call_turn.turn);
+    PeerLine* const line = line_at(signals, peer);
+    if (line != nullptr) post_enter(signals, line, call_word_of(args.handshake.header), peer, call_turn.turn);
   }
 }
 

@@ -232,13 +232,13 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
-  post_entry(kernel.handshake, call_turn);
   auto* const queues =
       reinterpret_cast<SentQueue*>(shared + kernel.num_push_warps * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
   if (kernel.segments.words != nullptr) {
     if (static_cast<int>(threadIdx.x) < kernel.num_push_warps) queues[threadIdx.x].init();
     __syncthreads();
   }
+  post_entry(kernel.handshake, call_turn);
   bool is_well = true;
   if (warp == kernel.num_push_warps) {
     is_well = count_and_announce(kernel, queues, reinterpret_cast<int*>(queues + kernel.num_push_warps), call_turn, lane);

@@ -79,7 +79,8 @@ class Routes {
         if (first_ >= num_parts_all_) return false;
         num_left_ = static_cast<int>(min(static_cast<unsigned>(parts_per_ticket_), num_parts_all_ - first_));
         num_taken_ = 0;
-        sent_ = destinations.find(lane_ % width_ < loaded_fan_out_, loaded_destination_, loaded_row_);
+        sent_ = destinations.find(lane_ % width_ < loaded_fan_out_ && is_turn_of(payload, loaded_destination_),
+                                  loaded_destination_, loaded_row_);
         load(payload, __shfl_sync(kAllLanes, drawn_, 0));
         draw();
         // Up to the last part that goes anywhere: its ticket has not ended before.
@@ -160,8 +161,13 @@ class Routes {
     loaded_fan_out_ = payload.fan_out[token];
     loaded_destination_ = payload.destination[token * payload.max_fan_out + ordinal];
     loaded_row_ = payload.row[token * payload.max_fan_out + ordinal];
-    const bool is_own_turn = idx_at(payload, position) >= num_tokens_;
-    if (payload.keeps_last && is_own_turn != (loaded_destination_ == payload.rank)) loaded_fan_out_ = 0;
+  }
+
+  // Whether what the present ticket sends to this destination is due already, or still; for each lane.
+  __device__ bool is_turn_of(const Payload& payload, std::int32_t destination) const {
+    if (!payload.keeps_last) return true;
+    const bool is_last_turn = idx_at(payload, first_ + static_cast<unsigned>(lane_ / width_)) >= num_tokens_;
+    return is_last_turn == (destination == payload.rank);
   }
 
   Share share_;

@@ -157,7 +157,6 @@ __device__ inline PeerLine* line_at(const Signals& signals, int peer) {
 // One thread, behind a fence_system(): `enter`, and what is said with it.
 __device__ inline void post_enter(const Signals& signals, PeerLine* line, std::uint64_t call_word, int peer,
                                   std::uint64_t turn) {
-  if (line == nullptr) return;
   delay_point(DelayPlace::kPost, signals.rank, peer, turn);
   ptx::store_relaxed_system(&line->enter, turn, call_word);
 }
@@ -214,7 +213,7 @@ __device__ inline bool await_entry(const Handshake& handshake, const CallTurn& c
   }
   __syncwarp();  // what one lane has awaited all may access
   is_well = __all_sync(0xffffffff, is_well);
-  if (!waits || !looks || !handshake.checks_headers) return is_well;
+  if (!is_well || !waits || !looks || !handshake.checks_headers) return is_well;
 #pragma unroll 1
   for (int peer = lane; is_well && peer < handshake.signals.num_ranks; peer += 32) is_well = check_header(handshake, peer);
   return __all_sync(0xffffffff, is_well);

@@ -48,7 +48,7 @@ struct Handshake {
   LineWord entry_post = LineWord::kNone;
   bool posts_data_at_entry = false;       // behind entry_post: nothing is sent that peers have to wait for
   LineWord entry_wait = LineWord::kNone;  // before the first access to a peer's memory
-  // Behind the entry wait, for the peers' `enter`: those who post data at their entry post both in no order. Only where nobody
+  // With the entry wait, for the peers' `enter`: those who post data at their entry post both in no order. Only where nobody
   // enters the next turn before this kernel has posted at its exit.
   bool reads_calls = false;
   bool checks_headers = false;  // behind the entry wait, which must not come before the peers' `enter`
