@@ -1,56 +1,46 @@
 #include "cli/cublas_library.hpp"
 
-#include <dlfcn.h>
-
 #include <array>
 #include <cstdlib>
 #include <filesystem>
-#include <type_traits>
+#include <optional>
 
 #include "base/fail.hpp"
+#include "cli/dynamic_library.hpp"
 
 namespace tokenyard::cli {
 namespace {
 
 constexpr std::array kFiles{"libcublas.so.13", "libcublas.so.12"};
 
-void* open(const std::string& file) {
+DynamicLibrary open(const std::string& file) {
   // What it needs lies beside it, where the loader need not look.
   const std::filesystem::path path(file);
   if (path.has_parent_path()) {
     const std::string name = path.filename().string();
     constexpr std::size_t kStemLength = 9;  // "libcublas"
-    if (name.size() > kStemLength) {
-      dlopen((path.parent_path() / ("libcublasLt" + name.substr(kStemLength))).c_str(), RTLD_NOW | RTLD_LOCAL);
-    }
+    if (name.size() > kStemLength) DynamicLibrary((path.parent_path() / ("libcublasLt" + name.substr(kStemLength))).string());
   }
-  return dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  return DynamicLibrary(file);
 }
 
 CublasLibrary load() {
   const char* const named = std::getenv(kCublasVariable);
-  void* library = nullptr;
-  std::string found;
+  std::optional<DynamicLibrary> library;
   std::string reasons;
   for (const std::string& file : cublas_files(named)) {
-    library = open(file);
-    if (library != nullptr) {
-      found = file;
-      break;
-    }
-    reasons += (reasons.empty() ? "" : "; ") + std::string(dlerror());
+    library.emplace(open(file));
+    if (library->is_loaded()) break;
+    reasons += (reasons.empty() ? "" : "; ") + library->reason();
   }
-  if (library == nullptr) {
+  if (!library->is_loaded()) {
     fail(ErrorCode::kUnsupported,
          "--overlap needs cuBLAS: {}. Install CUDA's cuBLAS, or name the file or its folder in {}; pip's packages have it in "
          "site-packages/nvidia/cu13/lib or site-packages/nvidia/cublas/lib",
          reasons, kCublasVariable);
   }
   CublasLibrary calls{};
-  const auto find = [&](const char* name, auto& call) {
-    call = reinterpret_cast<std::remove_reference_t<decltype(call)>>(dlsym(library, name));
-    if (call == nullptr) fail(ErrorCode::kUnsupported, "--overlap: {} has no {}: a newer cuBLAS is needed", found, name);
-  };
+  const auto find = [&](const char* name, auto& call) { library->find(name, "--overlap", &call); };
   find("cublasCreate_v2", calls.create);
   find("cublasDestroy_v2", calls.destroy);
   find("cublasGetVersion_v2", calls.get_version);

@@ -1,8 +1,7 @@
 #include "cli/nccl_library.hpp"
 
-#include <dlfcn.h>
-
 #include "base/fail.hpp"
+#include "cli/dynamic_library.hpp"
 
 namespace tokenyard::cli {
 namespace {
@@ -10,16 +9,13 @@ namespace {
 constexpr const char* kFile = "libnccl.so.2";
 
 NcclLibrary load() {
-  void* const library = dlopen(kFile, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
+  const DynamicLibrary library(kFile);
+  if (!library.is_loaded()) {
     fail(ErrorCode::kUnsupported, "--against nccl: {}; install NCCL, or name the folder of its {} in LD_LIBRARY_PATH",
-         dlerror(), kFile);
+         library.reason(), kFile);
   }
   NcclLibrary calls{};
-  const auto find = [library](const char* name, auto& call) {
-    call = reinterpret_cast<std::remove_reference_t<decltype(call)>>(dlsym(library, name));
-    if (call == nullptr) fail(ErrorCode::kUnsupported, "--against nccl: {} has no {}: a newer NCCL is needed", kFile, name);
-  };
+  const auto find = [&](const char* name, auto& call) { library.find(name, "--against nccl", &call); };
   find("ncclGetVersion", calls.get_version);
   find("ncclGetUniqueId", calls.get_unique_id);
   find("ncclCommInitRank", calls.init_rank);

@@ -95,7 +95,7 @@ void CudaPlan::check_engines() const {
          "plans of this group hold no memory for packed rows: set GroupOptions::copy_engines when the group is made, or leave "
          "copies at kChosen");
   }
-  if (!waits_for_words(memory_.device)) {
+  if (!streams_wait_for_words_) {
     fail(ErrorCode::kUnsupported,
          "streams of GPU {} cannot wait for a word of 64 bits, by which copies follow what is packed: leave copies at kChosen",
          memory_.device);
@@ -121,6 +121,7 @@ void CudaPlan::prepare_engines() {
     check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   };
   make_event(&entered_);
+  streams_wait_for_words_ = waits_for_words(memory_.device);
   for (int i = 0; i < num_copy_streams_; ++i) {
     for (Event& event : copied_.emplace_back()) make_event(&event);
     copy_streams_.push_back(make_urgent_stream());

@@ -208,6 +208,7 @@ class CudaPlan final : public Plan::Impl {
 
   // Copy engines, in groups that use them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
+  bool streams_wait_for_words_ = false;
   std::uint64_t num_packings_ = 0;
   std::vector<Stream> copy_streams_;
   std::vector<std::array<Event, Chunks::kMaxChunks>> copied_;  // by stream

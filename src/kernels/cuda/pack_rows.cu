@@ -199,6 +199,32 @@ __device__ void leave_pack(const PackKernel& kernel) {
   }
 }
 
+// Goes through the routes that a warp draws: `move(route, packs)` moves one, `drain()` ends when all that was moved has been
+// written. `packs` is false where only rows that stay are left.
+template <class Drain, class Move>
+__device__ void move_routes(const PackKernel& kernel, Routes& routes, const Blocks& blocks, int lane, Drain drain, Move move) {
+  Tally tally(kernel, lane);
+  Route route;
+  bool packs = true;
+  for (;;) {
+    const bool begins_ticket = routes.ticket_is_over();
+    if (!routes.next(kernel, blocks, &route)) break;
+    if (begins_ticket) {
+      const int chunk = blocks.chunk_of(routes.ticket());
+      const unsigned chunks = set_of(chunk);
+      if (!tally.may_add(chunks)) {
+        drain();
+        tally.count();
+      }
+      tally.add(chunk, chunks);
+      packs = chunks != 0;
+    }
+    move(route, packs);
+  }
+  drain();
+  tally.count();
+}
+
 #if __CUDA_ARCH__ >= 900
 
 // Groups of tokens with short rows are moved by the warps whose parts have come near them, and so chunk by chunk as these.
@@ -249,24 +275,11 @@ __device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
   Routes routes(kernel, share, lane);
   const Blocks blocks(kernel, lane);
   Groups groups(kernel, routes, share, lane);
-  Tally tally(kernel, lane);
   const auto drain = [&] {
     while (!conveyor.is_empty()) conveyor.store_next(works);
     if (works) ptx::bulk_wait_written<0>();
-    tally.count();
   };
-  Route route;
-  bool packs = true;
-  for (;;) {
-    const bool begins_ticket = routes.ticket_is_over();
-    if (!routes.next(kernel, blocks, &route)) break;
-    if (begins_ticket) {
-      const int chunk = blocks.chunk_of(routes.ticket());
-      const unsigned chunks = set_of(chunk);
-      if (!tally.may_add(chunks)) drain();
-      tally.add(chunk, chunks);
-      packs = chunks != 0;
-    }
+  move_routes(kernel, routes, blocks, lane, drain, [&](const Route& route, bool packs) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
       const Run run = begin_run(kernel, route, &part, kernel.window, conveyor, lane);
       conveyor.move(run.from, run.begin, run.end, run.part_bytes, works);
@@ -275,8 +288,7 @@ __device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
     if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, kernel.window, lane);
     groups.move_until(packs ? route.token : kernel.num_tokens, routes, blocks);  // nobody waits for what stays
     __syncwarp();
-  }
-  drain();
+  });
   groups.move_until(kernel.num_tokens, routes, blocks);
 }
 
@@ -310,20 +322,8 @@ __global__ void pack_in_bulk(const __grid_constant__ PackKernel) {}  // never la
 __device__ void move_by_threads(const PackKernel& kernel, int num_movers, int lane) {
   Routes routes(kernel, share_of(kernel, num_movers), lane);
   const Blocks blocks(kernel, lane);
-  Tally tally(kernel, lane);
-  Route route;
-  for (;;) {
-    const bool begins_ticket = routes.ticket_is_over();
-    if (!routes.next(kernel, blocks, &route)) break;
-    if (begins_ticket) {
-      const int chunk = blocks.chunk_of(routes.ticket());
-      const unsigned chunks = set_of(chunk);
-      if (!tally.may_add(chunks)) tally.count();
-      tally.add(chunk, chunks);
-    }
-    send_plainly(kernel, route, kernel.window, lane);
-  }
-  tally.count();
+  move_routes(kernel, routes, blocks, lane, [] {},
+              [&](const Route& route, bool) { send_plainly(kernel, route, kernel.window, lane); });
 }
 
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __grid_constant__ PackKernel kernel) {

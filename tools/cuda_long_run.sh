@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# usage: cuda_long_run.sh [FOLDER]
+#
+# The long run of the random tests on GPUs: SHAPES random shapes (10000) and EXCHANGES exchanges whose kernels dawdle (100000),
+# with up to eight ranks as threads on each GPU, and a tenth of both with two ranks as processes. Every run of a program has a
+# seed of its own, from SEED (1) on, and prints a line. FOLDER holds the test programs, somewhere below it: by default
+# build/release. Logs stay in FOLDER/cuda_long_run; exits with 1 if anything failed.
+#
+# MINUTES=20 begins no more runs after so long, and says how far it came. PER_RUN (250) shapes make a run. WORKERS (2) programs
+# use a GPU at a time: most of a case is work of the host.
+set -euo pipefail
+
+folder=${1:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release}
+shapes=${SHAPES:-10000} exchanges=${EXCHANGES:-100000} per_run=${PER_RUN:-250} workers=${WORKERS:-2} seed=${SEED:-1}
+minutes=${MINUTES:-0}
+
+find_program() {
+  local path
+  path=$(find "$folder" -type f -name "$1" -perm -u+x -print -quit)
+  [[ -n $path ]] || {
+    echo "cuda_long_run.sh needs $1 below $folder: build it first" >&2
+    return 2
+  }
+  echo "$path"
+}
+threads=$(find_program cuda_random_shapes_threads_test)
+processes=$(find_program cuda_random_shapes_processes_test)
+
+mapfile -t gpus < <(
+  if [[ -n ${CUDA_VISIBLE_DEVICES:-} ]]; then tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES"; else
+    nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true
+  fi
+)
+((${#gpus[@]} > 0)) || {
+  echo "cuda_long_run.sh needs a GPU, and nvidia-smi shows none" >&2
+  exit 2
+}
+
+# Kernels must be there before one waits for a rank that would load the next.
+export CUDA_MODULE_LOADING=EAGER CUDA_DEVICE_MAX_CONNECTIONS=32
+logs=$folder/cuda_long_run
+rm -rf "$logs"
+mkdir -p "$logs"
+
+is_over() { ((minutes > 0 && SECONDS > minutes * 60)); }
+
+# run GPUS NAME PROGRAM SEED EXCHANGES: one run, and its line.
+run() {
+  local log=$logs/$2.$4.log begin=$SECONDS result=0
+  CUDA_VISIBLE_DEVICES=$1 TOKENYARD_TEST_SEED=$4 TOKENYARD_TEST_SHAPES=$per_run TOKENYARD_TEST_EXCHANGES=$5 \
+    timeout -k 10 3600 "$3" >"$log" 2>&1 || result=$?
+  if ((result == 0)) && grep -q '^\[  SKIPPED \]' "$log"; then result=skipped; fi
+  if [[ $result == 0 ]]; then result=ok; fi
+  echo "$result" >>"$logs/$2.results"
+  printf '%-9s GPU %-5s seed %-6d %4d shapes, %5d exchanges %4d s  %s\n' \
+    "$2" "$1" "$4" "$per_run" "$5" $((SECONDS - begin)) "$result"
+}
+
+num_runs=$(((shapes * 9 / 10 + per_run - 1) / per_run))
+per_run_exchanges=$(((exchanges * 9 / 10 + num_runs - 1) / num_runs))
+num_workers=$((${#gpus[@]} * workers))
+for ((worker = 0; worker < num_workers; ++worker)); do
+  for ((i = worker; i < num_runs; i += num_workers)); do
+    is_over || run "${gpus[worker % ${#gpus[@]}]}" threads "$threads" $((seed + i)) "$per_run_exchanges"
+  done &
+done
+wait
+for ((i = 0; i < (shapes / 10 + per_run - 1) / per_run; ++i)); do
+  is_over || run "$(
+    IFS=,
+    echo "${gpus[*]:0:2}"
+  )" processes "$processes" $((seed + i)) "$per_run_exchanges"
+done
+
+status=0
+for name in threads processes; do
+  results=$logs/$name.results
+  [[ -f $results ]] || touch "$results"
+  num_ok=$(grep -c '^ok$' "$results" || true)
+  num_other=$(grep -vc '^ok$' "$results" || true)
+  echo "$name: $((num_ok * per_run)) shapes and $((num_ok * per_run_exchanges)) exchanges passed, $num_other runs did not"
+  if ((num_other > 0)); then status=1; fi
+done
+if is_over; then echo "stopped after $minutes minutes"; fi
+((status == 0)) || echo "the logs are in $logs"
+exit "$status"
