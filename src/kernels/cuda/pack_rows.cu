@@ -322,8 +322,8 @@ __global__ void pack_in_bulk(const __grid_constant__ PackKernel) {}  // never la
 __device__ void move_by_threads(const PackKernel& kernel, int num_movers, int lane) {
   Routes routes(kernel, share_of(kernel, num_movers), lane);
   const Blocks blocks(kernel, lane);
-  move_routes(kernel, routes, blocks, lane, [] {},
-              [&](const Route& route, bool) { send_plainly(kernel, route, kernel.window, lane); });
+  move_routes(
+      kernel, routes, blocks, lane, [] {}, [&](const Route& route, bool) { send_plainly(kernel, route, kernel.window, lane); });
 }
 
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __grid_constant__ PackKernel kernel) {
