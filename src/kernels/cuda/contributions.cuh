@@ -87,23 +87,23 @@ __device__ inline ContributionRoute load_route(const ReduceKernel& kernel, std::
   return route;
 }
 
-// Where a rank's contributions may stand, as far as it is known before the rank has entered: by slot, null for nowhere.
+// Where a rank's contributions may stand, as far as it is known before the rank has entered. Members of their own instead of
+// arrays, which would go to local memory; nothing is looked at before all has been asked for.
 struct InPlaceRows {
-  const std::byte* in_slot[tokenyard::kNumSlots] = {};
+  const PeerLine* lines = nullptr;  // the rank's; null: it takes no part
+  const std::byte* in_slot_0 = nullptr;
+  const std::byte* in_slot_1 = nullptr;
+  SentBlock staged{};
 };
+static_assert(tokenyard::kNumSlots == 2);
 
 __device__ inline InPlaceRows load_in_place(const ReduceKernel& kernel, int rank) {
   InPlaceRows rows;
-  const PeerLine* const* lines = kernel.handshake.signals.lines;
-  if (rank >= kernel.num_ranks || rank == kernel.rank || (lines != nullptr && lines[rank] == nullptr)) return rows;
-#pragma unroll
-  for (int slot = 0; slot < tokenyard::kNumSlots; ++slot) {
-    if (kernel.in_place[slot] == nullptr) continue;
-    rows.in_slot[slot] = kernel.in_place[slot][rank];
-    if (kernel.staged_rows == nullptr || slot != kernel.staged_slot) continue;
-    const SentBlock& block = kernel.staged[rank];
-    rows.in_slot[slot] = kernel.staged_rows + (block.staged_row - block.first_row) * kernel.row_bytes;
-  }
+  if (rank >= kernel.num_ranks || rank == kernel.rank) return rows;
+  if (has_signals(kernel.handshake.signals)) rows.lines = kernel.handshake.signals.lines[rank];
+  if (kernel.in_place[0] != nullptr) rows.in_slot_0 = kernel.in_place[0][rank];
+  if (kernel.in_place[1] != nullptr) rows.in_slot_1 = kernel.in_place[1][rank];
+  if (kernel.staged_rows != nullptr) rows.staged = kernel.staged[rank];
   return rows;
 }
 
@@ -111,13 +111,13 @@ __device__ inline InPlaceRows load_in_place(const ReduceKernel& kernel, int rank
 __device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int rank, const InPlaceRows& rows) {
   if (rank == kernel.rank) return kernel.own_rows;
   const Signals& signals = kernel.handshake.signals;
-  const int slot = has_signals(signals) ? in_place_slot(call_of(signals, rank)) : 0;
-  const std::byte* in_place = nullptr;
-#pragma unroll
-  for (int i = 0; i < tokenyard::kNumSlots; ++i) {
-    if (i == slot) in_place = rows.in_slot[i];
+  int slot = 0;
+  if (has_signals(signals)) slot = rows.lines == nullptr ? -1 : in_place_slot(call_of(signals, rank));
+  if (kernel.staged_rows != nullptr && slot == kernel.staged_slot) {
+    return kernel.staged_rows + (rows.staged.staged_row - rows.staged.first_row) * kernel.row_bytes;
   }
-  return in_place;
+  if (slot == 0) return rows.in_slot_0;
+  return slot == 1 ? rows.in_slot_1 : nullptr;
 }
 
 __device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int rank) {
@@ -150,15 +150,18 @@ struct Cursor {
 
   // What can be known before the peers have entered.
   __device__ Cursor(const ReduceKernel& kernel, int lane) {
-    // Runs of equal length, so that all warps end together; they may begin in the middle of a row.
-    const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarp);
-    const std::int64_t warp = static_cast<std::int64_t>(threadIdx.x / kWarp) * gridDim.x + blockIdx.x;
+    // Runs of equal length, but for one piece, so that all warps end together; they may begin in the middle of a row. Pieces
+    // are fewer than 2^32, of 2 KiB each.
+    const unsigned num_warps = gridDim.x * (blockDim.x / kWarp);
+    const unsigned warp = threadIdx.x / kWarp * gridDim.x + blockIdx.x;
     const TokenRange range(kernel);
-    const std::int64_t num_all = (range.end - range.begin) * kernel.num_pieces;
-    const std::int64_t begin = num_all * warp / num_warps;
-    num_left = num_all * (warp + 1) / num_warps - begin;
-    token = range.begin + begin / kernel.num_pieces;
-    piece = static_cast<int>(begin % kernel.num_pieces);
+    const auto num_pieces = static_cast<unsigned>(kernel.num_pieces);
+    const unsigned num_all = static_cast<unsigned>(range.end - range.begin) * num_pieces;
+    const unsigned rest = num_all % num_warps;
+    const unsigned begin = num_all / num_warps * warp + min(warp, rest);
+    num_left = num_all / num_warps + (warp < rest ? 1 : 0);
+    token = range.begin + begin / num_pieces;
+    piece = static_cast<int>(begin % num_pieces);
     next = load_route(kernel, token, lane);
     rows_of_lane = load_in_place(kernel, lane);
   }

@@ -88,11 +88,9 @@ __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std
 #if __CUDA_ARCH__ >= 900
 
 // By one warp. False if a wait of it has failed.
-__device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn, int lane) {
+__device__ bool push_rows(const PushKernel& kernel, Routes& routes, Destinations& destinations, Conveyor& conveyor,
+                          SentQueue* queue, const CallTurn& call_turn, int lane) {
   constexpr int kPartsPerGroup = 4;  // that are pushed between two groups
-  const Share share = share_of(kernel);
-  Routes routes(kernel, share, lane);
-  Destinations destinations(kernel, lane);
   const std::byte* own_window = own_window_of(kernel);
   bool has_groups = kernel.has_groups;
   int next_group_at = conveyor.num_loaded() + kPartsPerGroup;
@@ -111,7 +109,7 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
   };
   const auto push_next_group = [&] {
     int number = 0;
-    if (works) number = static_cast<int>(atomicAdd(share.next_group, 1U));
+    if (works) number = static_cast<int>(atomicAdd(&kernel.state->next_group, 1U));
     number = __shfl_sync(kAllLanes, number, 0);
     has_groups = number < routes.num_groups();
     if (!has_groups) return;
@@ -232,6 +230,9 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
+  // What is loaded for them is on its way while the rest is set up.
+  Routes routes(kernel, share_of(kernel), lane);
+  Destinations destinations(kernel, lane);
   auto* const queues =
       reinterpret_cast<SentQueue*>(shared + kernel.num_push_warps * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
   if (kernel.segments.words != nullptr) {
@@ -247,7 +248,7 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
     if (lane == 0) conveyor.init();
     __syncwarp();
     if (static_cast<int>(blockIdx.x) < kernel.num_push_blocks) {
-      is_well = push_rows(kernel, conveyor, queues + warp, call_turn, lane);
+      is_well = push_rows(kernel, routes, destinations, conveyor, queues + warp, call_turn, lane);
     }
     if (kernel.copies_out && is_well && call_turn.may_work()) {
       conveyor.load_ahead(2);

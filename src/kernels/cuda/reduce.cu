@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_in_bulk(const _
   __shared__ Slot slots_of[kNumSumWarps][kRingSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  Cursor cursor(kernel, lane);
   const CallTurn call_turn = load_turn(kernel.handshake);
+  Cursor cursor(kernel, lane);
   post_entry(kernel.handshake, call_turn);
   ptx::Barrier* barriers = barriers_of[warp];
   Slot* slots = slots_of[warp];
@@ -45,9 +45,9 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_in_bulk(const _
   ptx::barrier_init_fence();
   __syncwarp();
   const bool is_well = await_entry(kernel.handshake, call_turn);
+  ptx::fence_bulk();  // it waits for loads that are under way: before there are any
   if (is_well) cursor.find_rows(kernel, lane);
   cursor.enter_token(kernel, lane);
-  ptx::fence_bulk();
   if (!is_well) cursor.num_left = 0;
 
   WarpSum<kType> sum;
@@ -109,8 +109,8 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_by_threads(cons
   __shared__ Slot slots[kNumSumWarps][kRingSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  Cursor cursor(kernel, lane);
   const CallTurn call_turn = load_turn(kernel.handshake);
+  Cursor cursor(kernel, lane);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
   if (is_well) {
@@ -192,8 +192,8 @@ __device__ void add_float8_rows(const ReduceKernel& kernel, WarpSum<kType>& sum,
 template <DataType kType>
 __global__ void __launch_bounds__(kNumWarpsOfFloat8* kWarp, 1) reduce_float8(const __grid_constant__ ReduceKernel kernel) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  Cursor cursor(kernel, lane);
   const CallTurn call_turn = load_turn(kernel.handshake);
+  Cursor cursor(kernel, lane);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
   if (is_well) cursor.find_rows(kernel, lane);
