@@ -107,6 +107,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)
 
 inline void __syncthreads() { software_gpu::meet_block(true); }
 inline int __syncthreads_and(int value) { return software_gpu::meet_block(value != 0) ? 1 : 0; }
+inline int __syncthreads_or(int value) { return software_gpu::meet_block(value == 0) ? 0 : 1; }
 inline void __syncwarp(unsigned mask = 0xffffffff) { software_gpu::meet_lanes(mask, software_gpu::Purpose::kSync, 0); }
 
 template <class T>

@@ -10,11 +10,12 @@ namespace {
 // By a warp.
 __device__ void announce_all(const MeetArgs& args, std::uint64_t turn) {
   const Signals& signals = args.handshake.signals;
+  ptx::fence_system();
   for (int peer = 0; peer < signals.num_ranks; ++peer) {
     if (!speaks_of_segments(signals, peer)) continue;
     const auto num_all = static_cast<int>(num_segments(args.sent[peer].num_rows));
     for (int segment = static_cast<int>(threadIdx.x); segment < num_all; segment += 32) {
-      ptx::store_release_system(args.segments.words[peer] + word_idx(args.segments, signals.rank, segment), turn);
+      ptx::store_relaxed_system(args.segments.words[peer] + word_idx(args.segments, signals.rank, segment), turn);
     }
   }
 }

@@ -24,11 +24,38 @@ __device__ std::int64_t expert_count_at(const PlaceArgs& args, int source, int e
   return __ldcg(&counts[static_cast<std::int64_t>(source) * args.max_local_experts + expert]);
 }
 
-// Rows that ranks 0 to `end` - 1 send to `destination`.
-__device__ std::int64_t rows_of(const PlaceArgs& args, int end, int destination) {
-  std::int64_t num_rows = 0;
-  for (int source = 0; source < end; ++source) num_rows += count_at(args, source, destination);
-  return num_rows;
+// Of each destination, in shared memory.
+struct Sums {
+  std::int64_t* first_row;  // [R]: of this rank's rows there
+  std::int64_t* num_rows;   // [R]: that it is sent in all
+};
+
+// By all threads of a block. Whether some rank is sent more than fits, as far as this thread has seen.
+__device__ bool sum_counts(const PlaceArgs& args, const Sums& sums) {
+  bool is_too_much = false;
+  for (int destination = static_cast<int>(threadIdx.x); destination < args.num_ranks; destination += kNumThreads) {
+    std::int64_t first_row = 0;
+    std::int64_t num_rows = 0;
+#pragma unroll 8
+    for (int source = 0; source < args.num_ranks; ++source) {
+      const std::int64_t count = count_at(args, source, destination);
+      if (source < args.rank) first_row += count;
+      num_rows += count;
+    }
+    sums.first_row[destination] = first_row;
+    sums.num_rows[destination] = num_rows;
+    is_too_much = is_too_much || num_rows > args.capacity;
+  }
+  return is_too_much;
+}
+
+// The sum of `value` over the lanes up to this one.
+__device__ std::int64_t sum_up_to_lane(std::int64_t value, int lane) {
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const std::int64_t before = __shfl_up_sync(kAllLanes, value, distance);
+    if (lane >= distance) value += before;
+  }
+  return value;
 }
 
 // A warp per peer: this rank's counts, and behind them `enter`.
@@ -51,11 +78,9 @@ __device__ void enter(const PlaceArgs& args, const CallTurn& call_turn) {
 }
 
 // The most rows that any rank is sent; by a warp.
-__device__ std::int64_t most_rows(const PlaceArgs& args, int lane) {
+__device__ std::int64_t most_rows(const PlaceArgs& args, const Sums& sums, int lane) {
   std::int64_t most = 0;
-  for (int destination = lane; destination < args.num_ranks; destination += 32) {
-    most = max(most, rows_of(args, args.num_ranks, destination));
-  }
+  for (int destination = lane; destination < args.num_ranks; destination += 32) most = max(most, sums.num_rows[destination]);
   for (int distance = 16; distance > 0; distance /= 2) most = max(most, __shfl_xor_sync(kAllLanes, most, distance));
   return most;
 }
@@ -73,7 +98,7 @@ __device__ std::int64_t expanded_rows(const PlaceArgs& args, int lane) {
 }
 
 // What this rank sends to each rank; by a warp.
-__device__ void describe_sent(const PlaceArgs& args, int lane) {
+__device__ void describe_sent(const PlaceArgs& args, const Sums& sums, int lane) {
   if (args.sent == nullptr) return;
   std::int64_t staged_row = 0;
   for (int first = 0; first < args.num_ranks; first += 32) {
@@ -81,13 +106,9 @@ __device__ void describe_sent(const PlaceArgs& args, int lane) {
     const bool is_rank = rank < args.num_ranks;
     const std::int64_t num_rows = is_rank ? args.own_rank_counts[rank] : 0;
     const std::int64_t num_staged = rank == args.rank ? 0 : num_rows;
-    std::int64_t sum = num_staged;  // of the lanes up to this one
-    for (int distance = 1; distance < 32; distance *= 2) {
-      const std::int64_t before = __shfl_up_sync(kAllLanes, sum, distance);
-      if (lane >= distance) sum += before;
-    }
+    const std::int64_t sum = sum_up_to_lane(num_staged, lane);
     if (is_rank) {
-      const std::int64_t first_row = rows_of(args, args.rank, rank);
+      const std::int64_t first_row = sums.first_row[rank];
       const std::int64_t num_kept = args.must_fit ? num_rows : max(min(num_rows, args.capacity - first_row), std::int64_t{0});
       const SentBlock block{first_row, num_kept, staged_row + sum - num_staged};
       args.sent[rank] = block;
@@ -100,17 +121,23 @@ __device__ void describe_sent(const PlaceArgs& args, int lane) {
 }
 
 // What this rank receives; by one warp of block 0.
-__device__ void place_sources(const PlaceArgs& args, std::int64_t most, bool fits, std::uint64_t turn, int lane) {
-  for (int source = lane; source <= args.num_ranks; source += 32) {
-    args.source_offsets[source] = min(rows_of(args, source, args.rank), args.capacity);
+__device__ void place_sources(const PlaceArgs& args, const Sums& sums, bool fits, std::uint64_t turn, int lane) {
+  std::int64_t num_before = 0;
+  for (int first = 0; first <= args.num_ranks; first += 32) {
+    const int source = first + lane;
+    const std::int64_t count = source < args.num_ranks ? count_at(args, source, args.rank) : 0;
+    const std::int64_t sum = sum_up_to_lane(count, lane);
+    if (source <= args.num_ranks) args.source_offsets[source] = min(num_before + sum - count, args.capacity);
+    num_before += __shfl_sync(kAllLanes, sum, 31);
   }
   if (lane == 0 && args.gate != nullptr) *args.gate = fits ? 1 : 0;
   if (lane == 0 && args.routing_id != nullptr) *args.routing_id = routing_number(turn, args.routing_slot);
-  describe_sent(args, lane);
+  describe_sent(args, sums, lane);
   if (args.totals == nullptr) return;
   const std::int64_t num_expanded_rows = expanded_rows(args, lane);
+  const std::int64_t most = most_rows(args, sums, lane);
   if (lane == 0) {
-    args.totals->num_recv_rows = rows_of(args, args.num_ranks, args.rank);
+    args.totals->num_recv_rows = sums.num_rows[args.rank];
     args.totals->max_recv_rows = most;
     args.totals->num_expanded_rows = num_expanded_rows;
     ptx::store_release_system(&args.totals->ticket, args.ticket);
@@ -128,8 +155,8 @@ __device__ void keep_announced(const PlaceArgs& args) {
 }
 
 __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_constant__ PlaceArgs args) {
-  extern __shared__ std::int64_t first_row[];  // [R]
-  __shared__ bool fits;
+  extern __shared__ std::int64_t shared[];  // [2, R]
+  const Sums sums{shared, shared + args.num_ranks};
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32;
   const CallTurn call_turn = load_turn(args.handshake);
@@ -138,20 +165,15 @@ __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_cons
   const bool is_well = __syncthreads_and(await_entry(args.handshake, call_turn)) != 0;
   if (is_well) {
     keep_announced(args);
-    for (int rank = thread; rank < args.num_ranks; rank += kNumThreads) first_row[rank] = rows_of(args, args.rank, rank);
-    const bool is_last_warp = thread >= kNumThreads - 32;
-    std::int64_t most = 0;
-    if (is_last_warp) {
-      most = most_rows(args, lane);
-      fits = !args.must_fit || most <= args.capacity;
-    }
-    __syncthreads();
-    if (is_last_warp && blockIdx.x == 0) place_sources(args, most, fits, call_turn.turn, lane);
+    const bool is_too_much = __syncthreads_or(sum_counts(args, sums)) != 0;
+    const bool fits = !args.must_fit || !is_too_much;
+    // While the other warps move positions.
+    if (thread >= kNumThreads - 32 && blockIdx.x == 0) place_sources(args, sums, fits, call_turn.turn, lane);
     const std::int64_t num_entries = fits ? args.num_tokens * args.max_fan_out : 0;
     for (std::int64_t entry = static_cast<std::int64_t>(blockIdx.x) * kNumThreads + thread; entry < num_entries;
          entry += static_cast<std::int64_t>(gridDim.x) * kNumThreads) {
       if (entry % args.max_fan_out >= args.fan_out[entry / args.max_fan_out]) continue;
-      const std::int64_t row = first_row[args.destination[entry]] + args.row[entry];
+      const std::int64_t row = sums.first_row[args.destination[entry]] + args.row[entry];
       args.row[entry] = row < args.capacity ? row : -1;
     }
   }
@@ -171,7 +193,7 @@ void place(const PlaceArgs& args, const Launch& launch) {
   const std::int64_t num_entries = args.num_tokens * args.max_fan_out;
   const int num_blocks =
       static_cast<int>(std::clamp<std::int64_t>((num_entries + kNumThreads - 1) / kNumThreads, 1, launch.num_sms));
-  place_tokens<<<num_blocks, kNumThreads, args.num_ranks * sizeof(std::int64_t), launch.stream>>>(args);
+  place_tokens<<<num_blocks, kNumThreads, 2 * args.num_ranks * sizeof(std::int64_t), launch.stream>>>(args);
   check_cuda(cudaGetLastError(), "place");
 }
 

@@ -154,7 +154,14 @@ __device__ inline PeerLine* line_at(const Signals& signals, int peer) {
   return lines == nullptr ? nullptr : lines + signals.rank;
 }
 
-// One thread, behind a fence_system(): `enter`, and what is said with it.
+// One thread, behind a fence_system().
+__device__ inline void post_behind_fence(const Signals& signals, PeerLine* line, LineWord word, int peer, std::uint64_t turn) {
+  if (line == nullptr) return;
+  delay_point(DelayPlace::kPost, signals.rank, peer, turn);
+  ptx::store_relaxed_system(word_of(line, word), turn);
+}
+
+// The same: `enter`, and what is said with it.
 __device__ inline void post_enter(const Signals& signals, PeerLine* line, std::uint64_t call_word, int peer,
                                   std::uint64_t turn) {
   delay_point(DelayPlace::kPost, signals.rank, peer, turn);
@@ -186,12 +193,9 @@ __device__ inline void post_entry_by_warp(const Handshake& handshake, const Call
     if (handshake.entry_post == LineWord::kEnter) {
       post_enter(signals, line, call_word, peer, call_turn.turn);
     } else {
-      delay_point(DelayPlace::kPost, signals.rank, peer, call_turn.turn);
-      ptx::store_relaxed_system(word_of(line, handshake.entry_post), call_turn.turn);
+      post_behind_fence(signals, line, handshake.entry_post, peer, call_turn.turn);
     }
-    if (!handshake.posts_data_at_entry) continue;
-    delay_point(DelayPlace::kPost, signals.rank, peer, call_turn.turn);
-    ptx::store_relaxed_system(&line->data, call_turn.turn);
+    if (handshake.posts_data_at_entry) post_behind_fence(signals, line, LineWord::kData, peer, call_turn.turn);
   }
 }
 
@@ -232,19 +236,28 @@ __device__ inline void leave_kernel(const Handshake& handshake, const CallTurn& 
   constexpr std::uint32_t kFailed = 1U << 16;  // blocks are counted below
   __shared__ std::uint32_t others;
   const bool block_is_well = __syncthreads_and(is_well && call_turn.may_work()) != 0;
-  if (threadIdx.x == 0) {
-    if (with_signals) delay_point(DelayPlace::kLeave, signals.rank, static_cast<int>(handshake.exit_post), call_turn.turn);
-    // What the block has written becomes visible to the last block before its count, and by that block's fence to the peers
-    // before its words: causality does not end at a scope.
-    if (with_signals) ptx::fence_device();
-    others = atomicAdd(&state->num_blocks_done, block_is_well ? 1U : 1U + kFailed);
-    const bool is_last = others % kFailed == gridDim.x - 1;
-    if (with_signals && is_last && others < kFailed && block_is_well && handshake.exit_post != LineWord::kNone) {
-      ptx::fence_system();
+  if (threadIdx.x < 32) {
+    const int lane = static_cast<int>(threadIdx.x);
+    const bool posts = with_signals && handshake.exit_post != LineWord::kNone;
+    PeerLine* line = posts ? line_at(signals, lane) : nullptr;  // on its way while the blocks are counted
+    bool tells = false;
+    if (lane == 0) {
+      if (with_signals) delay_point(DelayPlace::kLeave, signals.rank, static_cast<int>(handshake.exit_post), call_turn.turn);
+      // What the block has written becomes visible to the last block before its count, and by that block's fence to the peers
+      // before its words: causality does not end at a scope.
+      if (with_signals) ptx::fence_device();
+      others = atomicAdd(&state->num_blocks_done, block_is_well ? 1U : 1U + kFailed);
+      tells = posts && block_is_well && others == gridDim.x - 1;  // the last block, and none has failed
+      if (tells) ptx::fence_system();
+    }
+    // All that lane 0 writes, which has fenced, without a look-up in between.
+    if (__any_sync(0xffffffff, tells)) {
 #pragma unroll 1
       for (int peer = 0; peer < signals.num_ranks; ++peer) {
-        if (peer == signals.rank || signals.lines[peer] == nullptr) continue;
-        ptx::store_relaxed_system(word_of(signals.lines[peer] + signals.rank, handshake.exit_post), call_turn.turn);
+        if (peer > 0 && peer % 32 == 0) line = line_at(signals, peer + lane);
+        const auto target = __shfl_sync(0xffffffff, reinterpret_cast<std::uintptr_t>(line), peer % 32);
+        if (lane != 0 || target == 0) continue;
+        ptx::store_relaxed_system(word_of(reinterpret_cast<PeerLine*>(target), handshake.exit_post), call_turn.turn);
       }
     }
   }
