@@ -40,8 +40,9 @@ __device__ void tell_sent(const PushKernel& kernel, std::uint32_t num_all, std::
   if (atomicAdd(&kernel.state->num_sent, 1U) + 1 != num_all) return;
   ptx::fence_system();
 #pragma unroll 1
-  for (int peer = 0; peer < signals.num_ranks; ++peer)
+  for (int peer = 0; peer < signals.num_ranks; ++peer) {
     post_behind_fence(signals, line_at(signals, peer), kernel.sent_post, peer, turn);
+  }
 }
 
 // What is announced.
