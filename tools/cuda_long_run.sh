@@ -46,6 +46,7 @@ is_over() { ((minutes > 0 && SECONDS > minutes * 60)); }
 
 # Background jobs of a script do not hear of Ctrl-C: whoever ends the script, or a worker, ends what it has started.
 started=()
+# shellcheck disable=SC2329 # the traps below call it
 stop() {
   trap - INT TERM
   for pid in "${started[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
