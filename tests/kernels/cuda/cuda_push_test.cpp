@@ -339,5 +339,21 @@ TEST(cuda_signals, turns_follow_each_other_without_the_host) {
   for (int rank = 0; rank < 4; ++rank) EXPECT_EQ(gpus.turn(rank), signal_word(1, 201));
 }
 
+TEST(cuda_signals, reach_more_ranks_than_a_warp_has_lanes) {
+  SKIP_WITHOUT_GPUS(2);  // one has not queues enough
+  constexpr int kNumRanks = 40;
+  GpuRanks gpus(kNumRanks, 2);
+  for (int turn = 0; turn < 5; ++turn) {
+    for (int rank = 0; rank < kNumRanks; ++rank) {
+      cuda::Handshake handshake = meeting(gpus.signals(rank));
+      handshake.entry_post = handshake.entry_wait = cuda::LineWord::kEnter;
+      handshake.checks_headers = true;
+      push_nothing(gpus, rank, handshake);
+    }
+  }
+  gpus.finish();
+  for (int rank = 0; rank < kNumRanks; ++rank) EXPECT_EQ(gpus.turn(rank), signal_word(1, 6));
+}
+
 }  // namespace
 }  // namespace tokenyard::test
