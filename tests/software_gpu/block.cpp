@@ -13,6 +13,7 @@
 
 #include "tests/software_gpu/address_sanitizer.hpp"
 #include "tests/software_gpu/bulk_copies.hpp"
+#include "tests/support/number_in_environment.hpp"
 
 namespace software_gpu {
 namespace {
@@ -129,10 +130,7 @@ bool can_go_on(const Thread& thread) {
 }
 
 std::uint64_t next_seed() {
-  static const std::uint64_t seed = [] {
-    const char* text = std::getenv("TOKENYARD_SOFTWARE_SEED");
-    return text == nullptr ? 1 : std::strtoull(text, nullptr, 0);
-  }();
+  static const auto seed = static_cast<std::uint64_t>(tokenyard::test::number_in_environment("TOKENYARD_SOFTWARE_SEED", 1));
   static std::atomic<std::uint64_t> number{0};
   return (seed * 0x9e3779b97f4a7c15ULL + ++number) * 0xbf58476d1ce4e5b9ULL | 1;
 }
@@ -194,6 +192,10 @@ void poll() {
   Thread& thread = self();
   thread.has_polled = true;
   switch_to_scheduler(thread);
+}
+
+void maybe_poll() {
+  if (draw(2) == 0) poll();
 }
 
 Met meet_lanes(unsigned mask, Purpose purpose, std::uint64_t value) {

@@ -110,6 +110,8 @@ inline std::byte* dynamic_shared() { return self().block->dynamic_shared; }
 
 // Lets others go on.
 void poll();
+// The same, one time in four: before something that others see.
+void maybe_poll();
 
 // Returns the values that the lanes of `mask` brought, by lane, and which were there.
 struct Met {

@@ -1,7 +1,8 @@
 #include "tests/software_gpu/context.hpp"
 
-#include <cstdlib>
 #include <utility>
+
+#include "tests/support/number_in_environment.hpp"
 
 namespace software_gpu {
 namespace {
@@ -13,10 +14,7 @@ thread_local Graph* graph_of_thread = nullptr;
 }  // namespace
 
 int num_devices() {
-  static const int number = [] {
-    const char* text = std::getenv("TOKENYARD_SOFTWARE_GPUS");
-    return text == nullptr ? 2 : std::atoi(text);
-  }();
+  static const auto number = static_cast<int>(tokenyard::test::number_in_environment("TOKENYARD_SOFTWARE_GPUS", 2));
   return number;
 }
 

@@ -165,17 +165,17 @@ inline void __nanosleep(unsigned) { software_gpu::poll(); }
 
 template <class T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
-  if (software_gpu::draw(2) == 0) software_gpu::poll();
+  software_gpu::maybe_poll();
   return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);
 }
 template <class T>
 T atomicOr(T* address, std::type_identity_t<T> value) {
-  if (software_gpu::draw(2) == 0) software_gpu::poll();
+  software_gpu::maybe_poll();
   return __atomic_fetch_or(address, value, __ATOMIC_SEQ_CST);
 }
 template <class T>
 T atomicExch(T* address, std::type_identity_t<T> value) {
-  if (software_gpu::draw(2) == 0) software_gpu::poll();
+  software_gpu::maybe_poll();
   return __atomic_exchange_n(address, value, __ATOMIC_SEQ_CST);
 }
 template <class T>

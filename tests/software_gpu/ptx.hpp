@@ -11,6 +11,11 @@
 
 namespace software_gpu::ptx {
 
+// Of accesses of 16 bytes, and of bulk copies.
+inline void check_alignment(const void* address) {
+  if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0) __builtin_trap();
+}
+
 // --- Order and scope --------------------------------------------------------------------------------------------------------
 
 // This host orders more than GPUs do, so only what is wrong in the program's own order shows.
@@ -27,14 +32,14 @@ inline std::uint64_t load_relaxed_device(const std::uint64_t* address) { return 
 inline std::uint32_t load_relaxed_device(const std::uint32_t* address) { return load_word(address); }
 
 inline void store_release_system(std::uint64_t* address, std::uint64_t value) {
-  if (draw(2) == 0) poll();
+  maybe_poll();
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
 }
 inline void store_relaxed_system(std::uint64_t* address, std::uint64_t value) { store_release_system(address, value); }
 inline void store_relaxed_device(std::uint64_t* address, std::uint64_t value) { store_release_system(address, value); }
 // Readers look at the first word before they look at the second.
 inline void store_relaxed_system(std::uint64_t* address, std::uint64_t first, std::uint64_t second) {
-  if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0) __builtin_trap();
+  check_alignment(address);
   store_release_system(address + 1, second);
   store_release_system(address, first);
 }
@@ -52,10 +57,6 @@ inline std::uint64_t global_nanoseconds() {
 }
 
 // --- 16 bytes at a time -----------------------------------------------------------------------------------------------------
-
-inline void check_alignment(const void* address) {
-  if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0) __builtin_trap();
-}
 
 inline uint4 load_row(const std::byte* address) {
   check_alignment(address);

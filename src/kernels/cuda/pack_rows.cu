@@ -43,8 +43,7 @@ __device__ Share share_of(const PackKernel& kernel, int num_movers) {
   const auto num_blocks = static_cast<int>(gridDim.x);
   return {.idx = warp * num_blocks + static_cast<int>(blockIdx.x),
           .num_warps = num_blocks * num_movers,
-          .next_ticket = &kernel.state->next_ticket,
-          .next_group = &kernel.state->next_group};
+          .next_ticket = &kernel.state->next_ticket};
 }
 
 // The blocks of rows that go to the ranks. Lane r of a warp keeps what it has to know of rank r's.
@@ -231,7 +230,7 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
 class Groups {
  public:
   __device__ Groups(const PackKernel& kernel, const Routes& routes, const Share& share, int lane)
-      : kernel_(kernel), next_group_(share.next_group), lane_(lane) {
+      : kernel_(kernel), lane_(lane) {
     if (!kernel.has_groups) return;
     // What all warps together have under way.
     num_tokens_ahead_ = share.num_warps * kernel.parts_per_ticket / static_cast<int>(kernel.num_parts);
@@ -255,13 +254,12 @@ class Groups {
  private:
   __device__ void draw(const Routes& routes) {
     unsigned number = 0;
-    if (lane_ == 0) number = atomicAdd(next_group_, 1U);
+    if (lane_ == 0) number = atomicAdd(&kernel_.state->next_group, 1U);
     number_ = __shfl_sync(kAllLanes, number, 0);
     has_group_ = number_ < routes.num_groups();
   }
 
   const PackKernel& kernel_;
-  std::uint32_t* next_group_;
   int lane_;
   int num_tokens_ahead_ = 0;
   std::int64_t number_ = 0;

@@ -39,8 +39,7 @@ __device__ inline Share share_of(const PushKernel& kernel) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   return {.idx = warp * kernel.num_push_blocks + static_cast<int>(blockIdx.x),
           .num_warps = kernel.num_push_blocks * kernel.num_push_warps,
-          .next_ticket = &kernel.state->next_ticket,
-          .next_group = &kernel.state->next_group};
+          .next_ticket = &kernel.state->next_ticket};
 }
 
 // What there is to know about the destinations. Lane r of a warp keeps it for rank r: most groups are no larger than a warp.

@@ -17,7 +17,6 @@ struct Share {
   int idx;                     // of this warp
   int num_warps;               // each begins with two tickets that need not be drawn
   std::uint32_t* next_ticket;  // counts the tickets that have been drawn
-  std::uint32_t* next_group;
 };
 
 // What each lane of a warp sends: a row of a destination.
