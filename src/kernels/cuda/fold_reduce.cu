@@ -74,12 +74,12 @@ __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, in
   if (lane == 0) queue->end(true);
 }
 
-// The tokens that a warp draws, each when its contributions are there. For sum_rows.
+// The tokens that a warp draws, when their contributions are there. For sum_rows.
 class AwaitedTokens {
  public:
   std::int64_t token = 0;
   int piece = 0;
-  std::int64_t num_left = 0;                // pieces of the token, this one included
+  std::int64_t num_left = 0;                // pieces of the ticket, this one included
   const std::byte* contribution = nullptr;  // of this lane to the token, or null
   unsigned contributors = 0;                // lanes that have one
   bool is_well = true;
@@ -93,9 +93,8 @@ class AwaitedTokens {
       num_known_ = first_known(lane);
     }
     if (lane == 0) drawn_ = atomicAdd(next_ticket(), 2U);
-    next_token_ = __shfl_sync(kAllLanes, drawn_, 0);
+    load_next(lane);
     drawn_ += 1;
-    next_ = load_route(kernel.reduce, next_token_, lane);
     enter_next(lane);
   }
 
@@ -118,24 +117,39 @@ class AwaitedTokens {
     return is_awaited ? 0 : INT_MAX;
   }
 
-  // The next token but one is drawn, and the next one's route loaded, while this one is summed.
+  // A ticket is half of a token's pieces, so that the last ones are shared by more warps.
+  __device__ void load_next(int lane) {
+    const std::uint32_t ticket = __shfl_sync(kAllLanes, drawn_, 0);
+    const int num_pieces = kernel_.reduce.num_pieces;
+    const std::uint32_t num_halves = num_pieces > 1 ? 2 : 1;
+    const int middle = (num_pieces + 1) / 2;
+    const bool is_second = ticket % num_halves != 0;
+    next_token_ = ticket / num_halves;
+    next_piece_ = is_second ? middle : 0;
+    next_end_ = is_second ? num_pieces : middle;
+    next_ = load_route(kernel_.reduce, next_token_, lane);
+  }
+
+  // The next ticket but one is drawn, and the next one's route loaded, while this one is summed.
   __device__ void enter_next(int lane) {
     const ReduceKernel& reduce = kernel_.reduce;
     num_left = 0;
     contributors = 0;
     token = next_token_;
     if (token >= reduce.num_tokens) return;
+    piece = next_piece_;
+    const int num_pieces = next_end_ - next_piece_;
     const ContributionRoute route = next_;
-    next_token_ = __shfl_sync(kAllLanes, drawn_, 0);
-    next_ = load_route(reduce, next_token_, lane);
+    load_next(lane);
     if (lane == 0) drawn_ = atomicAdd(next_ticket(), 1U);
     is_well = await_contributions(route, lane);
     if (!is_well) return;
     contribution = contribution_of(reduce, route, token, in_place_of_lane_, lane);
     contributors = __ballot_sync(kAllLanes, contribution != nullptr);
-    if (reduce.weights != nullptr && lane < reduce.top_k) return_weight_to(reduce, token * reduce.top_k + lane);
-    piece = 0;
-    num_left = reduce.num_pieces;
+    if (piece == 0 && reduce.weights != nullptr && lane < reduce.top_k) {
+      return_weight_to(reduce, token * reduce.top_k + lane);
+    }
+    num_left = num_pieces;
   }
 
   __device__ bool await_contributions(const ContributionRoute& route, int lane) {
@@ -197,6 +211,8 @@ class AwaitedTokens {
   int num_known_ = 0;  // segments from the first on that have come
 
   std::int64_t next_token_ = 0;
+  int next_piece_ = 0;
+  int next_end_ = 0;
   ContributionRoute next_;
   std::uint32_t drawn_ = 0;  // in lane 0
 };

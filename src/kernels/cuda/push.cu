@@ -90,9 +90,10 @@ __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std
 #if __CUDA_ARCH__ >= 900
 
 // By one warp. False if a wait of it has failed.
-__device__ bool push_rows(const PushKernel& kernel, Routes& routes, Destinations& destinations, Conveyor& conveyor,
-                          SentQueue* queue, const CallTurn& call_turn, int lane) {
+__device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn, int lane) {
   constexpr int kPartsPerGroup = 4;  // that are pushed between two groups
+  Routes routes(kernel, share_of(kernel), lane);
+  Destinations destinations(kernel, lane);
   const std::byte* own_window = own_window_of(kernel);
   bool has_groups = kernel.has_groups;
   int next_group_at = conveyor.num_loaded() + kPartsPerGroup;
@@ -232,16 +233,13 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
-  // What is loaded for them is on its way while the rest is set up.
-  Routes routes(kernel, share_of(kernel), lane);
-  Destinations destinations(kernel, lane);
+  post_entry(kernel.handshake, call_turn);
   auto* const queues =
       reinterpret_cast<SentQueue*>(shared + kernel.num_push_warps * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
   if (kernel.segments.words != nullptr) {
     if (static_cast<int>(threadIdx.x) < kernel.num_push_warps) queues[threadIdx.x].init();
     __syncthreads();
   }
-  post_entry(kernel.handshake, call_turn);
   bool is_well = true;
   if (warp == kernel.num_push_warps) {
     is_well = count_and_announce(kernel, queues, reinterpret_cast<int*>(queues + kernel.num_push_warps), call_turn, lane);
@@ -250,7 +248,7 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
     if (lane == 0) conveyor.init();
     __syncwarp();
     if (static_cast<int>(blockIdx.x) < kernel.num_push_blocks) {
-      is_well = push_rows(kernel, routes, destinations, conveyor, queues + warp, call_turn, lane);
+      is_well = push_rows(kernel, conveyor, queues + warp, call_turn, lane);
     }
     if (kernel.copies_out && is_well && call_turn.may_work()) {
       conveyor.load_ahead(2);

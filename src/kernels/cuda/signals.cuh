@@ -238,16 +238,20 @@ __device__ inline void leave_kernel(const Handshake& handshake, const CallTurn& 
   const bool block_is_well = __syncthreads_and(is_well && call_turn.may_work()) != 0;
   if (threadIdx.x < 32) {
     const int lane = static_cast<int>(threadIdx.x);
-    const bool posts = with_signals && handshake.exit_post != LineWord::kNone;
-    PeerLine* line = posts ? line_at(signals, lane) : nullptr;  // on its way while the blocks are counted
-    bool tells = false;
+    std::uint32_t count = 0;
     if (lane == 0) {
       if (with_signals) delay_point(DelayPlace::kLeave, signals.rank, static_cast<int>(handshake.exit_post), call_turn.turn);
       // What the block has written becomes visible to the last block before its count, and by that block's fence to the peers
       // before its words: causality does not end at a scope.
       if (with_signals) ptx::fence_device();
-      others = atomicAdd(&state->num_blocks_done, block_is_well ? 1U : 1U + kFailed);
-      tells = posts && block_is_well && others == gridDim.x - 1;  // the last block, and none has failed
+      count = atomicAdd(&state->num_blocks_done, block_is_well ? 1U : 1U + kFailed);
+    }
+    const bool posts = with_signals && handshake.exit_post != LineWord::kNone;
+    PeerLine* line = posts ? line_at(signals, lane) : nullptr;  // while the count is on its way
+    bool tells = false;
+    if (lane == 0) {
+      others = count;
+      tells = posts && block_is_well && count == gridDim.x - 1;  // the last block, and none has failed
       if (tells) ptx::fence_system();
     }
     // All that lane 0 writes, which has fenced, without a look-up in between.
