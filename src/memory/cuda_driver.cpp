@@ -39,6 +39,7 @@ CudaDriver load() {
   find(&driver.mem_export_to_shareable_handle, "cuMemExportToShareableHandle");
   find(&driver.mem_import_from_shareable_handle, "cuMemImportFromShareableHandle");
   find(&driver.stream_wait_value64, "cuStreamWaitValue64");
+  find(&driver.stream_write_value64, "cuStreamWriteValue64");
   return driver;
 }
 

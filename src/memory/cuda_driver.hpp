@@ -26,6 +26,7 @@ struct CudaDriver {
   PFN_cuMemExportToShareableHandle_v10020 mem_export_to_shareable_handle;
   PFN_cuMemImportFromShareableHandle_v10020 mem_import_from_shareable_handle;
   PFN_cuStreamWaitValue64_v11070 stream_wait_value64;
+  PFN_cuStreamWriteValue64_v11070 stream_write_value64;
 };
 
 // Throws Error(kUnsupported) if there is no driver, or one that lacks a function. Every call tries again.

@@ -171,6 +171,11 @@ CUresult stream_wait_value64(CUstream stream, CUdeviceptr address, cuuint64_t va
   return CUDA_SUCCESS;
 }
 
+CUresult stream_write_value64(CUstream stream, CUdeviceptr address, cuuint64_t value, unsigned) {
+  enqueue(stream, [=] { __atomic_store_n(reinterpret_cast<std::uint64_t*>(address), value, __ATOMIC_RELEASE); });
+  return CUDA_SUCCESS;
+}
+
 const std::map<std::string_view, void*>& driver_functions() {
   static const auto* const functions = new std::map<std::string_view, void*>{
       {"cuGetErrorString", reinterpret_cast<void*>(get_error_string)},
@@ -190,6 +195,7 @@ const std::map<std::string_view, void*>& driver_functions() {
       {"cuMemExportToShareableHandle", reinterpret_cast<void*>(mem_export)},
       {"cuMemImportFromShareableHandle", reinterpret_cast<void*>(mem_import)},
       {"cuStreamWaitValue64", reinterpret_cast<void*>(stream_wait_value64)},
+      {"cuStreamWriteValue64", reinterpret_cast<void*>(stream_write_value64)},
   };
   return *functions;
 }

@@ -1,6 +1,6 @@
 // Calls whose rows cross by copy engines. A rank's rows for another stand there in one piece, so packed rows are carried by a
-// few large copies; and what the other rank contributes to this rank's tokens stands there in one piece, too. Chunks let
-// packing, copying and summing overlap.
+// few large copies; and what the other rank contributes to this rank's tokens stands there in one piece, too. Rows go rank
+// after rank in one stream, as pack_order.hpp says, and in chunks where that lets packing, copying and summing overlap.
 
 #include <algorithm>
 #include <array>
@@ -10,8 +10,9 @@
 #include "base/fail.hpp"
 #include "engine/cuda/cuda_plan.hpp"
 #include "kernels/cuda/chunk_tokens.hpp"
-#include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/pack_rows.hpp"
+#include "kernels/cuda/reduce_chunks.hpp"
+#include "layout/pack_order.hpp"
 #include "memory/cuda_driver.hpp"
 #include "memory/side_stream.hpp"
 
@@ -19,13 +20,17 @@ namespace tokenyard {
 namespace {
 
 // SMs pack about twice as fast as a link carries. So the first chunk is small, for the copies to begin early, and each of the
-// others larger than the one before, but not by more than what is packed while that one crosses, its word included. One launch
-// packs them all. A chunk more costs 3 us.
-constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {5, 16, 36, 64}};
-// Summing hardly keeps up with the link, and every chunk is a launch: smaller ones, or of different sizes, are no better.
-constexpr Chunks kPullChunks{.num_chunks = 4, .ends = {16, 32, 48, 64}};
+// others is what has been packed when the one before it has crossed; the last crosses when all is packed, and goes fastest. A
+// chunk more costs 3 us.
+constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {4, 12, 28, 64}};
+// Tokens are summed about as fast as the link carries their rows: little shall be left to be summed behind the last chunk.
+constexpr Chunks kPullChunks{.num_chunks = 4, .ends = {22, 40, 54, 64}};
 static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
 static_assert(kPullChunks.ends[kPullChunks.num_chunks - 1] == Chunks::kNumParts);
+// Sums wait for the rows of all ranks. Where there are many, these come in two rounds, and the first is summed while the second
+// comes, which begins with chunk kSecondRound.
+constexpr int kMaxRanksOfOneRound = 4;
+constexpr int kSecondRound = 2;
 
 void copy_rows(std::byte* to, std::int64_t to_row, const std::byte* from, std::int64_t from_row, std::int64_t num_rows,
                std::size_t row_bytes, Stream stream) {
@@ -41,18 +46,26 @@ struct TravellingArray {
   std::size_t to;  // offsets
   std::size_t from;
   std::size_t row_bytes;
-  bool in_chunks;  // otherwise it crosses as a whole beside the last chunk: a copy costs as much as some hundred KiB
+  bool in_pieces;  // otherwise it crosses as a whole, beside rows: a copy costs as much as some hundred KiB
 };
+
+// Less than 1/8 of a row's bytes.
+bool is_small(const Lane& lane, const Shape& shape) {
+  std::size_t all_bytes = 0;
+  for (const Lane& other : shape.lanes) all_bytes += other.row_bytes();
+  return lane.row_bytes() * 8 < all_bytes;
+}
+
+bool has_small_arrays(const Shape& shape, bool with_ids) {
+  return with_ids ||
+         std::any_of(shape.lanes.begin(), shape.lanes.end(), [&](const Lane& lane) { return is_small(lane, shape); });
+}
 
 std::vector<TravellingArray> arrays_of(const Shape& shape, const DispatchLayout& window, const DispatchLayout& staged,
                                        bool with_ids, bool with_weights) {
-  constexpr std::size_t kSmall = 8;  // lanes of less than 1/8 of a row's bytes
-  std::size_t all_bytes = 0;
-  for (const Lane& lane : shape.lanes) all_bytes += lane.row_bytes();
   std::vector<TravellingArray> arrays;
   for (std::size_t i = 0; i < shape.lanes.size(); ++i) {
-    const std::size_t row_bytes = shape.lanes[i].row_bytes();
-    arrays.push_back({window.lanes[i], staged.lanes[i], row_bytes, row_bytes * kSmall >= all_bytes});
+    arrays.push_back({window.lanes[i], staged.lanes[i], shape.lanes[i].row_bytes(), !is_small(shape.lanes[i], shape)});
   }
   if (!with_ids) return arrays;
   const auto top_k = static_cast<std::size_t>(shape.top_k);
@@ -67,6 +80,13 @@ std::vector<TravellingArray> arrays_of(const Shape& shape, const DispatchLayout&
 void await_word(const std::uint64_t* word, std::uint64_t number, Stream stream) {
   check_driver(cuda_driver().stream_wait_value64(stream, reinterpret_cast<CUdeviceptr>(word), number, CU_STREAM_WAIT_VALUE_GEQ),
                "cuStreamWaitValue64");
+}
+
+// And this comes behind all that `stream` has been asked for.
+void write_word(std::uint64_t* word, std::uint64_t number, Stream stream) {
+  check_driver(
+      cuda_driver().stream_write_value64(stream, reinterpret_cast<CUdeviceptr>(word), number, CU_STREAM_WRITE_VALUE_DEFAULT),
+      "cuStreamWriteValue64");
 }
 
 bool waits_for_words(int device) {
@@ -117,25 +137,9 @@ void CudaPlan::prepare_engines() {
     staging_[static_cast<int>(Track::kDispatch)][slot] = own_memory(dispatch_bytes);
     if (shape_.layout == Layout::kCompact) staging_[static_cast<int>(Track::kCombine)][slot] = own_memory(combine_bytes);
   }
-  const auto make_event = [](Event* event) {
-    check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  };
-  make_event(&entered_);
+  check_cuda(cudaEventCreateWithFlags(&entered_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   streams_wait_for_words_ = waits_for_words(memory_.device);
-  for (int i = 0; i < num_copy_streams_; ++i) {
-    for (Event& event : copied_.emplace_back()) make_event(&event);
-    copy_streams_.push_back(make_urgent_stream());
-  }
-}
-
-int CudaPlan::peer_at(int distance) const { return (peers_->rank() + distance) % dimensions_.num_ranks; }
-
-void CudaPlan::await_copies(const CopyStreams& used, int chunk, Stream stream) const {
-  for (int i = 0; i < num_copy_streams_; ++i) {
-    if (!used[i]) continue;
-    check_cuda(cudaEventRecord(copied_[i][chunk], copy_streams_[i]), "cudaEventRecord");
-    check_cuda(cudaStreamWaitEvent(stream, copied_[i][chunk], 0), "cudaStreamWaitEvent");
-  }
+  for (Stream& stream : copy_streams_) stream = make_urgent_stream();
 }
 
 std::int64_t CudaPlan::max_staged_rows(std::int64_t num_tokens) const {
@@ -146,8 +150,8 @@ DispatchLayout CudaPlan::staged_layout(std::int64_t num_tokens) const {
   return dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(max_staged_rows(num_tokens), 1));
 }
 
-void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                         const cuda::Launch& launch) {
+CudaPlan::Packing CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args,
+                                      const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
   const int slot_idx = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot_idx];
   const Slot& slot = slots_[slot_idx];
@@ -170,9 +174,11 @@ void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchA
                       .ordinal = cached ? nullptr : device.ordinal,
                       .local_idx = device.local_idx,
                       .topk_weights = args.topk_weights,
-                      .chunks = kPushChunks,
-                      .chunk_words = scratch.packed,
-                      .number = ++num_packings_,
+                      .order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPushChunks),
+                      .piece_words = scratch.packed,
+                      .copies = {scratch.copied[static_cast<int>(Track::kDispatch)], has_small_arrays(shape_, !cached) ? 2 : 1,
+                                 ++num_copyings_},
+                      .segments = segments_of(Track::kDispatch, slot_idx),
                       .state = scratch.state[static_cast<int>(Track::kDispatch)],
                       .pack_state = scratch.pack_state};
   pack.handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
@@ -181,58 +187,63 @@ void CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchA
   } else {
     pack.handshake.gate = scratch.gate;
   }
+  pack.handshake.exit_post = cuda::LineWord::kData;
+  if (halves == Halves::kTogether) {
+    pack.handshake.exit_wait = cuda::LineWord::kData;
+    pack.handshake.exit_phase = Phase::kDispatchRows;
+    pack.handshake.ends_turn = true;
+  }
+  Packing packing(this, slot_idx);
   cuda::pack_rows(pack, launch);
+  return packing;
 }
 
-void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
+void CudaPlan::forgo_copies(int slot_idx) noexcept {
+  try {
+    upload(scratch_[slot_idx].copied[static_cast<int>(Track::kDispatch)],
+           std::vector<std::uint64_t>(kNumCopyStreams, num_copyings_));
+  } catch (...) {
+    // The device has failed: its kernels have ended.
+  }
+}
+
+void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, Packing* packing) {
   const int slot_idx = call.turn.slot;
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
   const std::byte* staging = staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data();
   const std::vector<TravellingArray> arrays = arrays_of(shape_, slot.layout, staged_layout(routing.num_tokens),
                                                         call.made != nullptr, static_cast<bool>(args.topk_weights));
-  constexpr int kLast = kPushChunks.num_chunks - 1;
-  CopyStreams used;
-  std::array<int, kMaxCopyStreams> next_chunk{};  // of each stream: behind those whose words it waits for
-  // Behind all chunks up to this one: what crosses as a whole has rows of all. The word of the first also says that the peers
-  // have opened their slots.
-  const auto stream_behind = [&](int chunk, int number) {
-    const int idx = number % num_copy_streams_;
-    used.set(idx);
-    for (; next_chunk[idx] <= chunk; ++next_chunk[idx]) {
-      await_word(scratch_[slot_idx].packed + next_chunk[idx], num_packings_, copy_streams_[idx]);
+  const PackOrder order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPushChunks);
+  std::array<int, kNumCopyStreams> next_piece{};  // of each stream: behind those whose words it waits for
+  // Behind all pieces up to this one. The word of the first also says that the peers have opened their slots.
+  const auto stream_behind = [&](CopyStream which, int piece) {
+    const int idx = static_cast<int>(which);
+    for (; next_piece[idx] <= piece; ++next_piece[idx]) {
+      await_word(scratch_[slot_idx].packed + next_piece[idx], num_copyings_, copy_streams_[idx]);
     }
     return copy_streams_[idx];
   };
-  for (int chunk = 0; chunk <= kLast; ++chunk) {
+  for (int piece = 0; piece < order.num_pieces(); ++piece) {
     for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
-      const int peer = peer_at(distance);
+      const int peer = order.peer_at(distance);
+      if (order.pass_of(peer) != order.pass_of_piece(piece)) continue;
       const SentBlock& block = routing.sent[peer];
       std::byte* window = slot.windows[peer]->data();
+      const bool ends_block = order.end(piece, block.num_rows) == block.num_rows;
       for (const TravellingArray& array : arrays) {
-        if (!array.in_chunks && chunk != kLast) continue;
-        const std::int64_t first = array.in_chunks ? kPushChunks.begin(chunk, block.num_rows) : 0;
-        const std::int64_t num_rows = kPushChunks.end(chunk, block.num_rows) - first;
+        if (!array.in_pieces && !ends_block) continue;
+        const std::int64_t first = array.in_pieces ? order.begin(piece, block.num_rows) : 0;
+        const std::int64_t num_rows = order.end(piece, block.num_rows) - first;
         if (num_rows == 0) continue;
-        // What crosses as a whole does so beside the last chunk.
         copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first, num_rows,
-                  array.row_bytes, stream_behind(chunk, peer + (array.in_chunks ? 0 : 1)));
+                  array.row_bytes, stream_behind(array.in_pieces ? CopyStream::kRows : CopyStream::kSmall, piece));
       }
     }
   }
-  await_copies(used, kLast, launch.stream);
-
-  cuda::MeetArgs meeting{.segments = segments_of(Track::kDispatch, slot_idx),
-                         .sent = routing.device->sent,
-                         .state = scratch_[slot_idx].state[static_cast<int>(Track::kDispatch)]};
-  meeting.handshake.signals = signals_of(Track::kDispatch, slot_idx, call.timeout);
-  meeting.handshake.entry_post = cuda::LineWord::kData;
-  if (halves == Halves::kTogether) {
-    meeting.handshake.entry_wait = cuda::LineWord::kData;
-    meeting.handshake.entry_phase = Phase::kDispatchRows;
-    meeting.handshake.ends_turn = true;
-  }
-  cuda::meet(meeting, launch);
+  std::uint64_t* const words = scratch_[slot_idx].copied[static_cast<int>(Track::kDispatch)];
+  for (int i = 0; i < kNumCopyStreams; ++i) write_word(words + i, num_copyings_, copy_streams_[i]);
+  packing->are_enqueued();
 }
 
 void CudaPlan::find_chunks(const CombineCall& call, const cuda::Launch& launch) {
@@ -264,38 +275,41 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   meet(call.turn, entry, launch);
   check_cuda(cudaEventRecord(entered_, launch.stream), "cudaEventRecord");
   find_chunks(call, launch);
-  const cuda::Handshake whole = reduce.handshake;
+  const PackOrder order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPullChunks);
+  const Stream stream = copy_streams_[static_cast<int>(CopyStream::kRows)];
+  check_cuda(cudaStreamWaitEvent(stream, entered_, 0), "cudaStreamWaitEvent");
+  const auto pull = [&](int distance, int first_chunk, int end_chunk) {
+    const int peer = order.peer_at(distance);
+    const SentBlock& block = routing.sent[peer];
+    const std::int64_t first = kPullChunks.begin(first_chunk, block.num_rows);
+    copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,
+              kPullChunks.end(end_chunk - 1, block.num_rows) - first, row_bytes, stream);
+  };
+  std::uint64_t* const words = scratch_[slot_idx].copied[static_cast<int>(Track::kCombine)];
+  ++num_copyings_;
+  const int last_distance = dimensions_.num_ranks - 1;
+  const int num_rounds = dimensions_.num_ranks <= kMaxRanksOfOneRound ? 1 : 2;
+  for (int round = 0; round < num_rounds; ++round) {
+    const int first = round == 0 ? 0 : kSecondRound;
+    const int end = round + 1 == num_rounds ? kPullChunks.num_chunks : kSecondRound;
+    for (int distance = 1; distance < last_distance; ++distance) pull(distance, first, end);
+    for (int chunk = first; chunk < end; ++chunk) {
+      if (last_distance > 0) pull(last_distance, chunk, chunk + 1);
+      write_word(words + chunk, num_copyings_, stream);
+    }
+  }
   reduce.staged_rows = staging;
   reduce.staged = routing.device->sent;
   reduce.staged_slot = call.header.in_place_slot;
-  CopyStreams entered;  // those that come behind the meeting
-  for (int chunk = 0; chunk < kPullChunks.num_chunks; ++chunk) {
-    CopyStreams used;
-    for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
-      const int peer = peer_at(distance);
-      const SentBlock& block = routing.sent[peer];
-      const std::int64_t first = kPullChunks.begin(chunk, block.num_rows);
-      const std::int64_t num_rows = kPullChunks.num_rows(chunk, block.num_rows);
-      if (num_rows == 0) continue;
-      const int idx = peer % num_copy_streams_;
-      const Stream stream = copy_streams_[idx];
-      if (!entered[idx]) check_cuda(cudaStreamWaitEvent(stream, entered_, 0), "cudaStreamWaitEvent");
-      entered.set(idx);
-      used.set(idx);
-      copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,
-                num_rows, row_bytes, stream);
-    }
-    await_copies(used, chunk, launch.stream);
-    reduce.token_range = scratch_[slot_idx].combine_chunks + chunk;
-    reduce.handshake = {.signals = whole.signals};
-    if (chunk == kPullChunks.num_chunks - 1) {
-      reduce.handshake.exit_post = whole.exit_post;
-      reduce.handshake.exit_wait = whole.exit_wait;
-      reduce.handshake.exit_phase = whole.exit_phase;
-      reduce.handshake.ends_turn = true;
-    }
-    cuda::reduce(reduce, launch);
-  }
+  const cuda::Handshake whole = reduce.handshake;
+  reduce.handshake = {.signals = whole.signals,
+                      .exit_post = whole.exit_post,
+                      .exit_wait = whole.exit_wait,
+                      .exit_phase = whole.exit_phase,
+                      .ends_turn = true};
+  cuda::reduce_chunks(
+      {.reduce = reduce, .begin = scratch_[slot_idx].combine_chunks, .copies = {words, kPullChunks.num_chunks, num_copyings_}},
+      launch);
 }
 
 }  // namespace tokenyard

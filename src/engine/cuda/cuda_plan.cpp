@@ -44,9 +44,6 @@ int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
   return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
 }
 
-// A peer's copies wait for nobody else's; and small ones need not wait for large ones.
-int choose_num_copy_streams(int num_ranks, int most) { return std::clamp(num_ranks - 1, 2, most); }
-
 }  // namespace
 
 std::shared_ptr<Plan::Impl> make_cuda_plan(std::shared_ptr<Peers> peers, const Shape& shape, const PlanPlace& place,
@@ -59,8 +56,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
     : Plan::Impl(peers, std::move(shape), place, peers->device_place()),
       device_(cuda::current_device()),
       num_sms_(choose_num_sms(options, device_)),
-      num_ranks_on_gpu_(options.num_ranks_on_gpu),
-      num_copy_streams_(choose_num_copy_streams(dimensions_.num_ranks, kMaxCopyStreams)) {
+      num_ranks_on_gpu_(options.num_ranks_on_gpu) {
   if (shape_.mode != Mode::kThroughput) {
     fail(ErrorCode::kUnsupported,
          "GPU ranks have throughput mode only: set Shape::mode to kThroughput, or use ranks on the host");
@@ -125,15 +121,11 @@ CudaPlan::~CudaPlan() {
   keep_until(calls_are_over(), used_memory());
   const CurrentDevice current(memory_.device, std::nothrow);
   // Not all may have been made. Destroying none is an error, which CUDA would report behind the caller's next launch.
-  const auto destroy = [](Event event) {
-    if (event != nullptr) cudaEventDestroy(event);
-  };
   // What is under way in them goes on.
-  for (const Stream stream : copy_streams_) cudaStreamDestroy(stream);
-  for (const auto& events : copied_) {
-    for (const Event event : events) destroy(event);
+  for (const Stream stream : copy_streams_) {
+    if (stream != nullptr) cudaStreamDestroy(stream);
   }
-  destroy(entered_);
+  if (entered_ != nullptr) cudaEventDestroy(entered_);
 }
 
 std::vector<std::shared_ptr<void>> CudaPlan::used_memory() const {
@@ -172,7 +164,8 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.combine_windows = carve.take<std::byte*>(num_ranks);
     scratch.combine_chunks = carve.take<std::int32_t>(Chunks::kMaxChunks + 1);
     scratch.pack_state = carve.take<cuda::PackState>(1);
-    scratch.packed = carve.take<std::uint64_t>(Chunks::kMaxChunks);
+    scratch.packed = carve.take<std::uint64_t>(PackOrder::kMaxPieces);
+    for (std::uint64_t*& copied : scratch.copied) copied = carve.take<std::uint64_t>(kMaxCopiedWords);
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
@@ -403,7 +396,8 @@ void CudaPlan::reset() {
           std::vector<std::uint32_t>(static_cast<std::size_t>(dimensions_.num_ranks * num_segments(dimensions_.max_tokens))));
     }
     upload(scratch.pack_state, std::vector<cuda::PackState>(1));
-    upload(scratch.packed, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_packings_));
+    upload(scratch.packed, std::vector<std::uint64_t>(PackOrder::kMaxPieces, num_copyings_));
+    for (std::uint64_t* copied : scratch.copied) upload(copied, std::vector<std::uint64_t>(kMaxCopiedWords, num_copyings_));
   }
 }
 

@@ -2,12 +2,13 @@
 // how many rows come (Overflow::kGrow).
 #pragma once
 
+#include <algorithm>
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/backoff.hpp"
@@ -53,6 +54,11 @@ class CudaPlan final : public Plan::Impl {
   void reset() override;
 
  private:
+  // Rows of all ranks in one, because copies to several ranks at once are in each other's way; in the other what is small.
+  enum class CopyStream : std::uint8_t { kRows, kSmall };
+  static constexpr int kNumCopyStreams = 2;
+  static constexpr int kMaxCopiedWords = std::max<int>(Chunks::kMaxChunks, kNumCopyStreams);
+
   // What kernels of one slot share, on the device.
   struct SlotScratch {
     std::array<cuda::LaunchState*, kNumTracks> state{};
@@ -70,8 +76,10 @@ class CudaPlan final : public Plan::Impl {
     std::byte** combine_windows = nullptr;                   // [R]
     std::int32_t* combine_chunks = nullptr;                  // [Chunks::kMaxChunks + 1]: the first token of each
     cuda::PackState* pack_state = nullptr;
-    // Words that streams of copies wait for: the number of the last dispatch that has come so far. [Chunks::kMaxChunks]
+    // Words that streams of copies wait for, [PackOrder::kMaxPieces], and that they write, [kMaxCopiedWords] each: the number
+    // of the last call that has come so far.
     std::uint64_t* packed = nullptr;
+    std::array<std::uint64_t*, kNumTracks> copied{};
     std::uint32_t* gate = nullptr;
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
@@ -160,19 +168,34 @@ class CudaPlan final : public Plan::Impl {
   // Of packed rows there is room for the most that so many tokens can send: packing begins before the host knows how many go.
   std::int64_t max_staged_rows(std::int64_t num_tokens) const;
   DispatchLayout staged_layout(std::int64_t num_tokens) const;
-  void pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                 const cuda::Launch& launch);
-  // What pack_rows() packs, when the host knows how much that is; and the meeting behind it.
-  void copy_packed(const DispatchArgs& args, const DispatchCall& call, const cuda::Launch& launch, Halves halves);
+  // A launch that packs, and then waits for copies: until copy_packed() they are owed, and forgone if they do not come.
+  class Packing {
+   public:
+    Packing() = default;
+    Packing(CudaPlan* plan, int slot_idx) : plan_(plan), slot_idx_(slot_idx) {}
+    Packing(Packing&& other) noexcept : plan_(std::exchange(other.plan_, nullptr)), slot_idx_(other.slot_idx_) {}
+    Packing& operator=(Packing&& other) noexcept {
+      std::swap(plan_, other.plan_);
+      std::swap(slot_idx_, other.slot_idx_);
+      return *this;
+    }
+    ~Packing() {
+      if (plan_ != nullptr) plan_->forgo_copies(slot_idx_);
+    }
+    explicit operator bool() const { return plan_ != nullptr; }
+    void are_enqueued() { plan_ = nullptr; }
+
+   private:
+    CudaPlan* plan_ = nullptr;
+    int slot_idx_ = 0;
+  };
+  Packing pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+                    const cuda::Launch& launch, Halves halves);
+  // When the host knows how much there is.
+  void copy_packed(const DispatchArgs& args, const DispatchCall& call, Packing* packing);
+  void forgo_copies(int slot_idx) noexcept;
   void find_chunks(const CombineCall& call, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
-  // Ranks begin with different peers, so that not all copy to or from the same one.
-  int peer_at(int distance) const;
-  static constexpr int kMaxCopyStreams = 4;
-  using CopyStreams = std::bitset<kMaxCopyStreams>;
-  // What `stream` is asked for from now on comes behind what the copy streams that are `used` have been asked for. Those that
-  // carry nothing are left out: each would have to come to its turn on the GPU between the caller's launches.
-  void await_copies(const CopyStreams& used, int chunk, Stream stream) const;
 
   bool reads_own_rows(const CombineArgs& args) const;
   // Who takes part, and what this rank says about the call.
@@ -184,7 +207,6 @@ class CudaPlan final : public Plan::Impl {
   cuda::Device device_;
   int num_sms_;  // of a call that does not say
   int num_ranks_on_gpu_;
-  int num_copy_streams_;
   std::shared_ptr<RoutingMemoryPool> routings_;
   std::shared_ptr<MemoryRegion> scratch_memory_;
   std::array<SlotScratch, kNumSlots> scratch_{};
@@ -209,10 +231,9 @@ class CudaPlan final : public Plan::Impl {
   // Copy engines, in groups that use them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
   bool streams_wait_for_words_ = false;
-  std::uint64_t num_packings_ = 0;
-  std::vector<Stream> copy_streams_;
-  std::vector<std::array<Event, Chunks::kMaxChunks>> copied_;  // by stream
-  Event entered_ = nullptr;                                    // the peers have, in a combine
+  std::uint64_t num_copyings_ = 0;  // calls
+  std::array<Stream, kNumCopyStreams> copy_streams_{};
+  Event entered_ = nullptr;  // the peers have, in a combine
 };
 
 }  // namespace tokenyard

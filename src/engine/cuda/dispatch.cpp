@@ -421,8 +421,8 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     if (must_be_opened(slot, call.routing->max_recv_rows)) grow(slot_idx, call.routing->max_recv_rows, call.timeout);
     find_outputs(&call);
     if (uses_engines(args.execution)) {
-      pack_rows(lanes, args, call, launch);
-      copy_packed(args, call, launch, halves);
+      Packing packing = pack_rows(lanes, args, call, launch, halves);
+      copy_packed(args, call, &packing);
     } else {
       push(lanes, args, &call, launch, halves);
     }
@@ -443,11 +443,12 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     return;
   }
   // Should the slot turn out too small, the gate keeps the push from working, and the packing.
-  bool is_packed = by_engines && is_open;
+  Packing packing;
   if (is_open && pushes) push(lanes, args, &call, launch, halves);
-  if (is_packed) pack_rows(lanes, args, call, launch);
+  if (is_open && by_engines) packing = pack_rows(lanes, args, call, launch, halves);
   const cuda::PlaceTotals totals = await_totals(call);
   if (must_be_opened(slot, totals.max_recv_rows)) {
+    packing = {};
     grow(slot_idx, totals.max_recv_rows, call.timeout);
     // The Routing needs more memory as well.
     const std::uint64_t id = call.made->id;
@@ -462,12 +463,11 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     count(args, call.turn, *call.made, launch, call.timeout);
     place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
     if (pushes) push(lanes, args, &call, launch, halves);
-    is_packed = false;
   }
   size_routing(call.made.get(), &totals, slot_idx);
   if (by_engines) {
-    if (!is_packed) pack_rows(lanes, args, call, launch);
-    copy_packed(args, call, launch, halves);
+    if (!packing) packing = pack_rows(lanes, args, call, launch, halves);
+    copy_packed(args, call, &packing);
   }
   find_outputs(&call);
   if (waits_for_outputs) push(lanes, args, &call, launch, halves);

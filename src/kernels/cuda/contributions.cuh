@@ -30,6 +30,7 @@ struct ReduceKernel {
   bool as_float8;
   std::int64_t returned_row_bytes;
   int num_pieces;  // of a row
+  int last_piece_bytes;
   std::int64_t num_tokens;
   int max_fan_out;
   int num_ranks;
@@ -42,7 +43,6 @@ struct ReduceKernel {
   const std::byte* staged_rows;
   const SentBlock* staged;
   int staged_slot;
-  const std::int32_t* token_range;
   const std::byte* returned_rows;
   Rows biases[2];
   int num_biases;
@@ -64,16 +64,6 @@ struct ContributionRoute {
   std::int32_t fan_out = 0;
   std::int32_t destination = -1;
   std::int64_t row = -1;
-};
-
-// The tokens that are summed.
-struct TokenRange {
-  std::int64_t begin;
-  std::int64_t end;
-
-  __device__ explicit TokenRange(const ReduceKernel& kernel)
-      : begin(kernel.token_range == nullptr ? 0 : kernel.token_range[0]),
-        end(kernel.token_range == nullptr ? kernel.num_tokens : kernel.token_range[1]) {}
 };
 
 __device__ inline ContributionRoute load_route(const ReduceKernel& kernel, std::int64_t token, int lane) {
@@ -148,22 +138,25 @@ struct Cursor {
   InPlaceRows rows_of_lane;
   const std::byte* in_place_of_lane = nullptr;
 
-  // What can be known before the peers have entered.
-  __device__ Cursor(const ReduceKernel& kernel, int lane) {
-    // Runs of equal length, but for one piece, so that all warps end together; they may begin in the middle of a row. Pieces
-    // are fewer than 2^32, of 2 KiB each.
+  // What can be known before the peers have entered. The run is the warp's share of all tokens, or there is none.
+  __device__ Cursor(const ReduceKernel& kernel, int lane, bool has_run = true) {
+    begin_run(kernel, 0, has_run ? kernel.num_tokens : 0, lane);
+    rows_of_lane = load_in_place(kernel, lane);
+  }
+
+  // The warp's share of these tokens. Runs of equal length, but for one piece, so that all warps end together; they may begin
+  // in the middle of a row. Pieces are fewer than 2^32, of 2 KiB each.
+  __device__ void begin_run(const ReduceKernel& kernel, std::int64_t first_token, std::int64_t end_token, int lane) {
     const unsigned num_warps = gridDim.x * (blockDim.x / kWarp);
     const unsigned warp = threadIdx.x / kWarp * gridDim.x + blockIdx.x;
-    const TokenRange range(kernel);
     const auto num_pieces = static_cast<unsigned>(kernel.num_pieces);
-    const unsigned num_all = static_cast<unsigned>(range.end - range.begin) * num_pieces;
+    const unsigned num_all = static_cast<unsigned>(end_token - first_token) * num_pieces;
     const unsigned rest = num_all % num_warps;
     const unsigned begin = num_all / num_warps * warp + min(warp, rest);
     num_left = num_all / num_warps + (warp < rest ? 1 : 0);
-    token = range.begin + begin / num_pieces;
+    token = first_token + begin / num_pieces;
     piece = static_cast<int>(begin % num_pieces);
     next = load_route(kernel, token, lane);
-    rows_of_lane = load_in_place(kernel, lane);
   }
 
   // Once, before the first token: when the peers have entered.
@@ -171,7 +164,7 @@ struct Cursor {
     if (lane < kernel.num_ranks) in_place_of_lane = in_place_of(kernel, lane, rows_of_lane);
   }
 
-  // Once before the first piece, and then by advance().
+  // Once before the first piece of a run, and then by advance().
   __device__ void enter_token(const ReduceKernel& kernel, int lane) {
     contribution = contribution_of(kernel, next, token, in_place_of_lane, lane);
     contributors = __ballot_sync(kAllLanes, contribution != nullptr);
@@ -188,15 +181,20 @@ struct Cursor {
 };
 
 __device__ inline int piece_bytes(const ReduceKernel& kernel, int piece) {
-  return static_cast<int>(
-      min(static_cast<std::int64_t>(kPieceBytes), kernel.row_bytes - static_cast<std::int64_t>(piece) * kPieceBytes));
+  return piece + 1 == kernel.num_pieces ? kernel.last_piece_bytes : kPieceBytes;
 }
 
 template <DataType kType>
-__device__ void finish_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, std::int64_t token, int piece, int lane) {
+__device__ void store_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, std::int64_t token, int piece, int lane) {
   using Sum = WarpSum<kType>;
   const int num_bytes = piece_bytes(kernel, piece);
   const std::int64_t first = static_cast<std::int64_t>(piece) * kPieceBytes;
+  if (num_bytes == kPieceBytes && kernel.num_biases == 0 && kernel.output.is_aligned) {
+    std::byte* output = kernel.output.data + token * kernel.output.row_stride + first + Sum::offset(0, lane);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) ptx::store_row(output + Sum::offset(i, 0), Vector<kType>::encode(sum.numbers[i]));
+    return;
+  }
 #pragma unroll 1
   for (int bias = 0; bias < kernel.num_biases; ++bias) {
     const Rows& rows = kernel.biases[bias];
@@ -215,6 +213,11 @@ __device__ void finish_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, st
       store_anywhere<kType>(output + offset, Vector<kType>::encode(sum.numbers[i]), kernel.output.is_aligned);
     }
   }
+}
+
+template <DataType kType>
+__device__ void finish_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, std::int64_t token, int piece, int lane) {
+  store_piece<kType>(kernel, sum, token, piece, lane);
   sum.clear();
 }
 
@@ -229,12 +232,10 @@ __device__ inline void return_weight_to(const ReduceKernel& kernel, std::int64_t
 
 __device__ inline void reduce_weights(const ReduceKernel& kernel) {
   if (kernel.weights == nullptr) return;
-  const TokenRange range(kernel);
-  const std::int64_t num_pairs = range.end * kernel.top_k;
+  const std::int64_t num_pairs = kernel.num_tokens * kernel.top_k;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
 #pragma unroll 1
-  for (std::int64_t pair = range.begin * kernel.top_k + static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       pair < num_pairs; pair += stride) {
+  for (std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; pair < num_pairs; pair += stride) {
     return_weight_to(kernel, pair);
   }
 }
@@ -251,8 +252,21 @@ struct alignas(16) Slot {
 // Shared memory of a warp's ring.
 constexpr int ring_bytes(int num_slots) { return num_slots * kNumAtOnce * kPieceBytes; }
 
+// Instructions are the limit where rows come from memory of the GPU: most pieces are whole, and need fewer.
 template <DataType kType>
 __device__ void add_slot(WarpSum<kType>& sum, const Slot& slot, const std::byte* pieces, int lane) {
+  if (slot.num_bytes == kPieceBytes) {
+    const std::byte* vectors = pieces + WarpSum<kType>::offset(0, lane);
+#pragma unroll
+    for (int j = 0; j < kNumAtOnce; ++j) {
+      if (j >= slot.num_contributions) break;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum.add(i, *reinterpret_cast<const uint4*>(vectors + j * kPieceBytes + WarpSum<kType>::offset(i, 0)));
+      }
+    }
+    return;
+  }
 #pragma unroll
   for (int j = 0; j < kNumAtOnce; ++j) {
     if (j >= slot.num_contributions) break;
@@ -325,6 +339,69 @@ __device__ void sum_rows(const ReduceKernel& kernel, Tokens& tokens, Slot* slots
   }
 }
 
+#if __CUDA_ARCH__ >= 900
+
+// Numbers from 0 on, as places in a ring and turns of that place.
+struct RingPlace {
+  int idx = 0;
+  std::uint32_t parity = 0;
+  __device__ void advance() {
+    if (++idx < kRingSlots) return;
+    idx = 0;
+    parity ^= 1U;
+  }
+};
+
+// The same by bulk loads, whose barriers have been made.
+template <DataType kType, class Tokens>
+__device__ void sum_rows_in_bulk(const ReduceKernel& kernel, Tokens& tokens, Slot* slots, ptx::Barrier* barriers,
+                                 std::byte* ring, int lane) {
+  WarpSum<kType> sum;
+  sum.clear();
+  unsigned to_load = tokens.contributors;
+  int num_under_way = 0;
+  RingPlace load_place;
+  for (RingPlace sum_place;; sum_place.advance()) {
+#pragma unroll 1
+    for (; tokens.num_left > 0 && num_under_way < kRingSlots; ++num_under_way) {
+      const unsigned rest = to_load & (to_load - 1);
+      const unsigned after = rest & (rest - 1);
+      const bool is_first = lane == __ffs(static_cast<int>(to_load)) - 1;
+      const bool is_second = lane == __ffs(static_cast<int>(rest)) - 1;
+      const int num_bytes = piece_bytes(kernel, tokens.piece);
+      if (lane == 0) {
+        const int num_contributions = (to_load != 0 ? 1 : 0) + (rest != 0 ? 1 : 0);
+        slots[load_place.idx] = {static_cast<std::int32_t>(tokens.token), tokens.piece, num_bytes,
+                                 static_cast<std::int16_t>(num_contributions), after == 0};
+        ptx::barrier_arrive_expecting(&barriers[load_place.idx], num_contributions * num_bytes);
+      }
+      if (is_first || is_second) {
+        ptx::bulk_load(ring + (load_place.idx * kNumAtOnce + (is_second ? 1 : 0)) * kPieceBytes,
+                       tokens.contribution + static_cast<std::int64_t>(tokens.piece) * kPieceBytes, num_bytes,
+                       &barriers[load_place.idx]);
+      }
+      load_place.advance();
+      to_load = after;
+      if (after == 0) {
+        tokens.advance(kernel, lane);
+        to_load = tokens.contributors;
+      }
+    }
+    if (num_under_way == 0) break;
+    __syncwarp();
+    while (!ptx::barrier_is_past(&barriers[sum_place.idx], sum_place.parity)) {
+    }
+    const Slot slot = slots[sum_place.idx];
+    const std::byte* pieces = ring + sum_place.idx * kNumAtOnce * kPieceBytes;
+    add_slot(sum, slot, pieces, lane);
+    __syncwarp();  // all have read the slot before it is filled again
+    --num_under_way;
+    if (slot.is_last) finish_piece<kType>(kernel, sum, slot.token, slot.piece, lane);
+  }
+}
+
+#endif
+
 template <class Tensor>
 Rows rows_of(const Tensor& tensor) {
   const auto element_bytes = static_cast<std::int64_t>(size_of(tensor.dtype));
@@ -341,6 +418,7 @@ inline ReduceKernel reduce_kernel_of(const ReduceArgs& args) {
   kernel.as_float8 = args.as_float8;
   kernel.returned_row_bytes = static_cast<std::int64_t>(args.as_float8 ? args.returned_row_bytes : args.row_bytes);
   kernel.num_pieces = static_cast<int>((args.row_bytes + kPieceBytes - 1) / kPieceBytes);
+  kernel.last_piece_bytes = static_cast<int>(kernel.row_bytes - (kernel.num_pieces - 1) * std::int64_t{kPieceBytes});
   kernel.num_tokens = args.num_tokens;
   kernel.max_fan_out = args.max_fan_out;
   kernel.num_ranks = args.num_ranks;
@@ -353,7 +431,6 @@ inline ReduceKernel reduce_kernel_of(const ReduceArgs& args) {
   kernel.staged_rows = args.staged_rows;
   kernel.staged = args.staged;
   kernel.staged_slot = args.staged_slot;
-  kernel.token_range = args.token_range;
   kernel.returned_rows = args.returned_rows;
   for (const ConstTensorView& bias : args.biases) {
     if (bias) kernel.biases[kernel.num_biases++] = rows_of(bias);

@@ -2,18 +2,12 @@
 #pragma once
 
 #include "kernels/cuda/launch.hpp"
-#include "kernels/cuda/segments.hpp"
 #include "kernels/cuda/signals.hpp"
-#include "layout/sent_block.hpp"
 
 namespace tokenyard::cuda {
 
 struct MeetArgs {
   Handshake handshake{};
-  // With words: what was sent before in the stream is announced, all segments at once, to peers whose headers ask for that.
-  // They must have entered, and not have been told of the data before.
-  Segments segments{};
-  const SentBlock* sent = nullptr;  // [R], with `segments`
   LaunchState* state = nullptr;
 };
 

@@ -1,23 +1,24 @@
-// Warps draw tickets for parts of tokens, as push's do: first of the rows to be packed, in the order of tokens, so that a chunk
-// after the other is complete; then of the rows that stay. Every warp is a conveyor of its own.
+// Warps draw tickets for parts of tokens, as push's do: in every pass of the order of the rows that belong to it, in the order
+// of tokens, so that one piece after the other is complete; then of the rows that stay. Every warp is a conveyor of its own.
 
 #include <algorithm>
 #include <limits>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/conveyor.cuh"
+#include "kernels/cuda/copies.cuh"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/pack_rows.hpp"
 #include "kernels/cuda/payload.cuh"
 #include "kernels/cuda/routes.cuh"
-#include "kernels/cuda/signals.cuh"
+#include "kernels/cuda/segments.cuh"
 
 namespace tokenyard::cuda {
 namespace {
 
 constexpr int kMaxWarps = 16;  // the last one of a block waits for the peers, the others move rows
-constexpr int kNoChunk = -1;
+constexpr int kNoPiece = -1;
 
 constexpr int kPartsPerTicket = 4;  // see push_routes.cuh
 
@@ -27,10 +28,11 @@ struct PackKernel : Payload {
   int num_ranks;
   const SentBlock* sent;
 
-  Chunks chunks;
+  PackOrder order;
   std::uint32_t row_parts;  // that are counted of each row
-  std::uint64_t* chunk_words;
-  std::uint64_t number;
+  std::uint64_t* piece_words;
+  Copies copies;
+  Segments segments;
 
   Handshake handshake;
   LaunchState* state;
@@ -53,9 +55,9 @@ class Blocks {
     if (lane < kernel.num_ranks) block_ = load(lane);
   }
 
-  // What the lanes send to `row` of `destination`; by all of them.
-  __device__ Sent find(bool is_sent, std::int32_t destination, std::int64_t row) const {
-    is_sent = is_sent && row >= 0;
+  // What the lanes send to `row` of `destination`; by all of them. Rounds are passes.
+  __device__ Sent find(bool is_sent, std::int32_t destination, std::int64_t row, int round) const {
+    is_sent = is_sent && row >= 0 && (round == kAllRounds || round == kernel_.order.pass_of(destination));
     const int holder = is_sent ? destination % kWarp : 0;
     const auto memory = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(block_.memory), holder);
     std::int64_t shift = __shfl_sync(kAllLanes, block_.shift, holder);
@@ -69,19 +71,19 @@ class Blocks {
     return sent;
   }
 
-  // Of each lane's row, or kNoChunk: nothing is sent, or it stays.
-  __device__ int chunk_of(const Sent& sent) const {
+  // Of each lane's row, or kNoPiece: nothing is sent, or it stays.
+  __device__ int piece_of(const Sent& sent) const {
     const bool is_sent = sent.window != nullptr && sent.destination != kernel_.rank;
     const int holder = is_sent ? sent.destination % kWarp : 0;
     std::int64_t staged_row = __shfl_sync(kAllLanes, block_.staged_row, holder);
     std::int64_t num_rows = __shfl_sync(kAllLanes, block_.num_rows, holder);
-    if (!is_sent) return kNoChunk;
+    if (!is_sent) return kNoPiece;
     if (sent.destination >= kWarp) {
       const Block block = load(sent.destination);
       staged_row = block.staged_row;
       num_rows = block.num_rows;
     }
-    return kernel_.chunks.chunk_of(sent.row - staged_row, num_rows);
+    return kernel_.order.piece_of(kernel_.order.pass_of(sent.destination), sent.row - staged_row, num_rows);
   }
 
  private:
@@ -102,39 +104,42 @@ class Blocks {
   Block block_;
 };
 
-// The parts of a chunk that have been written are added up, and the number of all of them is taken off: the chunk is packed
+// The parts of a piece that have been written are added up, and the number of all of them is taken off: the piece is packed
 // when nothing is left. One thread: knows that `num_parts` have been written, or how many there are.
-__device__ void count_packed(const PackKernel& kernel, int chunk, std::uint32_t num_parts) {
+__device__ void count_packed(const PackKernel& kernel, int piece, std::uint32_t num_parts) {
   ptx::fence_device();
-  if (atomicAdd(&kernel.pack_state->num_packed[chunk], num_parts) + num_parts != 0) return;
+  if (atomicAdd(&kernel.pack_state->num_packed[piece], num_parts) + num_parts != 0) return;
   ptx::fence_system();
-  ptx::store_release_system(&kernel.chunk_words[chunk], kernel.number);
+  ptx::store_release_system(&kernel.piece_words[piece], kernel.copies.number);
 }
 
-__device__ std::uint32_t parts_of_chunk(const PackKernel& kernel, int chunk) {
+__device__ std::uint32_t parts_of_piece(const PackKernel& kernel, int piece) {
+  const PackOrder& order = kernel.order;
   std::int64_t num_rows = 0;
 #pragma unroll 1
   for (int rank = 0; rank < kernel.num_ranks; ++rank) {
-    if (rank != kernel.rank) num_rows += kernel.chunks.num_rows(chunk, kernel.sent[rank].num_rows);
+    if (rank == kernel.rank || order.pass_of(rank) != order.pass_of_piece(piece)) continue;
+    const std::int64_t num_all = kernel.sent[rank].num_rows;
+    num_rows += order.end(piece, num_all) - order.begin(piece, num_all);
   }
   return static_cast<std::uint32_t>(num_rows) * kernel.row_parts;
 }
 
-// What a warp has packed and not yet counted. Lane c counts for chunk c.
+// What a warp has packed and not yet counted. Lane p counts for piece p.
 class Tally {
  public:
   __device__ Tally(const PackKernel& kernel, int lane) : kernel_(kernel), lane_(lane) {}
 
-  // Whether what is of these chunks may be added; otherwise the others would have to wait for it.
-  __device__ bool may_add(unsigned chunks) const { return chunks_ == 0 || chunks_ == chunks; }
+  // Whether what is of these pieces may be added; otherwise the others would have to wait for it.
+  __device__ bool may_add(unsigned pieces) const { return pieces_ == 0 || pieces_ == pieces; }
 
-  // A part of each lane's chunk, which are those of `chunks`.
-  __device__ void add(int chunk, unsigned chunks) {
-    chunks_ = chunks;
+  // A part of each lane's piece, which are those of `pieces`.
+  __device__ void add(int piece, unsigned pieces) {
+    pieces_ = pieces;
 #pragma unroll 1
-    for (unsigned rest = chunks; rest != 0; rest &= rest - 1) {
+    for (unsigned rest = pieces; rest != 0; rest &= rest - 1) {
       const int counted = __ffs(static_cast<int>(rest)) - 1;
-      const unsigned holders = __ballot_sync(kAllLanes, chunk == counted);
+      const unsigned holders = __ballot_sync(kAllLanes, piece == counted);
       if (lane_ == counted) num_parts_ += static_cast<std::uint32_t>(__popc(holders));
     }
   }
@@ -143,18 +148,18 @@ class Tally {
   __device__ void count() {
     __syncwarp();
     if (num_parts_ > 0) count_packed(kernel_, lane_, num_parts_);
-    chunks_ = 0;
+    pieces_ = 0;
     num_parts_ = 0;
   }
 
  private:
   const PackKernel& kernel_;
   int lane_;
-  unsigned chunks_ = 0;  // a bit each
+  unsigned pieces_ = 0;  // a bit each
   std::uint32_t num_parts_ = 0;
 };
 
-__device__ unsigned set_of(int chunk) { return __reduce_or_sync(kAllLanes, chunk == kNoChunk ? 0U : 1U << chunk); }
+__device__ unsigned set_of(int piece) { return __reduce_or_sync(kAllLanes, piece == kNoPiece ? 0U : 1U << piece); }
 
 // Copies that have been enqueued cannot be held back. So before they begin, every rank shall be able to know that what lies in
 // its slots stands for nothing any more; whoever has told this rank may not have come to the others yet.
@@ -170,12 +175,12 @@ __device__ void tell_all(const Signals& signals) {
   ptx::fence_system();
 }
 
-// The block's last warp, while the others pack. One of the launch says how much there is; of the first chunk only when the
+// The block's last warp, while the others pack. One of the launch says how much there is; of the first piece only when the
 // peers have come.
 __device__ bool await_peers(const PackKernel& kernel, const CallTurn& call_turn, int lane) {
   if (blockIdx.x != 0) return true;
-  const bool counts = call_turn.may_work() && lane < kernel.chunks.num_chunks;
-  const std::uint32_t num_parts = counts ? parts_of_chunk(kernel, lane) : 0;
+  const bool counts = call_turn.may_work() && lane < kernel.order.num_pieces();
+  const std::uint32_t num_parts = counts ? parts_of_piece(kernel, lane) : 0;
   if (counts && lane != 0) count_packed(kernel, lane, 0U - num_parts);
   __syncwarp();
   const bool is_well = await_entry(kernel.handshake, call_turn, true);
@@ -184,18 +189,46 @@ __device__ bool await_peers(const PackKernel& kernel, const CallTurn& call_turn,
   return is_well;
 }
 
-// At the end of every block; all its threads.
-__device__ void leave_pack(const PackKernel& kernel) {
+// When a block has packed its share; all its threads.
+__device__ void end_packing(const PackKernel& kernel) {
   __syncthreads();
   if (threadIdx.x != 0) return;
   ptx::fence_device();
   if (atomicAdd(&kernel.pack_state->num_blocks_done, 1U) != gridDim.x - 1) return;
-  kernel.pack_state->num_blocks_done = 0;  // the chunks' counters have come to zero by themselves, or this rank has failed
+  kernel.pack_state->num_blocks_done = 0;  // the pieces' counters have come to zero by themselves, or this rank has failed
   ptx::fence_system();
 #pragma unroll 1
-  for (int chunk = 0; chunk < kernel.chunks.num_chunks; ++chunk) {
-    ptx::store_release_system(&kernel.chunk_words[chunk], kernel.number);
+  for (int piece = 0; piece < kernel.order.num_pieces(); ++piece) {
+    ptx::store_release_system(&kernel.piece_words[piece], kernel.copies.number);
   }
+}
+
+// What has been sent, all segments at once, to peers whose headers ask for that. By a warp.
+__device__ void announce_all(const PackKernel& kernel, std::uint64_t turn, int lane) {
+  const Signals& signals = kernel.handshake.signals;
+  if (kernel.segments.words == nullptr) return;
+  ptx::fence_system();
+#pragma unroll 1
+  for (int peer = 0; peer < signals.num_ranks; ++peer) {
+    if (!speaks_of_segments(signals, peer)) continue;
+    const auto num_all = static_cast<int>(num_segments(kernel.sent[peer].num_rows));
+    for (int segment = lane; segment < num_all; segment += kWarp) {
+      ptx::store_relaxed_system(kernel.segments.words[peer] + word_idx(kernel.segments, signals.rank, segment), turn);
+    }
+  }
+}
+
+// The same warp, when the block has packed its share: until all has crossed, whatever has failed. `is_well`: the peers have
+// come.
+__device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_turn, bool is_well, int lane) {
+  if (blockIdx.x != 0) return is_well;
+  for (int word = lane; word < kernel.copies.num_words; word += kWarp) {
+    is_well = await_copies(kernel.handshake.signals, kernel.copies, word, Phase::kDispatchRows) && is_well;
+  }
+  __syncwarp();
+  is_well = __all_sync(kAllLanes, is_well);
+  if (is_well && call_turn.may_work()) announce_all(kernel, call_turn.turn, lane);
+  return is_well;
 }
 
 // Goes through the routes that a warp draws: `move(route, packs)` moves one, `drain()` ends when all that was moved has been
@@ -209,14 +242,14 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
     const bool begins_ticket = routes.ticket_is_over();
     if (!routes.next(kernel, blocks, &route)) break;
     if (begins_ticket) {
-      const int chunk = blocks.chunk_of(routes.ticket());
-      const unsigned chunks = set_of(chunk);
-      if (!tally.may_add(chunks)) {
+      const int piece = blocks.piece_of(routes.ticket());
+      const unsigned pieces = set_of(piece);
+      if (!tally.may_add(pieces)) {
         drain();
         tally.count();
       }
-      tally.add(chunk, chunks);
-      packs = chunks != 0;
+      tally.add(piece, pieces);
+      packs = pieces != 0;
     }
     move(route, packs);
   }
@@ -226,7 +259,8 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
 
 #if __CUDA_ARCH__ >= 900
 
-// Groups of tokens with short rows are moved by the warps whose parts have come near them, and so chunk by chunk as these.
+// Groups of tokens with short rows are moved, to all their destinations, by the warps whose parts have come near them in the
+// first pass, and so piece by piece as these.
 class Groups {
  public:
   __device__ Groups(const PackKernel& kernel, const Routes& routes, const Share& share, int lane)
@@ -243,9 +277,9 @@ class Groups {
     while (has_group_ && number_ * routes.group_tokens() <= token + num_tokens_ahead_) {
       const TokenGroup group = routes.group(kernel_, blocks, static_cast<int>(number_));
       send_group(kernel_, group, kernel_.window);
-      const int chunk = blocks.chunk_of(group.sent);
+      const int piece = blocks.piece_of(group.sent);
       Tally tally(kernel_, lane_);
-      tally.add(chunk, set_of(chunk));
+      tally.add(piece, set_of(piece));
       tally.count();
       draw(routes);
     }
@@ -307,7 +341,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_in_bulk(const __grid
     conveyor.load_ahead(2);
     if (call_turn.may_work()) move_in_bulk(kernel, conveyor, num_movers, lane);
   }
-  leave_pack(kernel);
+  end_packing(kernel);
+  if (warp == num_movers) is_well = await_all_copies(kernel, call_turn, is_well, lane);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
@@ -336,7 +371,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __g
   } else if (call_turn.may_work()) {
     move_by_threads(kernel, num_movers, lane);
   }
-  leave_pack(kernel);
+  end_packing(kernel);
+  if (warp == num_movers) is_well = await_all_copies(kernel, call_turn, is_well, lane);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
@@ -350,12 +386,13 @@ PackKernel prepare(const PackArgs& args, bool in_bulk) {
   kernel.num_output_rows = std::numeric_limits<std::int64_t>::max();
   kernel.own_ids = id_targets(args.window.layout);
   kernel.parts_per_ticket = kPartsPerTicket;
-  kernel.keeps_last = true;
+  kernel.num_rounds = args.order.num_passes + 1;
   kernel.num_ranks = args.num_ranks;
   kernel.sent = args.sent;
-  kernel.chunks = args.chunks;
-  kernel.chunk_words = args.chunk_words;
-  kernel.number = args.number;
+  kernel.order = args.order;
+  kernel.piece_words = args.piece_words;
+  kernel.copies = args.copies;
+  kernel.segments = args.segments;
   kernel.handshake = args.handshake;
   kernel.state = args.state;
   kernel.pack_state = args.pack_state;

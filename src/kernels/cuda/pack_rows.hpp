@@ -1,22 +1,25 @@
 // Third step of a dispatch where copy engines carry the rows: a rank's rows for each other rank are packed side by side, and
-// the rows that it keeps go to their final places.
+// the rows that it keeps go to their final places. Then it waits for the copies, and tells the peers.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "kernels/cuda/copies.hpp"
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/segments.hpp"
 #include "kernels/cuda/signals.hpp"
+#include "layout/pack_order.hpp"
 #include "layout/plan_layout.hpp"
-#include "layout/sent_block.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::cuda {
 
 // Device memory through which the blocks of a launch agree, as LaunchState.
 struct PackState {
-  std::uint32_t num_packed[Chunks::kMaxChunks] = {};  // parts of rows, by chunk; less those that there are, once that is known
+  std::uint32_t num_packed[PackOrder::kMaxPieces] =
+      {};  // parts of rows, by piece; less those that there are, once that is known
   std::uint32_t num_blocks_done = 0;
 };
 
@@ -46,12 +49,15 @@ struct PackArgs {
   const std::int32_t* local_idx = nullptr;  // [T, k]
   ConstTensorView topk_weights{};           // f32 [T, k], or empty
 
-  // Rows are packed chunk by chunk. As soon as a chunk is, chunk_words[chunk] becomes `number`; that of chunk 0 also waits for
-  // the handshake's entry_wait. All do at the end, also of a kernel that has failed or whose gate is closed: streams wait for
-  // these words, and would wait for ever. Where the entry wait fails, all ranks have been told of the failure before.
-  Chunks chunks{};
-  std::uint64_t* chunk_words = nullptr;  // [num_chunks]
-  std::uint64_t number = 0;              // more than stands there
+  // Rows are packed piece by piece. As soon as a piece is, piece_words[piece] becomes `copies.number`; that of piece 0 also
+  // waits for the handshake's entry_wait. All do at the end of packing, also if the kernel has failed or its gate is closed:
+  // streams wait for these words, and would wait for ever. Where the entry wait fails, all ranks have been told of the failure
+  // before.
+  PackOrder order{};                     // of this rank
+  std::uint64_t* piece_words = nullptr;  // [num_pieces]
+
+  Copies copies{};      // that follow, in other streams: the handshake's exit comes behind them; without words, at once
+  Segments segments{};  // with words: of what has been sent all are announced, to peers whose headers ask for that
 
   Handshake handshake{};  // one warp waits for the entry while the others pack
   LaunchState* state = nullptr;

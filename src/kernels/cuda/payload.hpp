@@ -50,7 +50,7 @@ struct Payload {
 
   std::int64_t num_tokens;
   std::int64_t first_token;  // ranks may begin at different ones, see Routes
-  bool keeps_last;           // all rows for other ranks come first, and then those that stay; with first_token 0 alone
+  int num_rounds;            // how often all tokens come, each time for other destinations; if not once, first_token is 0
   int rank;
   int parts_per_ticket;  // at most
   int max_fan_out;
@@ -99,6 +99,7 @@ Payload make_payload(const Args& args, const DispatchLayout& layout, bool in_bul
     ++payload.num_lanes;
   }
   choose_ways(&payload, in_bulk);
+  payload.num_rounds = 1;
   payload.rank = args.rank;
   payload.num_tokens = args.num_tokens;
   payload.max_fan_out = args.max_fan_out;

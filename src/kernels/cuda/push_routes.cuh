@@ -63,7 +63,7 @@ class Destinations {
   __device__ bool counts() const { return counts_; }
 
   // By all lanes of a warp.
-  __device__ Sent find(bool is_sent, std::int32_t destination, std::int64_t row) const {
+  __device__ Sent find(bool is_sent, std::int32_t destination, std::int64_t row, int) const {
     is_sent = is_sent && row >= 0;
     const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_), is_sent ? destination % kWarp : 0);
     Sent sent{is_sent ? reinterpret_cast<std::byte*>(window) : nullptr, row, is_sent ? destination : -1};

@@ -17,17 +17,6 @@ constexpr int kNumWarpsOfFloat8 = 16;  // which need more registers
 
 #if __CUDA_ARCH__ >= 900
 
-// Numbers from 0 on, as places in a ring and turns of that place.
-struct RingPlace {
-  int idx = 0;
-  std::uint32_t parity = 0;
-  __device__ void advance() {
-    if (++idx < kRingSlots) return;
-    idx = 0;
-    parity ^= 1U;
-  }
-};
-
 template <DataType kType>
 __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_in_bulk(const __grid_constant__ ReduceKernel kernel) {
   extern __shared__ __align__(128) std::byte shared[];
@@ -39,7 +28,6 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_in_bulk(const _
   Cursor cursor(kernel, lane);
   post_entry(kernel.handshake, call_turn);
   ptx::Barrier* barriers = barriers_of[warp];
-  Slot* slots = slots_of[warp];
   std::byte* ring = shared + static_cast<std::int64_t>(warp) * kRingSlots * kNumAtOnce * kPieceBytes;
   if (lane < kRingSlots) ptx::barrier_init(&barriers[lane], 1);
   ptx::barrier_init_fence();
@@ -50,48 +38,7 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_in_bulk(const _
   cursor.enter_token(kernel, lane);
   if (!is_well) cursor.num_left = 0;
 
-  WarpSum<kType> sum;
-  sum.clear();
-  unsigned to_load = cursor.contributors;
-  int num_under_way = 0;
-  RingPlace load_place;
-  for (RingPlace sum_place;; sum_place.advance()) {
-#pragma unroll 1
-    for (; cursor.num_left > 0 && num_under_way < kRingSlots; ++num_under_way) {
-      const unsigned rest = to_load & (to_load - 1);
-      const unsigned after = rest & (rest - 1);
-      const bool is_first = lane == __ffs(static_cast<int>(to_load)) - 1;
-      const bool is_second = lane == __ffs(static_cast<int>(rest)) - 1;
-      const int num_bytes = piece_bytes(kernel, cursor.piece);
-      if (lane == 0) {
-        const int num_contributions = (to_load != 0 ? 1 : 0) + (rest != 0 ? 1 : 0);
-        slots[load_place.idx] = {static_cast<std::int32_t>(cursor.token), cursor.piece, num_bytes,
-                                 static_cast<std::int16_t>(num_contributions), after == 0};
-        ptx::barrier_arrive_expecting(&barriers[load_place.idx], num_contributions * num_bytes);
-      }
-      if (is_first || is_second) {
-        ptx::bulk_load(ring + (load_place.idx * kNumAtOnce + (is_second ? 1 : 0)) * kPieceBytes,
-                       cursor.contribution + static_cast<std::int64_t>(cursor.piece) * kPieceBytes, num_bytes,
-                       &barriers[load_place.idx]);
-      }
-      load_place.advance();
-      to_load = after;
-      if (after == 0) {
-        cursor.advance(kernel, lane);
-        to_load = cursor.contributors;
-      }
-    }
-    if (num_under_way == 0) break;
-    __syncwarp();
-    while (!ptx::barrier_is_past(&barriers[sum_place.idx], sum_place.parity)) {
-    }
-    const Slot slot = slots[sum_place.idx];
-    const std::byte* pieces = ring + sum_place.idx * kNumAtOnce * kPieceBytes;
-    add_slot(sum, slot, pieces, lane);
-    __syncwarp();  // all have read the slot before it is filled again
-    --num_under_way;
-    if (slot.is_last) finish_piece<kType>(kernel, sum, slot.token, slot.piece, lane);
-  }
+  sum_rows_in_bulk<kType>(kernel, cursor, slots_of[warp], barriers, ring, lane);
   if (is_well) reduce_weights(kernel);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }

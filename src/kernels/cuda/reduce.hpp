@@ -37,8 +37,6 @@ struct ReduceArgs {
   const std::byte* staged_rows = nullptr;
   const SentBlock* staged = nullptr;  // [R]
   int staged_slot = 0;
-  // Null: all tokens; otherwise those from token_range[0] to token_range[1] - 1. Device memory.
-  const std::int32_t* token_range = nullptr;
   const std::byte* returned_rows = nullptr;  // [T, F, row_bytes or returned_row_bytes]
   std::array<ConstTensorView, 2> biases{};   // [T, num_elements], dense rows, or empty
   TensorView output{};                       // the same

@@ -11,6 +11,8 @@ namespace tokenyard::cuda {
 
 // Tokens whose small rows travel together, at most.
 inline constexpr int kMaxGroupTokens = 8;
+// Instead of a round: what is sent in any.
+inline constexpr int kAllRounds = -1;
 
 // A warp's place among those that share the work.
 struct Share {
@@ -45,18 +47,19 @@ struct Route {
 
 // Goes through the parts that a warp draws, in three steps, each of which has a ticket's time for its memory accesses: the
 // ticket is drawn, the routes of its tokens are loaded, the windows looked up. Entry o of the ticket's token t lies in lane t *
-// width + o. Where what stays comes last, all tokens come twice.
+// width + o.
 //
-// `destinations.find(is_sent, destination, row)` says for each lane what it sends where the Routing has this destination and
-// row: nothing, where that is not the warp's affair.
+// `destinations.find(is_sent, destination, row, round)` says for each lane what it sends in this round where the Routing has
+// this destination and row.
 class Routes {
  public:
   __device__ Routes(const Payload& payload, const Share& share, int lane)
       : share_(share),
         first_token_(static_cast<int>(payload.first_token)),
         num_tokens_(static_cast<int>(payload.num_tokens)),
+        num_rounds_(payload.num_rounds),
         lane_(lane) {
-    num_parts_all_ = static_cast<unsigned>(num_tokens_) * payload.num_parts * (payload.keeps_last ? 2U : 1U);
+    num_parts_all_ = static_cast<unsigned>(num_tokens_) * payload.num_parts * static_cast<unsigned>(payload.num_rounds);
     while (width_ < payload.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(payload.parts_per_ticket, kWarp / width_);
     group_tokens_ = min(kMaxGroupTokens, kWarp / width_);
@@ -78,8 +81,8 @@ class Routes {
         if (first_ >= num_parts_all_) return false;
         num_left_ = static_cast<int>(min(static_cast<unsigned>(parts_per_ticket_), num_parts_all_ - first_));
         num_taken_ = 0;
-        sent_ = destinations.find(lane_ % width_ < loaded_fan_out_ && is_turn_of(payload, loaded_destination_),
-                                  loaded_destination_, loaded_row_);
+        sent_ = destinations.find(lane_ % width_ < loaded_fan_out_, loaded_destination_, loaded_row_,
+                                  round_at(payload, first_ + static_cast<unsigned>(lane_ / width_)));
         load(payload, __shfl_sync(kAllLanes, drawn_, 0));
         draw();
         // Up to the last part that goes anywhere: its ticket has not ended before.
@@ -119,21 +122,21 @@ class Routes {
     std::int32_t destination = -1;
     std::int64_t row = -1;
     if (idx < group_tokens_ && position < num_tokens_) {
-      group.token = rotated(payload, position);
+      group.token = rotated(position);
       if (ordinal < payload.max_fan_out) {
         is_sent = ordinal < payload.fan_out[group.token];
         destination = payload.destination[static_cast<std::int64_t>(group.token) * payload.max_fan_out + ordinal];
         row = payload.row[static_cast<std::int64_t>(group.token) * payload.max_fan_out + ordinal];
       }
     }
-    group.sent = destinations.find(is_sent, destination, row);
+    group.sent = destinations.find(is_sent, destination, row, kAllRounds);
     return group;
   }
 
  private:
   // Ranks begin at different tokens: where neighbouring tokens go to the same ranks, the sources do not all crowd there at
   // once.
-  __device__ int rotated(const Payload& payload, int position) const {
+  __device__ int rotated(int position) const {
     const int token = position + first_token_;
     return token < num_tokens_ ? token : token - num_tokens_;
   }
@@ -142,8 +145,12 @@ class Routes {
   __device__ int idx_at(const Payload& payload, unsigned position) const {
     return static_cast<int>(payload.num_parts == 1 ? position : position / payload.num_parts);
   }
+  __device__ int round_at(const Payload& payload, unsigned position) const {
+    return num_rounds_ == 1 ? 0 : idx_at(payload, position) / num_tokens_;
+  }
   __device__ int token_at(const Payload& payload, unsigned position) const {
-    return rotated(payload, idx_at(payload, position));
+    const int idx = idx_at(payload, position);
+    return rotated(num_rounds_ == 1 ? idx : idx % num_tokens_);
   }
 
   __device__ void draw() {
@@ -162,16 +169,10 @@ class Routes {
     loaded_row_ = payload.row[token * payload.max_fan_out + ordinal];
   }
 
-  // Whether what the present ticket sends to this destination is due already, or still; for each lane.
-  __device__ bool is_turn_of(const Payload& payload, std::int32_t destination) const {
-    if (!payload.keeps_last) return true;
-    const bool is_last_turn = idx_at(payload, first_ + static_cast<unsigned>(lane_ / width_)) >= num_tokens_;
-    return is_last_turn == (destination == payload.rank);
-  }
-
   Share share_;
   int first_token_;
   int num_tokens_;
+  int num_rounds_;
   unsigned num_parts_all_;
   int lane_;
   int width_ = 1;  // a power of two

@@ -8,6 +8,7 @@ namespace tokenyard::test {
 namespace {
 
 constexpr std::uint64_t kNumber = 7;  // of the packing
+constexpr Chunks kTwoChunks{.num_chunks = 2, .ends = {10, 64}};
 
 std::vector<Lane> draw_lanes(RandomBits& random) {
   if (random.one_in(3)) return long_and_short_lanes(random);
@@ -129,7 +130,7 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
   const DeviceArray<std::int32_t> ordinal(tokens.ordinal);
   const DeviceArray<std::int32_t> local_idx(tokens.local_idx);
   const DeviceArray<SentBlock> sent(blocks);
-  const DeviceArray<std::uint64_t> words(std::size_t{Chunks::kMaxChunks});
+  const DeviceArray<std::uint64_t> words(std::size_t{PackOrder::kMaxPieces});
   const DeviceArray<cuda::PackState> state(std::size_t{1});
   cuda::PackArgs args{.lanes = device_lanes,
                       .staging = {staging.data(), staged},
@@ -146,9 +147,9 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
                       .ordinal = cached ? nullptr : ordinal.data(),
                       .local_idx = local_idx.data(),
                       .topk_weights = weights_at(device_weights.data()),
-                      .chunks = draw_chunks(random),
-                      .chunk_words = words.data(),
-                      .number = kNumber,
+                      .order = PackOrder::of(rank, routed.num_ranks, draw_chunks(random)),
+                      .piece_words = words.data(),
+                      .copies = {.number = kNumber},
                       .state = gpus.state(0),
                       .pack_state = state.data()};
   const int num_sms = static_cast<int>(random.from(1, 24));
@@ -172,7 +173,7 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
       }
     }
   }
-  for (int chunk = 0; chunk < args.chunks.num_chunks; ++chunk) EXPECT_EQ(words.contents()[chunk], kNumber);
+  for (int piece = 0; piece < args.order.num_pieces(); ++piece) EXPECT_EQ(words.contents()[piece], kNumber);
   const cuda::PackState left = state.contents()[0];
   for (const std::uint32_t num_packed : left.num_packed) EXPECT_EQ(num_packed, 0U);
   EXPECT_EQ(left.num_blocks_done, 0U);
@@ -190,7 +191,7 @@ TEST(cuda_pack_rows, blocks_hold_what_the_host_pushes) {
 TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
   SKIP_WITHOUT_GPUS(1);
   GpuRanks gpus(2, 1);  // rank 1 stays away
-  const DeviceArray<std::uint64_t> words(std::size_t{Chunks::kMaxChunks});
+  const DeviceArray<std::uint64_t> words(std::size_t{PackOrder::kMaxPieces});
   const DeviceArray<cuda::PackState> state(std::size_t{1});
   const DeviceArray<SentBlock> sent(std::size_t{2});
   const cuda::Handshake handshake{.signals = gpus.signals(0, std::chrono::milliseconds(50)),
@@ -201,16 +202,16 @@ TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
   for (std::uint64_t number = 1; number <= 2; ++number) {  // the second time the failure is known from the start
     cuda::pack_rows({.num_ranks = 2,
                      .sent = sent.data(),
-                     .chunks = {.num_chunks = 2, .ends = {10, 64}},
-                     .chunk_words = words.data(),
-                     .number = number,
+                     .order = PackOrder::of(0, 2, kTwoChunks),
+                     .piece_words = words.data(),
+                     .copies = {.number = number},
                      .handshake = handshake,
                      .state = gpus.state(0),
                      .pack_state = state.data()},
                     {.stream = gpus.stream(0), .num_sms = 3});
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     EXPECT_NE(gpus.failure(0), 0);
-    for (int chunk = 0; chunk < 2; ++chunk) EXPECT_EQ(words.contents()[chunk], number);
+    for (int piece = 0; piece < 2; ++piece) EXPECT_EQ(words.contents()[piece], number);
     EXPECT_EQ(state.contents()[0].num_blocks_done, 0U);
     EXPECT_EQ(state.contents()[0].num_packed[0], 0U);
   }
@@ -229,7 +230,7 @@ TEST(cuda_pack_rows, nothing_is_packed_behind_a_closed_gate) {
   const DeviceArray<std::int32_t> destination(std::vector<std::int32_t>{1});
   const DeviceArray<std::int64_t> row(std::vector<std::int64_t>{5});
   const DeviceArray<SentBlock> sent(std::vector<SentBlock>{{0, 0, 0}, {5, 1, 0}});
-  const DeviceArray<std::uint64_t> words(std::size_t{Chunks::kMaxChunks});
+  const DeviceArray<std::uint64_t> words(std::size_t{PackOrder::kMaxPieces});
   const DeviceArray<cuda::PackState> state(std::size_t{1});
   for (const std::uint32_t is_open : {0U, 1U}) {
     const DeviceArray<std::uint32_t> gate(std::vector<std::uint32_t>{is_open});
@@ -245,9 +246,9 @@ TEST(cuda_pack_rows, nothing_is_packed_behind_a_closed_gate) {
                      .destination = destination.data(),
                      .row = row.data(),
                      .sent = sent.data(),
-                     .chunks = {.num_chunks = 2, .ends = {10, 64}},
-                     .chunk_words = words.data(),
-                     .number = number,
+                     .order = PackOrder::of(0, 2, kTwoChunks),
+                     .piece_words = words.data(),
+                     .copies = {.number = number},
                      .handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)), .gate = gate.data()},
                      .state = gpus.state(0),
                      .pack_state = state.data()},
@@ -255,7 +256,7 @@ TEST(cuda_pack_rows, nothing_is_packed_behind_a_closed_gate) {
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     EXPECT_EQ(staging.contents(), is_open != 0 ? values : std::vector<float>(values.size()));
     EXPECT_EQ(gpus.failure(0), 0);
-    for (int chunk = 0; chunk < 2; ++chunk) EXPECT_EQ(words.contents()[chunk], number);
+    for (int piece = 0; piece < 2; ++piece) EXPECT_EQ(words.contents()[piece], number);
   }
 }
 

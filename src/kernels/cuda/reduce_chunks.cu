@@ -1,0 +1,128 @@
+#include "kernels/cuda/reduce_chunks.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "base/cuda_error.hpp"
+#include "kernels/cuda/contributions.cuh"
+#include "kernels/cuda/copies.cuh"
+#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/load.hpp"
+
+namespace tokenyard::cuda {
+namespace {
+
+struct ReduceChunksKernel {
+  ReduceKernel reduce;
+  const std::int32_t* begin;
+  Copies copies;
+};
+
+// By a warp; the same answer for all lanes.
+__device__ bool await_chunk(const ReduceChunksKernel& kernel, int chunk, int lane) {
+  const Signals& signals = kernel.reduce.handshake.signals;
+  bool has_come = true;
+  if (lane == 0) {
+    delay_point(DelayPlace::kWait, signals.rank, chunk, kernel.copies.number);
+    has_come = await_copies(signals, kernel.copies, chunk, Phase::kCombineRows);
+  }
+  __syncwarp();  // what one lane has awaited all may read
+#if __CUDA_ARCH__ >= 900
+  ptx::fence_bulk();
+#endif
+  return __all_sync(kAllLanes, has_come);
+}
+
+// Goes through a warp's share of one chunk's tokens after the other.
+class ChunkCursor : public Cursor {
+ public:
+  bool is_well = true;
+
+  __device__ ChunkCursor(const ReduceChunksKernel& kernel, int lane) : Cursor(kernel.reduce, lane, false), kernel_(kernel) {
+    find_rows(kernel.reduce, lane);
+    enter_chunk(lane);
+  }
+
+  __device__ void advance(const ReduceKernel& reduce, int lane) {
+    Cursor::advance(reduce, lane);
+    if (num_left == 0) enter_chunk(lane);
+  }
+
+ private:
+  // The next one that has something for this warp.
+  __device__ void enter_chunk(int lane) {
+    for (; num_left == 0 && next_chunk_ < kernel_.copies.num_words; ++next_chunk_) {
+      begin_run(kernel_.reduce, kernel_.begin[next_chunk_], kernel_.begin[next_chunk_ + 1], lane);
+      if (num_left > 0) is_well = await_chunk(kernel_, next_chunk_, lane);
+      if (!is_well) {
+        num_left = 0;
+        return;
+      }
+    }
+    enter_token(kernel_.reduce, lane);
+  }
+
+  const ReduceChunksKernel& kernel_;
+  int next_chunk_ = 0;
+};
+
+template <DataType kType>
+__global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_chunks(const __grid_constant__ ReduceChunksKernel kernel) {
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ Slot slots_of[kNumSumWarps][kRingSlots];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  Slot* slots = slots_of[warp];
+  std::byte* ring = shared + warp * ring_bytes(kRingSlots);
+  const CallTurn call_turn = load_turn(kernel.reduce.handshake);
+#if __CUDA_ARCH__ >= 900
+  __shared__ ptx::Barrier barriers_of[kNumSumWarps][kRingSlots];
+  ptx::Barrier* barriers = barriers_of[warp];
+  if (lane < kRingSlots) ptx::barrier_init(&barriers[lane], 1);
+  ptx::barrier_init_fence();
+  __syncwarp();
+#endif
+  bool is_well = await_entry(kernel.reduce.handshake, call_turn);
+  if (is_well) {
+    ChunkCursor tokens(kernel, lane);
+#if __CUDA_ARCH__ >= 900
+    sum_rows_in_bulk<kType>(kernel.reduce, tokens, slots, barriers, ring, lane);
+#else
+    sum_rows<kType, kRingSlots>(kernel.reduce, tokens, slots, ring, lane);
+#endif
+    is_well = tokens.is_well;
+    if (is_well) reduce_weights(kernel.reduce);
+  }
+  // Also those that no token has waited for, and whatever has failed.
+  if (blockIdx.x == 0 && warp == 0) is_well = await_chunk(kernel, kernel.copies.num_words - 1, lane) && is_well;
+  leave_kernel(kernel.reduce.handshake, call_turn, is_well, kernel.reduce.state);
+}
+
+template <DataType kType>
+void launch_sum_chunks(const ReduceChunksKernel& kernel, const Launch& launch) {
+  constexpr int kStaticBytes = 2048;  // room for what the kernel keeps besides
+  constexpr int kRingBytes = ring_bytes(kRingSlots);
+  const int num_warps = std::clamp((current_device().max_shared_bytes - kStaticBytes) / kRingBytes, 1, kNumSumWarps);
+  sum_chunks<kType><<<launch.num_sms, num_warps * kWarp, num_warps * kRingBytes, launch.stream>>>(kernel);
+  check_cuda(cudaGetLastError(), "reduce_chunks");
+}
+
+const RegisteredKernels kKernels{address_of(sum_chunks<DataType::kFloat16>), address_of(sum_chunks<DataType::kBFloat16>),
+                                 address_of(sum_chunks<DataType::kFloat32>), address_of(sum_chunks<DataType::kFloat64>)};
+
+}  // namespace
+
+void reduce_chunks(const ReduceChunksArgs& args, const Launch& launch) {
+  const ReduceChunksKernel kernel{reduce_kernel_of(args.reduce), args.begin, args.copies};
+  switch (args.reduce.dtype) {
+    case DataType::kFloat16: return launch_sum_chunks<DataType::kFloat16>(kernel, launch);
+    case DataType::kBFloat16: return launch_sum_chunks<DataType::kBFloat16>(kernel, launch);
+    case DataType::kFloat32: return launch_sum_chunks<DataType::kFloat32>(kernel, launch);
+    case DataType::kFloat64: return launch_sum_chunks<DataType::kFloat64>(kernel, launch);
+    default:
+      throw Error(ErrorCode::kInvalidArgument,
+                  std::string("rows of type ") + to_string(args.reduce.dtype) + " cannot be summed");
+  }
+}
+
+}  // namespace tokenyard::cuda
