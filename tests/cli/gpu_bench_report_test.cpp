@@ -82,6 +82,9 @@ TEST(gpu_bench_report, a_goal_is_reached_by_the_median) {
   EXPECT_EQ(find(record, "of_copy_engine"), Value());
   result.microseconds = {20.5, 90, 10};
   EXPECT_EQ(find(to_goal_result(setup, {}, result, goal), "reached"), Value(false));
+  // Goals are for two ranks with a GPU each.
+  EXPECT_EQ(find(to_goal_result(make_setup(4), {}, result, goal), "reached"), Value());
+  EXPECT_EQ(find(to_goal_result(setup, {.gpu = "a card", .num_ranks_on_gpu = 2}, result, goal), "goal_us"), Value());
 }
 
 TEST(gpu_bench_report, ranks_that_share_a_gpu_are_named_a_trend) {
