@@ -64,6 +64,8 @@ constexpr bool is_same_call(std::uint64_t call_word, std::uint64_t other) {
 constexpr std::uint64_t signal_word(std::uint16_t generation, std::uint64_t turn) {
   return (static_cast<std::uint64_t>(generation) << 48) | turn;
 }
+// Of its generation.
+constexpr bool is_first_turn(std::uint64_t signal_word) { return signal_word << 16 == std::uint64_t{1} << 16; }
 
 // By which ranks on GPUs recognise a Routing: the number of the dispatch with this signal word in one of all slots of a group's
 // plans, which have numbers from 1. Multiples of the golden ratio lie evenly apart, so the turns of a million slots stay

@@ -42,6 +42,7 @@ void CudaPlan::check_tensors(const CombineArgs& args) const {
 cuda::Handshake CudaPlan::combine_handshake(const CombineCall& call) const {
   cuda::Handshake handshake;
   handshake.signals = signals_of(Track::kCombine, call.turn.slot, call.timeout);
+  handshake.enters_behind_done = true;
   handshake.header = {.kind = CallKind::kCombine,
                       .in_place_slot = call.header.in_place_slot,
                       .with_weights = call.header.with_weights,
@@ -167,10 +168,12 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
     handshake.entry_wait = cuda::LineWord::kData;
     handshake.entry_phase = Phase::kCombineRows;
   }
-  // Nobody may change his rows, or say anything about his next call, before all have read what is there now.
-  handshake.exit_post = cuda::LineWord::kDone;
-  handshake.exit_wait = cuda::LineWord::kDone;
-  handshake.exit_phase = Phase::kCombineRead;
+  handshake.exit_post = cuda::LineWord::kDone;  // for the peers' next combines; see combine_handshake()
+  if (call->header.in_place_slot >= 0) {
+    // What the caller's stream does next may change rows that the others read.
+    handshake.exit_wait = cuda::LineWord::kDone;
+    handshake.exit_phase = Phase::kCombineRead;
+  }
   handshake.ends_turn = true;
   const std::byte* own_window = combine_windows_[slot][peers_->rank()]->data();
   const cuda::ReduceArgs reduce{.dtype = combine_lane_.dtype,

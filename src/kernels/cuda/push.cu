@@ -41,7 +41,8 @@ __device__ void tell_sent(const PushKernel& kernel, std::uint32_t num_all, std::
   ptx::fence_system();
 #pragma unroll 1
   for (int peer = 0; peer < signals.num_ranks; ++peer) {
-    post_behind_fence(signals, line_at(signals, peer), kernel.sent_post, peer, turn);
+    PeerLine* const line = line_at(signals, peer);
+    if (line != nullptr) post_behind_fence(signals, line, kernel.sent_post, peer, turn);
   }
 }
 

@@ -44,7 +44,9 @@ struct LineHeader {
 struct Handshake {
   Signals signals{};
   LineHeader header{};
-  // Before anything is waited for. kEnter: with the header.
+  // The entry post comes behind `done` of all peers in the turn before: until then they may look at this rank's words of that.
+  bool enters_behind_done = false;
+  // Before anything else is waited for. kEnter: with the header.
   LineWord entry_post = LineWord::kNone;
   bool posts_data_at_entry = false;       // behind entry_post: nothing is sent that peers have to wait for
   LineWord entry_wait = LineWord::kNone;  // before the first access to a peer's memory
