@@ -1,7 +1,4 @@
 // A warp per received row.
-
-#include <string>
-
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contribute.cuh"
 #include "kernels/cuda/load.hpp"
@@ -48,14 +45,7 @@ void fold(const FoldArgs& args, const Launch& launch) {
     throw Error(ErrorCode::kInvalidArgument, "rows of type float64 cannot return as float8_e4m3: make them float32");
   }
   const FoldKernel kernel = fold_kernel_of(args);
-  switch (args.dtype) {
-    case DataType::kFloat16: return launch_fold<DataType::kFloat16>(kernel, launch);
-    case DataType::kBFloat16: return launch_fold<DataType::kBFloat16>(kernel, launch);
-    case DataType::kFloat32: return launch_fold<DataType::kFloat32>(kernel, launch);
-    case DataType::kFloat64: return launch_fold<DataType::kFloat64>(kernel, launch);
-    default:
-      throw Error(ErrorCode::kInvalidArgument, std::string("rows of type ") + to_string(args.dtype) + " cannot be summed");
-  }
+  with_sum_type(args.dtype, [&]<DataType kType>() { launch_fold<kType>(kernel, launch); });
 }
 
 }  // namespace tokenyard::cuda

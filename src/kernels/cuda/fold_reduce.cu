@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <climits>
-#include <string>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/announcer.cuh"
@@ -300,15 +299,7 @@ void fold_and_reduce(const FoldReduceArgs& args, const Launch& launch) {
                                 .sent = args.sent,
                                 .folds_own = args.fold.skip_source != args.reduce.rank || args.fold.carried_weights != nullptr,
                                 .num_fold_blocks = 1};
-  switch (args.reduce.dtype) {
-    case DataType::kFloat16: return launch_fold_reduce<DataType::kFloat16>(kernel, launch);
-    case DataType::kBFloat16: return launch_fold_reduce<DataType::kBFloat16>(kernel, launch);
-    case DataType::kFloat32: return launch_fold_reduce<DataType::kFloat32>(kernel, launch);
-    case DataType::kFloat64: return launch_fold_reduce<DataType::kFloat64>(kernel, launch);
-    default:
-      throw Error(ErrorCode::kInvalidArgument,
-                  std::string("rows of type ") + to_string(args.reduce.dtype) + " cannot be summed");
-  }
+  with_sum_type(args.reduce.dtype, [&]<DataType kType>() { launch_fold_reduce<kType>(kernel, launch); });
 }
 
 }  // namespace tokenyard::cuda

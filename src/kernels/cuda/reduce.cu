@@ -2,7 +2,6 @@
 // sums: on Hopper by bulk loads, before by asynchronous ones. FP8 rows the lanes load themselves.
 
 #include <algorithm>
-#include <string>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contributions.cuh"
@@ -188,14 +187,7 @@ void reduce(const ReduceArgs& args, const Launch& launch) {
     throw Error(ErrorCode::kInvalidArgument, "rows of type float64 cannot return as float8_e4m3: make them float32");
   }
   const ReduceKernel kernel = reduce_kernel_of(args);
-  switch (args.dtype) {
-    case DataType::kFloat16: return launch_reduce<DataType::kFloat16>(kernel, launch);
-    case DataType::kBFloat16: return launch_reduce<DataType::kBFloat16>(kernel, launch);
-    case DataType::kFloat32: return launch_reduce<DataType::kFloat32>(kernel, launch);
-    case DataType::kFloat64: return launch_reduce<DataType::kFloat64>(kernel, launch);
-    default:
-      throw Error(ErrorCode::kInvalidArgument, std::string("rows of type ") + to_string(args.dtype) + " cannot be summed");
-  }
+  with_sum_type(args.dtype, [&]<DataType kType>() { launch_reduce<kType>(kernel, launch); });
 }
 
 }  // namespace tokenyard::cuda

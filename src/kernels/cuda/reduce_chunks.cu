@@ -1,7 +1,6 @@
 #include "kernels/cuda/reduce_chunks.hpp"
 
 #include <algorithm>
-#include <string>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contributions.cuh"
@@ -114,15 +113,7 @@ const RegisteredKernels kKernels{address_of(sum_chunks<DataType::kFloat16>), add
 
 void reduce_chunks(const ReduceChunksArgs& args, const Launch& launch) {
   const ReduceChunksKernel kernel{reduce_kernel_of(args.reduce), args.begin, args.copies};
-  switch (args.reduce.dtype) {
-    case DataType::kFloat16: return launch_sum_chunks<DataType::kFloat16>(kernel, launch);
-    case DataType::kBFloat16: return launch_sum_chunks<DataType::kBFloat16>(kernel, launch);
-    case DataType::kFloat32: return launch_sum_chunks<DataType::kFloat32>(kernel, launch);
-    case DataType::kFloat64: return launch_sum_chunks<DataType::kFloat64>(kernel, launch);
-    default:
-      throw Error(ErrorCode::kInvalidArgument,
-                  std::string("rows of type ") + to_string(args.reduce.dtype) + " cannot be summed");
-  }
+  with_sum_type(args.reduce.dtype, [&]<DataType kType>() { launch_sum_chunks<kType>(kernel, launch); });
 }
 
 }  // namespace tokenyard::cuda

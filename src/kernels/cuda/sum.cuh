@@ -5,10 +5,12 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 #include "base/numeric.hpp"
 #include "kernels/cuda/ptx.cuh"
+#include "tokenyard/error.hpp"
 #include "tokenyard/tensor_view.hpp"
 
 namespace tokenyard::cuda {
@@ -88,6 +90,18 @@ template <DataType kType>
 __device__ void store_anywhere(std::byte* address, const uint4& bits, bool is_aligned) {
   if (is_aligned) return ptx::store_row(address, bits);
   store_elements<kType>(address, bits);
+}
+
+// Calls `launch.operator()<kType>()` for the type of rows that are summed, on the host.
+template <class LaunchOf>
+void with_sum_type(DataType dtype, LaunchOf launch) {
+  switch (dtype) {
+    case DataType::kFloat16: return launch.template operator()<DataType::kFloat16>();
+    case DataType::kBFloat16: return launch.template operator()<DataType::kBFloat16>();
+    case DataType::kFloat32: return launch.template operator()<DataType::kFloat32>();
+    case DataType::kFloat64: return launch.template operator()<DataType::kFloat64>();
+    default: throw Error(ErrorCode::kInvalidArgument, std::string("rows of type ") + to_string(dtype) + " cannot be summed");
+  }
 }
 
 // What a warp sums at a time: kNumVectors vectors per lane, one warp's width apart.
