@@ -13,6 +13,12 @@
 
 namespace tokenyard {
 
+// The rank `distance` behind `rank`, from 1 to num_ranks - 1.
+constexpr int peer_at(int rank, int distance, int num_ranks) {
+  const int peer = rank + distance;
+  return peer < num_ranks ? peer : peer - num_ranks;
+}
+
 struct PackOrder {
   static constexpr int kMaxPasses = 8;
   static constexpr int kMaxPieces = Chunks::kMaxChunks + kMaxPasses - 1;
@@ -29,11 +35,6 @@ struct PackOrder {
     return {rank, num_ranks, per_pass, (num_peers + per_pass - 1) / per_pass, chunks};
   }
 
-  // The peer in this place of the order, from 1 to num_ranks - 1.
-  constexpr int peer_at(int distance) const {
-    const int peer = rank + distance;
-    return peer < num_ranks ? peer : peer - num_ranks;
-  }
   // num_passes for the rank itself.
   constexpr int pass_of(int destination) const {
     if (destination == rank) return num_passes;
@@ -53,6 +54,9 @@ struct PackOrder {
   }
   constexpr std::int64_t end(int piece, std::int64_t num_rows) const {
     return piece < chunks.num_chunks ? chunks.end(piece, num_rows) : num_rows;
+  }
+  constexpr std::int64_t num_rows(int piece, std::int64_t num_rows) const {
+    return end(piece, num_rows) - begin(piece, num_rows);
   }
 };
 

@@ -21,9 +21,6 @@ struct Chunks {
 
   constexpr std::int64_t end(int chunk, std::int64_t num_rows) const { return num_rows * ends[chunk] / kNumParts; }
   constexpr std::int64_t begin(int chunk, std::int64_t num_rows) const { return chunk == 0 ? 0 : end(chunk - 1, num_rows); }
-  constexpr std::int64_t num_rows(int chunk, std::int64_t num_rows) const {
-    return end(chunk, num_rows) - begin(chunk, num_rows);
-  }
   // Of row `row` of a block that has it.
   constexpr int chunk_of(std::int64_t row, std::int64_t num_rows) const {
     int chunk = 0;

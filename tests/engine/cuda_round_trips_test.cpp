@@ -70,5 +70,25 @@ TEST(CudaCombines, of_ranks_that_send_and_ranks_that_are_read_in_place_go_togeth
   });
 }
 
+// With more than four ranks their rows come home in two rounds.
+TEST(CudaCombines, by_copy_engines_of_many_ranks_sum_every_row) {
+  constexpr int kNumRanks = 6;
+  SKIP_WITHOUT_GPUS(kNumRanks);
+  run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    for (int i = 0; i < kNumRounds && !testing::Test::HasFailure(); ++i) {
+      DispatchArgs dispatch = rank.dispatch(kAmple);
+      dispatch.execution.copies = Copies::kEngine;
+      const Received received = rank.plan.dispatch(dispatch);
+      const Routing routing = received.routing();
+      CombineArgs combine = rank.combine(routing, received.lane(0), kAmple);
+      combine.execution.copies = Copies::kEngine;
+      rank.plan.combine(combine);
+      rank.finish();
+      EXPECT_FALSE(rank.group.status().has_value());
+      rank.expect_sum();
+    }
+  });
+}
+
 }  // namespace
 }  // namespace tokenyard::test

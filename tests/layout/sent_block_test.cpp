@@ -19,10 +19,11 @@ TEST(chunks, every_row_of_a_block_lies_in_one_chunk) {
 }
 
 TEST(chunks, the_last_chunk_is_the_last_to_be_empty) {
-  EXPECT_EQ(kChunks.num_rows(0, 1), 0);
-  EXPECT_EQ(kChunks.num_rows(3, 1), 1);
-  EXPECT_EQ(kChunks.num_rows(0, 4096), 256);
-  EXPECT_EQ(Chunks{}.num_rows(0, 5), 5);
+  EXPECT_EQ(kChunks.end(0, 1), 0);
+  EXPECT_EQ(kChunks.begin(3, 1), 0);
+  EXPECT_EQ(kChunks.end(3, 1), 1);
+  EXPECT_EQ(kChunks.end(0, 4096), 256);
+  EXPECT_EQ(Chunks{}.end(0, 5), 5);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 // after rank in one stream, as pack_order.hpp says, and in chunks where that lets packing, copying and summing overlap.
 
 #include <algorithm>
-#include <array>
+#include <cstdlib>
 #include <vector>
 
 #include "base/cuda_error.hpp"
@@ -20,8 +20,8 @@ namespace tokenyard {
 namespace {
 
 // SMs pack about twice as fast as a link carries. So the first chunk is small, for the copies to begin early, and each of the
-// others is what has been packed when the one before it has crossed; the last crosses when all is packed, and goes fastest. A
-// chunk more costs 3 us.
+// others is what has been packed when the one before it has crossed; between two ranks the last crosses when all is packed, and
+// goes fastest. A chunk more costs 3 us.
 constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {4, 12, 28, 64}};
 // Tokens are summed about as fast as the link carries their rows: little shall be left to be summed behind the last chunk.
 constexpr Chunks kPullChunks{.num_chunks = 4, .ends = {22, 40, 54, 64}};
@@ -31,6 +31,7 @@ static_assert(kPullChunks.ends[kPullChunks.num_chunks - 1] == Chunks::kNumParts)
 // comes, which begins with chunk kSecondRound.
 constexpr int kMaxRanksOfOneRound = 4;
 constexpr int kSecondRound = 2;
+static_assert(kSecondRound < kPullChunks.num_chunks);
 
 void copy_rows(std::byte* to, std::int64_t to_row, const std::byte* from, std::int64_t from_row, std::int64_t num_rows,
                std::size_t row_bytes, Stream stream) {
@@ -46,26 +47,18 @@ struct TravellingArray {
   std::size_t to;  // offsets
   std::size_t from;
   std::size_t row_bytes;
-  bool in_pieces;  // otherwise it crosses as a whole, beside rows: a copy costs as much as some hundred KiB
+  bool in_pieces;  // otherwise it crosses as a whole: a copy costs as much as some hundred KiB
 };
-
-// Less than 1/8 of a row's bytes.
-bool is_small(const Lane& lane, const Shape& shape) {
-  std::size_t all_bytes = 0;
-  for (const Lane& other : shape.lanes) all_bytes += other.row_bytes();
-  return lane.row_bytes() * 8 < all_bytes;
-}
-
-bool has_small_arrays(const Shape& shape, bool with_ids) {
-  return with_ids ||
-         std::any_of(shape.lanes.begin(), shape.lanes.end(), [&](const Lane& lane) { return is_small(lane, shape); });
-}
 
 std::vector<TravellingArray> arrays_of(const Shape& shape, const DispatchLayout& window, const DispatchLayout& staged,
                                        bool with_ids, bool with_weights) {
+  constexpr std::size_t kSmall = 8;  // lanes of less than 1/8 of a row's bytes
+  std::size_t all_bytes = 0;
+  for (const Lane& lane : shape.lanes) all_bytes += lane.row_bytes();
   std::vector<TravellingArray> arrays;
   for (std::size_t i = 0; i < shape.lanes.size(); ++i) {
-    arrays.push_back({window.lanes[i], staged.lanes[i], shape.lanes[i].row_bytes(), !is_small(shape.lanes[i], shape)});
+    const std::size_t row_bytes = shape.lanes[i].row_bytes();
+    arrays.push_back({window.lanes[i], staged.lanes[i], row_bytes, row_bytes * kSmall >= all_bytes});
   }
   if (!with_ids) return arrays;
   const auto top_k = static_cast<std::size_t>(shape.top_k);
@@ -115,6 +108,14 @@ void CudaPlan::check_engines() const {
          "plans of this group hold no memory for packed rows: set GroupOptions::copy_engines when the group is made, or leave "
          "copies at kChosen");
   }
+  const char* const is_blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+  if (is_blocking != nullptr && *is_blocking != '\0' && *is_blocking != '0') {
+    fail(ErrorCode::kUnsupported,
+         "CUDA_LAUNCH_BLOCKING={} lets launches wait for their kernels, and a kernel that packs waits for copies that follow "
+         "it: "
+         "unset it, or leave copies at kChosen",
+         is_blocking);
+  }
   if (!streams_wait_for_words_) {
     fail(ErrorCode::kUnsupported,
          "streams of GPU {} cannot wait for a word of 64 bits, by which copies follow what is packed: leave copies at kChosen",
@@ -139,7 +140,9 @@ void CudaPlan::prepare_engines() {
   }
   check_cuda(cudaEventCreateWithFlags(&entered_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   streams_wait_for_words_ = waits_for_words(memory_.device);
-  for (Stream& stream : copy_streams_) stream = make_urgent_stream();
+  for (auto& streams : copy_streams_) {
+    for (Stream& stream : streams) stream = make_urgent_stream();
+  }
 }
 
 std::int64_t CudaPlan::max_staged_rows(std::int64_t num_tokens) const {
@@ -150,8 +153,8 @@ DispatchLayout CudaPlan::staged_layout(std::int64_t num_tokens) const {
   return dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(max_staged_rows(num_tokens), 1));
 }
 
-CudaPlan::Packing CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args,
-                                      const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
+CudaPlan::OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args,
+                                         const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
   const int slot_idx = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot_idx];
   const Slot& slot = slots_[slot_idx];
@@ -174,10 +177,9 @@ CudaPlan::Packing CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, co
                       .ordinal = cached ? nullptr : device.ordinal,
                       .local_idx = device.local_idx,
                       .topk_weights = args.topk_weights,
-                      .order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPushChunks),
+                      .chunks = kPushChunks,
                       .piece_words = scratch.packed,
-                      .copies = {scratch.copied[static_cast<int>(Track::kDispatch)], has_small_arrays(shape_, !cached) ? 2 : 1,
-                                 ++num_copyings_},
+                      .copies = {scratch.copied[static_cast<int>(Track::kDispatch)], 1, ++num_copyings_},
                       .segments = segments_of(Track::kDispatch, slot_idx),
                       .state = scratch.state[static_cast<int>(Track::kDispatch)],
                       .pack_state = scratch.pack_state};
@@ -193,21 +195,33 @@ CudaPlan::Packing CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, co
     pack.handshake.exit_phase = Phase::kDispatchRows;
     pack.handshake.ends_turn = true;
   }
-  Packing packing(this, slot_idx);
+  OwedCopies owed(this, slot_idx);
   cuda::pack_rows(pack, launch);
-  return packing;
+  return owed;
 }
 
-void CudaPlan::forgo_copies(int slot_idx) noexcept {
+void CudaPlan::end_copies(int slot_idx, std::uint64_t number) {
+  const auto track = static_cast<int>(Track::kDispatch);
+  write_word(scratch_[slot_idx].copied[track], number, copy_streams_[track][slot_idx]);
+}
+
+void CudaPlan::refuse_copies(int slot_idx) noexcept {
   try {
-    upload(scratch_[slot_idx].copied[static_cast<int>(Track::kDispatch)],
-           std::vector<std::uint64_t>(kNumCopyStreams, num_copyings_));
+    try {
+      end_copies(slot_idx, cuda::kNoCopies);
+    } catch (...) {
+      upload(scratch_[slot_idx].copied[static_cast<int>(Track::kDispatch)], std::vector<std::uint64_t>{cuda::kNoCopies});
+    }
   } catch (...) {
     // The device has failed: its kernels have ended.
   }
 }
 
-void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, Packing* packing) {
+void CudaPlan::begin_copies(StreamSection* section, const Turn& turn) const {
+  section->enter({copy_orders_, &(*copy_orders_)[static_cast<int>(turn.track)][turn.slot]});
+}
+
+void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, OwedCopies* owed) {
   const int slot_idx = call.turn.slot;
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
@@ -215,18 +229,14 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, P
   const std::vector<TravellingArray> arrays = arrays_of(shape_, slot.layout, staged_layout(routing.num_tokens),
                                                         call.made != nullptr, static_cast<bool>(args.topk_weights));
   const PackOrder order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPushChunks);
-  std::array<int, kNumCopyStreams> next_piece{};  // of each stream: behind those whose words it waits for
-  // Behind all pieces up to this one. The word of the first also says that the peers have opened their slots.
-  const auto stream_behind = [&](CopyStream which, int piece) {
-    const int idx = static_cast<int>(which);
-    for (; next_piece[idx] <= piece; ++next_piece[idx]) {
-      await_word(scratch_[slot_idx].packed + next_piece[idx], num_copyings_, copy_streams_[idx]);
-    }
-    return copy_streams_[idx];
-  };
+  const Stream stream = copy_stream(call.turn);
+  StreamSection section(memory_.device, stream);
+  begin_copies(&section, call.turn);
   for (int piece = 0; piece < order.num_pieces(); ++piece) {
+    // That of the first also says that the peers have opened their slots.
+    await_word(scratch_[slot_idx].packed + piece, num_copyings_, stream);
     for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
-      const int peer = order.peer_at(distance);
+      const int peer = peer_at(peers_->rank(), distance, dimensions_.num_ranks);
       if (order.pass_of(peer) != order.pass_of_piece(piece)) continue;
       const SentBlock& block = routing.sent[peer];
       std::byte* window = slot.windows[peer]->data();
@@ -234,16 +244,12 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, P
       for (const TravellingArray& array : arrays) {
         if (!array.in_pieces && !ends_block) continue;
         const std::int64_t first = array.in_pieces ? order.begin(piece, block.num_rows) : 0;
-        const std::int64_t num_rows = order.end(piece, block.num_rows) - first;
-        if (num_rows == 0) continue;
-        copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first, num_rows,
-                  array.row_bytes, stream_behind(array.in_pieces ? CopyStream::kRows : CopyStream::kSmall, piece));
+        copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first,
+                  order.end(piece, block.num_rows) - first, array.row_bytes, stream);
       }
     }
   }
-  std::uint64_t* const words = scratch_[slot_idx].copied[static_cast<int>(Track::kDispatch)];
-  for (int i = 0; i < kNumCopyStreams; ++i) write_word(words + i, num_copyings_, copy_streams_[i]);
-  packing->are_enqueued();
+  owed->settle();
 }
 
 void CudaPlan::find_chunks(const CombineCall& call, const cuda::Launch& launch) {
@@ -275,11 +281,12 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   meet(call.turn, entry, launch);
   check_cuda(cudaEventRecord(entered_, launch.stream), "cudaEventRecord");
   find_chunks(call, launch);
-  const PackOrder order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPullChunks);
-  const Stream stream = copy_streams_[static_cast<int>(CopyStream::kRows)];
+  const Stream stream = copy_stream(call.turn);
+  StreamSection section(memory_.device, stream);
+  begin_copies(&section, call.turn);
   check_cuda(cudaStreamWaitEvent(stream, entered_, 0), "cudaStreamWaitEvent");
   const auto pull = [&](int distance, int first_chunk, int end_chunk) {
-    const int peer = order.peer_at(distance);
+    const int peer = peer_at(peers_->rank(), distance, dimensions_.num_ranks);
     const SentBlock& block = routing.sent[peer];
     const std::int64_t first = kPullChunks.begin(first_chunk, block.num_rows);
     copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,
@@ -301,12 +308,7 @@ void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduc
   reduce.staged_rows = staging;
   reduce.staged = routing.device->sent;
   reduce.staged_slot = call.header.in_place_slot;
-  const cuda::Handshake whole = reduce.handshake;
-  reduce.handshake = {.signals = whole.signals,
-                      .exit_post = whole.exit_post,
-                      .exit_wait = whole.exit_wait,
-                      .exit_phase = whole.exit_phase,
-                      .ends_turn = true};
+  reduce.handshake.entry_post = reduce.handshake.entry_wait = cuda::LineWord::kNone;
   cuda::reduce_chunks(
       {.reduce = reduce, .begin = scratch_[slot_idx].combine_chunks, .copies = {words, kPullChunks.num_chunks, num_copyings_}},
       launch);

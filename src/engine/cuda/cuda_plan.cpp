@@ -122,8 +122,10 @@ CudaPlan::~CudaPlan() {
   const CurrentDevice current(memory_.device, std::nothrow);
   // Not all may have been made. Destroying none is an error, which CUDA would report behind the caller's next launch.
   // What is under way in them goes on.
-  for (const Stream stream : copy_streams_) {
-    if (stream != nullptr) cudaStreamDestroy(stream);
+  for (const auto& streams : copy_streams_) {
+    for (const Stream stream : streams) {
+      if (stream != nullptr) cudaStreamDestroy(stream);
+    }
   }
   if (entered_ != nullptr) cudaEventDestroy(entered_);
 }
@@ -165,7 +167,7 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.combine_chunks = carve.take<std::int32_t>(Chunks::kMaxChunks + 1);
     scratch.pack_state = carve.take<cuda::PackState>(1);
     scratch.packed = carve.take<std::uint64_t>(PackOrder::kMaxPieces);
-    for (std::uint64_t*& copied : scratch.copied) copied = carve.take<std::uint64_t>(kMaxCopiedWords);
+    for (std::uint64_t*& copied : scratch.copied) copied = carve.take<std::uint64_t>(Chunks::kMaxChunks);
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
@@ -240,9 +242,11 @@ void CudaPlan::settle(Stream stream, std::chrono::milliseconds timeout) {
 }
 
 std::function<bool()> CudaPlan::calls_are_over() const {
-  return [orders = orders_] {
-    return std::all_of(orders->begin(), orders->end(), [](const auto& slots) {
-      return std::all_of(slots.begin(), slots.end(), [](const StreamOrder& order) { return order.is_over(); });
+  return [all = std::array{orders_, copy_orders_}] {
+    return std::all_of(all.begin(), all.end(), [](const std::shared_ptr<Orders>& orders) {
+      return std::all_of(orders->begin(), orders->end(), [](const auto& slots) {
+        return std::all_of(slots.begin(), slots.end(), [](const StreamOrder& order) { return order.is_over(); });
+      });
     });
   };
 }
@@ -371,14 +375,11 @@ void CudaPlan::quiesce() {
   const CurrentDevice current(memory_.device);
   const Deadline deadline(peers_->timeout() + kGrace);
   Backoff backoff(peers_->wait_style());
-  for (const auto& slots : *orders_) {
-    for (const StreamOrder& order : slots) {
-      while (!order.is_over()) {
-        if (!backoff.pause() || !deadline.passed()) continue;
-        fail(ErrorCode::kTimeout, "rank {}: calls of plan {} are still under way on the GPU after {} ms", peers_->rank(),
-             place_.plan_idx, deadline.timeout().count());
-      }
-    }
+  const std::function<bool()> are_over = calls_are_over();
+  while (!are_over()) {
+    if (!backoff.pause() || !deadline.passed()) continue;
+    fail(ErrorCode::kTimeout, "rank {}: calls of plan {} are still under way on the GPU after {} ms", peers_->rank(),
+         place_.plan_idx, deadline.timeout().count());
   }
 }
 
@@ -397,7 +398,7 @@ void CudaPlan::reset() {
     }
     upload(scratch.pack_state, std::vector<cuda::PackState>(1));
     upload(scratch.packed, std::vector<std::uint64_t>(PackOrder::kMaxPieces, num_copyings_));
-    for (std::uint64_t* copied : scratch.copied) upload(copied, std::vector<std::uint64_t>(kMaxCopiedWords, num_copyings_));
+    for (std::uint64_t* copied : scratch.copied) upload(copied, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_copyings_));
   }
 }
 

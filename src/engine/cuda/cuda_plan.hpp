@@ -2,7 +2,6 @@
 // how many rows come (Overflow::kGrow).
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -54,11 +53,6 @@ class CudaPlan final : public Plan::Impl {
   void reset() override;
 
  private:
-  // Rows of all ranks in one, because copies to several ranks at once are in each other's way; in the other what is small.
-  enum class CopyStream : std::uint8_t { kRows, kSmall };
-  static constexpr int kNumCopyStreams = 2;
-  static constexpr int kMaxCopiedWords = std::max<int>(Chunks::kMaxChunks, kNumCopyStreams);
-
   // What kernels of one slot share, on the device.
   struct SlotScratch {
     std::array<cuda::LaunchState*, kNumTracks> state{};
@@ -76,8 +70,8 @@ class CudaPlan final : public Plan::Impl {
     std::byte** combine_windows = nullptr;                   // [R]
     std::int32_t* combine_chunks = nullptr;                  // [Chunks::kMaxChunks + 1]: the first token of each
     cuda::PackState* pack_state = nullptr;
-    // Words that streams of copies wait for, [PackOrder::kMaxPieces], and that they write, [kMaxCopiedWords] each: the number
-    // of the last call that has come so far.
+    // Words that streams of copies wait for, [PackOrder::kMaxPieces], and that they write, [Chunks::kMaxChunks] each: the
+    // number of the last call that has come so far.
     std::uint64_t* packed = nullptr;
     std::array<std::uint64_t*, kNumTracks> copied{};
     std::uint32_t* gate = nullptr;
@@ -168,32 +162,42 @@ class CudaPlan final : public Plan::Impl {
   // Of packed rows there is room for the most that so many tokens can send: packing begins before the host knows how many go.
   std::int64_t max_staged_rows(std::int64_t num_tokens) const;
   DispatchLayout staged_layout(std::int64_t num_tokens) const;
-  // A launch that packs, and then waits for copies: until copy_packed() they are owed, and forgone if they do not come.
-  class Packing {
+  // The copies that a launch of pack_rows() waits for, until they are enqueued.
+  class OwedCopies {
    public:
-    Packing() = default;
-    Packing(CudaPlan* plan, int slot_idx) : plan_(plan), slot_idx_(slot_idx) {}
-    Packing(Packing&& other) noexcept : plan_(std::exchange(other.plan_, nullptr)), slot_idx_(other.slot_idx_) {}
-    Packing& operator=(Packing&& other) noexcept {
+    OwedCopies() = default;
+    OwedCopies(CudaPlan* plan, int slot_idx) : plan_(plan), slot_idx_(slot_idx) {}
+    OwedCopies(OwedCopies&& other) noexcept : plan_(std::exchange(other.plan_, nullptr)), slot_idx_(other.slot_idx_) {}
+    OwedCopies& operator=(OwedCopies&& other) noexcept {
       std::swap(plan_, other.plan_);
       std::swap(slot_idx_, other.slot_idx_);
       return *this;
     }
-    ~Packing() {
-      if (plan_ != nullptr) plan_->forgo_copies(slot_idx_);
+    // If an exception has kept them away, the launch fails.
+    ~OwedCopies() {
+      if (plan_ != nullptr) plan_->refuse_copies(slot_idx_);
     }
     explicit operator bool() const { return plan_ != nullptr; }
-    void are_enqueued() { plan_ = nullptr; }
+    // They have been enqueued; or, where the launch finds its gate closed, none are needed.
+    void settle() {
+      plan_->end_copies(slot_idx_, plan_->num_copyings_);
+      plan_ = nullptr;
+    }
 
    private:
     CudaPlan* plan_ = nullptr;
     int slot_idx_ = 0;
   };
-  Packing pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
-                    const cuda::Launch& launch, Halves halves);
+  OwedCopies pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+                       const cuda::Launch& launch, Halves halves);
   // When the host knows how much there is.
-  void copy_packed(const DispatchArgs& args, const DispatchCall& call, Packing* packing);
-  void forgo_copies(int slot_idx) noexcept;
+  void copy_packed(const DispatchArgs& args, const DispatchCall& call, OwedCopies* owed);
+  // Writes the word behind a dispatch's copies.
+  void end_copies(int slot_idx, std::uint64_t number);
+  void refuse_copies(int slot_idx) noexcept;
+  // Around all copies of a call, in its stream for them.
+  Stream copy_stream(const Turn& turn) const { return copy_streams_[static_cast<int>(turn.track)][turn.slot]; }
+  void begin_copies(StreamSection* section, const Turn& turn) const;
   void find_chunks(const CombineCall& call, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
 
@@ -231,8 +235,10 @@ class CudaPlan final : public Plan::Impl {
   // Copy engines, in groups that use them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
   bool streams_wait_for_words_ = false;
-  std::uint64_t num_copyings_ = 0;  // calls
-  std::array<Stream, kNumCopyStreams> copy_streams_{};
+  std::uint64_t num_copyings_ = 0;  // the number of the last call by copy engines
+  // A call's copies wait for nobody else's.
+  std::array<std::array<Stream, kNumSlots>, kNumTracks> copy_streams_{};
+  std::shared_ptr<Orders> copy_orders_ = std::make_shared<Orders>();
   Event entered_ = nullptr;  // the peers have, in a combine
 };
 

@@ -421,8 +421,8 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     if (must_be_opened(slot, call.routing->max_recv_rows)) grow(slot_idx, call.routing->max_recv_rows, call.timeout);
     find_outputs(&call);
     if (uses_engines(args.execution)) {
-      Packing packing = pack_rows(lanes, args, call, launch, halves);
-      copy_packed(args, call, &packing);
+      OwedCopies owed = pack_rows(lanes, args, call, launch, halves);
+      copy_packed(args, call, &owed);
     } else {
       push(lanes, args, &call, launch, halves);
     }
@@ -443,12 +443,12 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     return;
   }
   // Should the slot turn out too small, the gate keeps the push from working, and the packing.
-  Packing packing;
+  OwedCopies owed;
   if (is_open && pushes) push(lanes, args, &call, launch, halves);
-  if (is_open && by_engines) packing = pack_rows(lanes, args, call, launch, halves);
+  if (is_open && by_engines) owed = pack_rows(lanes, args, call, launch, halves);
   const cuda::PlaceTotals totals = await_totals(call);
   if (must_be_opened(slot, totals.max_recv_rows)) {
-    packing = {};
+    if (owed) owed.settle();
     grow(slot_idx, totals.max_recv_rows, call.timeout);
     // The Routing needs more memory as well.
     const std::uint64_t id = call.made->id;
@@ -466,8 +466,8 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
   }
   size_routing(call.made.get(), &totals, slot_idx);
   if (by_engines) {
-    if (!packing) packing = pack_rows(lanes, args, call, launch, halves);
-    copy_packed(args, call, &packing);
+    if (!owed) owed = pack_rows(lanes, args, call, launch, halves);
+    copy_packed(args, call, &owed);
   }
   find_outputs(&call);
   if (waits_for_outputs) push(lanes, args, &call, launch, halves);

@@ -2,10 +2,12 @@
 // of them stream to the warp that adds them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/copy_row.cuh"
+#include "kernels/cuda/device.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/signals.cuh"
 #include "kernels/cuda/sum.cuh"
@@ -129,20 +131,17 @@ __device__ inline const std::byte* contribution_of(const ReduceKernel& kernel, c
 
 // Goes through the pieces of a warp's run, token after token.
 struct Cursor {
-  std::int64_t token;
-  int piece;
-  std::int64_t num_left;          // pieces, this one included
-  const std::byte* contribution;  // of this lane to the token, or null
-  unsigned contributors;          // lanes that have one
-  ContributionRoute next;         // of the next token, fetched ahead
+  std::int64_t token = 0;
+  int piece = 0;
+  std::int64_t num_left = 0;                // pieces, this one included
+  const std::byte* contribution = nullptr;  // of this lane to the token, or null
+  unsigned contributors = 0;                // lanes that have one
+  ContributionRoute next;                   // of the next token, fetched ahead
   InPlaceRows rows_of_lane;
   const std::byte* in_place_of_lane = nullptr;
 
-  // What can be known before the peers have entered. The run is the warp's share of all tokens, or there is none.
-  __device__ Cursor(const ReduceKernel& kernel, int lane, bool has_run = true) {
-    begin_run(kernel, 0, has_run ? kernel.num_tokens : 0, lane);
-    rows_of_lane = load_in_place(kernel, lane);
-  }
+  // Like begin_run(), this needs nothing that the peers say.
+  __device__ Cursor(const ReduceKernel& kernel, int lane) : rows_of_lane(load_in_place(kernel, lane)) {}
 
   // The warp's share of these tokens. Runs of equal length, but for one piece, so that all warps end together; they may begin
   // in the middle of a row. Pieces are fewer than 2^32, of 2 KiB each.
@@ -401,6 +400,12 @@ __device__ void sum_rows_in_bulk(const ReduceKernel& kernel, Tokens& tokens, Slo
 }
 
 #endif
+
+// Warps of a block, each with a ring.
+inline int num_sum_warps(const Device& device) {
+  constexpr int kStaticBytes = 2048;  // room for what the kernels keep besides
+  return std::clamp((device.max_shared_bytes - kStaticBytes) / ring_bytes(kRingSlots), 1, kNumSumWarps);
+}
 
 template <class Tensor>
 Rows rows_of(const Tensor& tensor) {

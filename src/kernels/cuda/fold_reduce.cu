@@ -1,6 +1,6 @@
 // The first blocks fold what this rank has computed for others, source by source in step, so that all homes get their first
-// tokens first; when they have done so they sum as well. In the other blocks warps draw tokens in order and wait for the
-// segments in which these tokens' contributions come.
+// tokens first; when they have done so they sum as well. In the other blocks warps draw halves of tokens in order and wait for
+// the segments in which these tokens' contributions come.
 
 #include <algorithm>
 #include <climits>
@@ -73,7 +73,7 @@ __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, in
   if (lane == 0) queue->end(true);
 }
 
-// The tokens that a warp draws, when their contributions are there. For sum_rows.
+// Of the tokens what a warp draws, when their contributions are there. For sum_rows.
 class AwaitedTokens {
  public:
   std::int64_t token = 0;
@@ -116,12 +116,12 @@ class AwaitedTokens {
     return is_awaited ? 0 : INT_MAX;
   }
 
-  // A ticket is half of a token's pieces, so that the last ones are shared by more warps.
+  // A ticket is half of a token's pieces, where there are some, so that the last ones are shared by more warps.
   __device__ void load_next(int lane) {
     const std::uint32_t ticket = __shfl_sync(kAllLanes, drawn_, 0);
     const int num_pieces = kernel_.reduce.num_pieces;
-    const std::uint32_t num_halves = num_pieces > 1 ? 2 : 1;
-    const int middle = (num_pieces + 1) / 2;
+    const std::uint32_t num_halves = num_pieces > 3 ? 2 : 1;
+    const int middle = num_halves == 1 ? num_pieces : (num_pieces + 1) / 2;
     const bool is_second = ticket % num_halves != 0;
     next_token_ = ticket / num_halves;
     next_piece_ = is_second ? middle : 0;

@@ -6,7 +6,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/conveyor.cuh"
-#include "kernels/cuda/copies.cuh"
+#include "kernels/cuda/copy_words.cuh"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/pack_rows.hpp"
@@ -31,7 +31,7 @@ struct PackKernel : Payload {
   PackOrder order;
   std::uint32_t row_parts;  // that are counted of each row
   std::uint64_t* piece_words;
-  Copies copies;
+  CopyWords copies;
   Segments segments;
 
   Handshake handshake;
@@ -119,8 +119,7 @@ __device__ std::uint32_t parts_of_piece(const PackKernel& kernel, int piece) {
 #pragma unroll 1
   for (int rank = 0; rank < kernel.num_ranks; ++rank) {
     if (rank == kernel.rank || order.pass_of(rank) != order.pass_of_piece(piece)) continue;
-    const std::int64_t num_all = kernel.sent[rank].num_rows;
-    num_rows += order.end(piece, num_all) - order.begin(piece, num_all);
+    num_rows += order.num_rows(piece, kernel.sent[rank].num_rows);
   }
   return static_cast<std::uint32_t>(num_rows) * kernel.row_parts;
 }
@@ -231,13 +230,13 @@ __device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_
   return is_well;
 }
 
-// Goes through the routes that a warp draws: `move(route, packs)` moves one, `drain()` ends when all that was moved has been
-// written. `packs` is false where only rows that stay are left.
+// Goes through the routes that a warp draws: `move(route, in_first_pass)` moves one, `drain()` ends when all that was moved has
+// been written.
 template <class Drain, class Move>
 __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Blocks& blocks, int lane, Drain drain, Move move) {
   Tally tally(kernel, lane);
   Route route;
-  bool packs = true;
+  bool in_first_pass = true;
   for (;;) {
     const bool begins_ticket = routes.ticket_is_over();
     if (!routes.next(kernel, blocks, &route)) break;
@@ -249,9 +248,9 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
         tally.count();
       }
       tally.add(piece, pieces);
-      packs = pieces != 0;
+      in_first_pass = (pieces & ((1U << kernel.order.chunks.num_chunks) - 1)) != 0;
     }
-    move(route, packs);
+    move(route, in_first_pass);
   }
   drain();
   tally.count();
@@ -311,14 +310,14 @@ __device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
     while (!conveyor.is_empty()) conveyor.store_next(works);
     if (works) ptx::bulk_wait_written<0>();
   };
-  move_routes(kernel, routes, blocks, lane, drain, [&](const Route& route, bool packs) {
+  move_routes(kernel, routes, blocks, lane, drain, [&](const Route& route, bool in_first_pass) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
       const Run run = begin_run(kernel, route, &part, kernel.window, conveyor, lane);
       conveyor.move(run.from, run.begin, run.end, run.part_bytes, works);
       __syncwarp();
     }
     if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, kernel.window, lane);
-    groups.move_until(packs ? route.token : kernel.num_tokens, routes, blocks);  // nobody waits for what stays
+    groups.move_until(in_first_pass ? route.token : kernel.num_tokens, routes, blocks);
     __syncwarp();
   });
   groups.move_until(kernel.num_tokens, routes, blocks);
@@ -386,10 +385,10 @@ PackKernel prepare(const PackArgs& args, bool in_bulk) {
   kernel.num_output_rows = std::numeric_limits<std::int64_t>::max();
   kernel.own_ids = id_targets(args.window.layout);
   kernel.parts_per_ticket = kPartsPerTicket;
-  kernel.num_rounds = args.order.num_passes + 1;
   kernel.num_ranks = args.num_ranks;
   kernel.sent = args.sent;
-  kernel.order = args.order;
+  kernel.order = PackOrder::of(args.rank, args.num_ranks, args.chunks);
+  kernel.num_rounds = kernel.order.num_passes + 1;
   kernel.piece_words = args.piece_words;
   kernel.copies = args.copies;
   kernel.segments = args.segments;

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/cuda/copies.hpp"
+#include "kernels/cuda/copy_words.hpp"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/segments.hpp"
 #include "kernels/cuda/signals.hpp"
@@ -18,8 +18,8 @@ namespace tokenyard::cuda {
 
 // Device memory through which the blocks of a launch agree, as LaunchState.
 struct PackState {
-  std::uint32_t num_packed[PackOrder::kMaxPieces] =
-      {};  // parts of rows, by piece; less those that there are, once that is known
+  // Parts of rows, by piece; less those that there are, once that is known.
+  std::uint32_t num_packed[PackOrder::kMaxPieces] = {};
   std::uint32_t num_blocks_done = 0;
 };
 
@@ -53,10 +53,10 @@ struct PackArgs {
   // waits for the handshake's entry_wait. All do at the end of packing, also if the kernel has failed or its gate is closed:
   // streams wait for these words, and would wait for ever. Where the entry wait fails, all ranks have been told of the failure
   // before.
-  PackOrder order{};                     // of this rank
+  Chunks chunks{};                       // of the PackOrder
   std::uint64_t* piece_words = nullptr;  // [num_pieces]
 
-  Copies copies{};      // that follow, in other streams: the handshake's exit comes behind them; without words, at once
+  CopyWords copies{};   // that follow, in other streams: the handshake's exit comes behind them; without words, at once
   Segments segments{};  // with words: of what has been sent all are announced, to peers whose headers ask for that
 
   Handshake handshake{};  // one warp waits for the entry while the others pack

@@ -1,11 +1,8 @@
 // Every warp sums a run of pieces of rows, whose contributions stream through a ring of slots in shared memory far ahead of the
 // sums: on Hopper by bulk loads, before by asynchronous ones. FP8 rows the lanes load themselves.
 
-#include <algorithm>
-
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contributions.cuh"
-#include "kernels/cuda/device.hpp"
 #include "kernels/cuda/float8.cuh"
 #include "kernels/cuda/load.hpp"
 
@@ -25,9 +22,10 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_in_bulk(const _
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
   Cursor cursor(kernel, lane);
+  cursor.begin_run(kernel, 0, kernel.num_tokens, lane);
   post_entry(kernel.handshake, call_turn);
   ptx::Barrier* barriers = barriers_of[warp];
-  std::byte* ring = shared + static_cast<std::int64_t>(warp) * kRingSlots * kNumAtOnce * kPieceBytes;
+  std::byte* ring = shared + warp * ring_bytes(kRingSlots);
   if (lane < kRingSlots) ptx::barrier_init(&barriers[lane], 1);
   ptx::barrier_init_fence();
   __syncwarp();
@@ -57,6 +55,7 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_by_threads(cons
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
   Cursor cursor(kernel, lane);
+  cursor.begin_run(kernel, 0, kernel.num_tokens, lane);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
   if (is_well) {
@@ -140,6 +139,7 @@ __global__ void __launch_bounds__(kNumWarpsOfFloat8* kWarp, 1) reduce_float8(con
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
   Cursor cursor(kernel, lane);
+  cursor.begin_run(kernel, 0, kernel.num_tokens, lane);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
   if (is_well) cursor.find_rows(kernel, lane);
@@ -162,12 +162,10 @@ void launch_reduce(const ReduceKernel& kernel, const Launch& launch) {
       reduce_float8<kType><<<launch.num_sms, kNumWarpsOfFloat8 * kWarp, 0, launch.stream>>>(kernel);
     }
   } else {
-    constexpr int kStaticBytes = 2048;  // room for what the kernels keep besides
-    constexpr int kRingBytes = ring_bytes(kRingSlots);
-    const int num_warps = std::clamp((device.max_shared_bytes - kStaticBytes) / kRingBytes, 1, kNumSumWarps);
+    const int num_warps = num_sum_warps(device);
     const bool in_bulk = !launch.plain_copies && device.has_bulk_copies;
     const auto sum = in_bulk ? reduce_in_bulk<kType> : reduce_by_threads<kType>;
-    sum<<<launch.num_sms, num_warps * kWarp, num_warps * kRingBytes, launch.stream>>>(kernel);
+    sum<<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kRingSlots), launch.stream>>>(kernel);
   }
   check_cuda(cudaGetLastError(), "reduce");
 }

@@ -1,11 +1,8 @@
 #include "kernels/cuda/reduce_chunks.hpp"
 
-#include <algorithm>
-
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contributions.cuh"
-#include "kernels/cuda/copies.cuh"
-#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/copy_words.cuh"
 #include "kernels/cuda/load.hpp"
 
 namespace tokenyard::cuda {
@@ -14,7 +11,7 @@ namespace {
 struct ReduceChunksKernel {
   ReduceKernel reduce;
   const std::int32_t* begin;
-  Copies copies;
+  CopyWords copies;
 };
 
 // By a warp; the same answer for all lanes.
@@ -37,7 +34,7 @@ class ChunkCursor : public Cursor {
  public:
   bool is_well = true;
 
-  __device__ ChunkCursor(const ReduceChunksKernel& kernel, int lane) : Cursor(kernel.reduce, lane, false), kernel_(kernel) {
+  __device__ ChunkCursor(const ReduceChunksKernel& kernel, int lane) : Cursor(kernel.reduce, lane), kernel_(kernel) {
     find_rows(kernel.reduce, lane);
     enter_chunk(lane);
   }
@@ -99,10 +96,8 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_chunks(const __gri
 
 template <DataType kType>
 void launch_sum_chunks(const ReduceChunksKernel& kernel, const Launch& launch) {
-  constexpr int kStaticBytes = 2048;  // room for what the kernel keeps besides
-  constexpr int kRingBytes = ring_bytes(kRingSlots);
-  const int num_warps = std::clamp((current_device().max_shared_bytes - kStaticBytes) / kRingBytes, 1, kNumSumWarps);
-  sum_chunks<kType><<<launch.num_sms, num_warps * kWarp, num_warps * kRingBytes, launch.stream>>>(kernel);
+  const int num_warps = num_sum_warps(current_device());
+  sum_chunks<kType><<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kRingSlots), launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "reduce_chunks");
 }
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/copies.hpp"
+#include "kernels/cuda/copy_words.hpp"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/reduce.hpp"
 
@@ -15,7 +15,7 @@ struct ReduceChunksArgs {
   ReduceArgs reduce{};
   // [num_words + 1], of `chunk_tokens`: tokens below begin[c] can be summed when chunks 0 to c - 1 are there.
   const std::int32_t* begin = nullptr;
-  Copies copies{};  // a word per chunk, which comes behind those of the chunks before
+  CopyWords copies{};  // a word per chunk, which comes behind those of the chunks before
 };
 
 // Stream-ordered. It ends when all chunks are there, also where something has failed.

@@ -1,3 +1,4 @@
+#include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/pack_rows.hpp"
 #include "kernels/host/push.hpp"
 #include "tests/kernels/cuda/gpu_ranks.hpp"
@@ -73,7 +74,7 @@ std::vector<Array> arrays_of(const Shape& shape, const DispatchLayout& layout, b
 void pack_what_the_host_pushes(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RandomBits random(seed);
-  const RoutedCase routed = make_routed_case(random, draw_lanes(random));
+  const RoutedCase routed = make_routed_case(random, draw_lanes(random), {.max_ranks = random.one_in(6) ? 45 : 8});
   const int rank = static_cast<int>(random.from(0, routed.num_ranks - 1));
   const bool cached = random.one_in(3);
   const bool with_weights = random.one_in(2);
@@ -147,7 +148,7 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
                       .ordinal = cached ? nullptr : ordinal.data(),
                       .local_idx = local_idx.data(),
                       .topk_weights = weights_at(device_weights.data()),
-                      .order = PackOrder::of(rank, routed.num_ranks, draw_chunks(random)),
+                      .chunks = draw_chunks(random),
                       .piece_words = words.data(),
                       .copies = {.number = kNumber},
                       .state = gpus.state(0),
@@ -173,7 +174,8 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
       }
     }
   }
-  for (int piece = 0; piece < args.order.num_pieces(); ++piece) EXPECT_EQ(words.contents()[piece], kNumber);
+  const int num_pieces = PackOrder::of(rank, routed.num_ranks, args.chunks).num_pieces();
+  for (int piece = 0; piece < num_pieces; ++piece) EXPECT_EQ(words.contents()[piece], kNumber);
   const cuda::PackState left = state.contents()[0];
   for (const std::uint32_t num_packed : left.num_packed) EXPECT_EQ(num_packed, 0U);
   EXPECT_EQ(left.num_blocks_done, 0U);
@@ -202,7 +204,7 @@ TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
   for (std::uint64_t number = 1; number <= 2; ++number) {  // the second time the failure is known from the start
     cuda::pack_rows({.num_ranks = 2,
                      .sent = sent.data(),
-                     .order = PackOrder::of(0, 2, kTwoChunks),
+                     .chunks = kTwoChunks,
                      .piece_words = words.data(),
                      .copies = {.number = number},
                      .handshake = handshake,
@@ -214,6 +216,36 @@ TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
     for (int piece = 0; piece < 2; ++piece) EXPECT_EQ(words.contents()[piece], number);
     EXPECT_EQ(state.contents()[0].num_blocks_done, 0U);
     EXPECT_EQ(state.contents()[0].num_packed[0], 0U);
+  }
+}
+
+// An exception on the host may keep copies away: peers are told nothing then.
+TEST(cuda_pack_rows, data_is_announced_only_behind_copies) {
+  SKIP_WITHOUT_GPUS(1);
+  for (const bool are_there : {true, false}) {
+    GpuRanks gpus(2, 1);
+    const DeviceArray<std::uint64_t> words(std::size_t{PackOrder::kMaxPieces});
+    const DeviceArray<std::uint64_t> copied(std::vector<std::uint64_t>{are_there ? kNumber : cuda::kNoCopies});
+    const DeviceArray<cuda::PackState> state(std::size_t{1});
+    const DeviceArray<SentBlock> sent(std::size_t{2});
+    gpus.select(0);
+    cuda::pack_rows({.num_ranks = 2,
+                     .sent = sent.data(),
+                     .chunks = kTwoChunks,
+                     .piece_words = words.data(),
+                     .copies = {copied.data(), 1, kNumber},
+                     .handshake = {.signals = gpus.signals(0), .exit_post = cuda::LineWord::kData},
+                     .state = gpus.state(0),
+                     .pack_state = state.data()},
+                    {.stream = gpus.stream(0), .num_sms = 3});
+    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    cuda::meet({.handshake = {.signals = gpus.signals(1, std::chrono::milliseconds(50)),
+                              .entry_wait = cuda::LineWord::kData,
+                              .entry_phase = Phase::kDispatchRows},
+                .state = gpus.state(1)},
+               {.stream = gpus.stream(1)});
+    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    EXPECT_EQ(gpus.failure(1) == 0, are_there);
   }
 }
 
@@ -246,7 +278,7 @@ TEST(cuda_pack_rows, nothing_is_packed_behind_a_closed_gate) {
                      .destination = destination.data(),
                      .row = row.data(),
                      .sent = sent.data(),
-                     .order = PackOrder::of(0, 2, kTwoChunks),
+                     .chunks = kTwoChunks,
                      .piece_words = words.data(),
                      .copies = {.number = number},
                      .handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)), .gate = gate.data()},

@@ -29,7 +29,8 @@ void sum_while_chunks_come(std::uint64_t seed) {
   const DataType dtype = random.pick({DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32, DataType::kFloat64});
   const std::int64_t num_elements = static_cast<std::int64_t>(16 / size_of(dtype)) * random.any_magnitude(1, 600);
   const std::size_t row_bytes = num_elements * size_of(dtype);
-  const RoutedCase routed = make_routed_case(random, {{.dtype = dtype, .num_elements = num_elements}});
+  const RoutedCase routed =
+      make_routed_case(random, {{.dtype = dtype, .num_elements = num_elements}}, {.max_ranks = random.one_in(6) ? 45 : 8});
   const int rank = static_cast<int>(random.from(0, routed.num_ranks - 1));
   const RoutedTokens& tokens = routed.ranks[rank];
   const int max_fan_out = routed.dimensions.max_fan_out;
@@ -119,7 +120,7 @@ void sum_while_chunks_come(std::uint64_t seed) {
       const SentBlock& block = blocks[peer];
       const std::int64_t first = kChunks.begin(chunk, block.num_rows);
       copy_beside(staging.data() + (block.staged_row + first) * row_bytes, rows[peer].data() + first * row_bytes,
-                  kChunks.num_rows(chunk, block.num_rows) * row_bytes);
+                  (kChunks.end(chunk, block.num_rows) - first) * row_bytes);
     }
     std::this_thread::sleep_for(std::chrono::microseconds(random.from(0, 200)));
     copy_beside(words.data() + chunk, &kNumber, sizeof(kNumber));

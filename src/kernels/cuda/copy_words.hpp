@@ -1,0 +1,19 @@
+// How a kernel learns of copies by copy engines that it waits for.
+#pragma once
+
+#include <cstdint>
+
+namespace tokenyard::cuda {
+
+// Words in device memory that the copies' stream writes behind them: each becomes `number`, which is more than stands there, or
+// kNoCopies. One of the two comes in any case, since copies that have been enqueued come to an end whatever fails.
+struct CopyWords {
+  const std::uint64_t* words = nullptr;
+  int num_words = 0;
+  std::uint64_t number = 0;
+};
+
+// Instead of a number: the copies have not all been enqueued, and the group has failed.
+inline constexpr std::uint64_t kNoCopies = ~std::uint64_t{0};
+
+}  // namespace tokenyard::cuda
