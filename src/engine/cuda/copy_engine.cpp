@@ -153,8 +153,8 @@ DispatchLayout CudaPlan::staged_layout(std::int64_t num_tokens) const {
   return dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(max_staged_rows(num_tokens), 1));
 }
 
-CudaPlan::OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args,
-                                         const DispatchCall& call, const cuda::Launch& launch, Halves halves) {
+OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
+                               const cuda::Launch& launch, Halves halves) {
   const int slot_idx = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot_idx];
   const Slot& slot = slots_[slot_idx];
@@ -195,7 +195,7 @@ CudaPlan::OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes,
     pack.handshake.exit_phase = Phase::kDispatchRows;
     pack.handshake.ends_turn = true;
   }
-  OwedCopies owed(this, slot_idx);
+  OwedCopies owed([this, slot_idx] { refuse_copies(slot_idx); });
   cuda::pack_rows(pack, launch);
   return owed;
 }
@@ -249,6 +249,7 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, O
       }
     }
   }
+  end_copies(slot_idx, num_copyings_);
   owed->settle();
 }
 

@@ -7,11 +7,11 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "base/backoff.hpp"
 #include "engine/cuda/make_cuda_plan.hpp"
+#include "engine/cuda/owed_copies.hpp"
 #include "engine/cuda/routing_memory.hpp"
 #include "engine/cuda/stream_order.hpp"
 #include "engine/plan_impl.hpp"
@@ -162,37 +162,12 @@ class CudaPlan final : public Plan::Impl {
   // Of packed rows there is room for the most that so many tokens can send: packing begins before the host knows how many go.
   std::int64_t max_staged_rows(std::int64_t num_tokens) const;
   DispatchLayout staged_layout(std::int64_t num_tokens) const;
-  // The copies that a launch of pack_rows() waits for, until they are enqueued.
-  class OwedCopies {
-   public:
-    OwedCopies() = default;
-    OwedCopies(CudaPlan* plan, int slot_idx) : plan_(plan), slot_idx_(slot_idx) {}
-    OwedCopies(OwedCopies&& other) noexcept : plan_(std::exchange(other.plan_, nullptr)), slot_idx_(other.slot_idx_) {}
-    OwedCopies& operator=(OwedCopies&& other) noexcept {
-      std::swap(plan_, other.plan_);
-      std::swap(slot_idx_, other.slot_idx_);
-      return *this;
-    }
-    // If an exception has kept them away, the launch fails.
-    ~OwedCopies() {
-      if (plan_ != nullptr) plan_->refuse_copies(slot_idx_);
-    }
-    explicit operator bool() const { return plan_ != nullptr; }
-    // They have been enqueued; or, where the launch finds its gate closed, none are needed.
-    void settle() {
-      plan_->end_copies(slot_idx_, plan_->num_copyings_);
-      plan_ = nullptr;
-    }
-
-   private:
-    CudaPlan* plan_ = nullptr;
-    int slot_idx_ = 0;
-  };
+  // The launch waits for copies: copy_packed() must follow, or end_copies() if the launch finds its gate closed.
   OwedCopies pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
                        const cuda::Launch& launch, Halves halves);
   // When the host knows how much there is.
   void copy_packed(const DispatchArgs& args, const DispatchCall& call, OwedCopies* owed);
-  // Writes the word behind a dispatch's copies.
+  // Writes the word behind a dispatch's copies: `number`, or that there are none.
   void end_copies(int slot_idx, std::uint64_t number);
   void refuse_copies(int slot_idx) noexcept;
   // Around all copies of a call, in its stream for them.

@@ -448,7 +448,10 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
   if (is_open && by_engines) owed = pack_rows(lanes, args, call, launch, halves);
   const cuda::PlaceTotals totals = await_totals(call);
   if (must_be_opened(slot, totals.max_recv_rows)) {
-    if (owed) owed.settle();
+    if (owed) {
+      end_copies(slot_idx, num_copyings_);
+      owed.settle();
+    }
     grow(slot_idx, totals.max_recv_rows, call.timeout);
     // The Routing needs more memory as well.
     const std::uint64_t id = call.made->id;
