@@ -28,7 +28,7 @@ enum class Phase : std::uint8_t {
   kCombineFree,     // waiting until a peer's return slots may be written
   kCombineWeights,  // waiting for the weights that a peer gives to its tokens at combine
   kCombineRows,     // waiting for a peer's contributions
-  kCombineRead,     // waiting until a peer has read what lies in this rank's slot
+  kCombineRead,     // waiting until a peer has read what lies in this rank's slot, or is through with the last combine
   kWindowWait,      // Window::wait
   kBarrier,
 };

@@ -172,9 +172,8 @@ std::string gpu_goals_heading(const BenchSetup& setup, const GpuScene& scene) {
                       setup.options.top_k, setup.options.routing, setup.options.seed);
   text += measuring_lines(setup);
   text +=
-      "  goals       for two ranks on two H200 of one host, - for others; dispatch is timed by the wall clock, from top-k ids "
-      "to a\n"
-      "              result of the right size, all else by the stream\n";
+      "  goals       for two ranks on two H200 of one host, - for others; dispatch is timed by the wall clock, from top-k\n"
+      "              ids to a result of the right size, all else by the stream\n";
   return text + column_lines();
 }
 

@@ -82,6 +82,11 @@ void write_word(std::uint64_t* word, std::uint64_t number, Stream stream) {
       "cuStreamWriteValue64");
 }
 
+bool blocks_launches() {
+  const char* const value = std::getenv("CUDA_LAUNCH_BLOCKING");
+  return value != nullptr && *value != '\0' && *value != '0';
+}
+
 bool waits_for_words(int device) {
   int is_able = 0;
   check_driver(cuda_driver().device_get_attribute(&is_able, CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, device),
@@ -108,13 +113,11 @@ void CudaPlan::check_engines() const {
          "plans of this group hold no memory for packed rows: set GroupOptions::copy_engines when the group is made, or leave "
          "copies at kChosen");
   }
-  const char* const is_blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
-  if (is_blocking != nullptr && *is_blocking != '\0' && *is_blocking != '0') {
-    fail(ErrorCode::kUnsupported,
-         "CUDA_LAUNCH_BLOCKING={} lets launches wait for their kernels, and a kernel that packs waits for copies that follow "
-         "it: "
-         "unset it, or leave copies at kChosen",
-         is_blocking);
+  if (launches_block_) {
+    fail(
+        ErrorCode::kUnsupported,
+        "CUDA_LAUNCH_BLOCKING is set, so launches wait for their kernels, and a kernel that packs waits for copies that follow "
+        "it: unset it, or leave copies at kChosen");
   }
   if (!streams_wait_for_words_) {
     fail(ErrorCode::kUnsupported,
@@ -140,6 +143,7 @@ void CudaPlan::prepare_engines() {
   }
   check_cuda(cudaEventCreateWithFlags(&entered_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   streams_wait_for_words_ = waits_for_words(memory_.device);
+  launches_block_ = blocks_launches();
   for (auto& streams : copy_streams_) {
     for (Stream& stream : streams) stream = make_urgent_stream();
   }

@@ -170,8 +170,8 @@ class CudaPlan final : public Plan::Impl {
   // Writes the word behind a dispatch's copies: `number`, or that there are none.
   void end_copies(int slot_idx, std::uint64_t number);
   void refuse_copies(int slot_idx) noexcept;
-  // Around all copies of a call, in its stream for them.
   Stream copy_stream(const Turn& turn) const { return copy_streams_[static_cast<int>(turn.track)][turn.slot]; }
+  // Before the first of a call's copies in that stream; `section` ends behind the last.
   void begin_copies(StreamSection* section, const Turn& turn) const;
   void find_chunks(const CombineCall& call, const cuda::Launch& launch);
   void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
@@ -210,6 +210,7 @@ class CudaPlan final : public Plan::Impl {
   // Copy engines, in groups that use them.
   std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
   bool streams_wait_for_words_ = false;
+  bool launches_block_ = false;
   std::uint64_t num_copyings_ = 0;  // the number of the last call by copy engines
   // A call's copies wait for nobody else's.
   std::array<std::array<Stream, kNumSlots>, kNumTracks> copy_streams_{};

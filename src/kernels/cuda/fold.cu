@@ -1,4 +1,5 @@
 // A warp per received row.
+
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contribute.cuh"
 #include "kernels/cuda/load.hpp"

@@ -43,8 +43,8 @@ struct IdTargets {
 struct Payload {
   SourceLane lanes[kMaxLanes];
   int num_lanes;
-  unsigned num_parts;  // of a token; of all tokens in all rounds, fewer than 2^31 less what warps may draw in vain: a terabyte
-                       // of rows
+  // Of a token. Of all tokens in all rounds, fewer than 2^31 less what warps may draw in vain: a terabyte of rows.
+  unsigned num_parts;
   int stage_bytes;
   bool has_plain_part;  // something travels token by token and not in bulk
   bool has_groups;      // some lane goes by kGroup
