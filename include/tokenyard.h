@@ -296,8 +296,8 @@ typedef struct ty_device {
   size_t struct_size;
   int32_t number;   // among the GPUs that this process sees, or TY_LOCAL_DEVICE
   int32_t num_sms;  // that a call may occupy unless it says otherwise; 0: 16, or fewer where many ranks share the GPU
-  // Not 0: plans with TY_OVERFLOW_GROW hold memory for packed rows, without which their calls cannot ask for TY_COPIES_ENGINE.
-  // May differ per rank. Since ABI 0.3
+  // Not 0, on all ranks or none: plans with TY_OVERFLOW_GROW hold memory without which their calls cannot ask for
+  // TY_COPIES_ENGINE. Since ABI 0.3
   int64_t copy_engines;
 } ty_device;
 #define TY_DEVICE_INIT {sizeof(ty_device), TY_LOCAL_DEVICE, 0, 0}

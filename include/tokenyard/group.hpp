@@ -39,8 +39,9 @@ struct GroupOptions {
   std::optional<int> device{};
   // GPUs: that a call may occupy unless it says otherwise. 0: 16, or fewer where many ranks share the GPU.
   int num_sms = 0;
-  // GPUs: plans with Overflow::kGrow hold memory for packed rows, without which their calls cannot ask for Copies::kEngine: for
-  // as many rows as a rank can send to others, in each slot, once for a dispatch and once for a combine. May differ per rank.
+  // GPUs, on all ranks or none: plans with Overflow::kGrow hold memory without which their calls cannot ask for
+  // Copies::kEngine: for as many rows as a rank can send to others, in each slot, once for a dispatch and once for a combine
+  // (compact layout).
   bool copy_engines = false;
 };
 

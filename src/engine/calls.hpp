@@ -31,7 +31,8 @@ struct CallHeader {
   int in_place_slot = -1;           // combine: the dispatch slot in which this rank's contributions can be read, or -1
   bool with_weights = false;        // weights travel with the rows
   bool with_given_weights = false;  // combine: weights came before the rows
-  bool with_segments = false;       // on GPUs: see GpuCall
+  bool with_segments = false;       // on GPUs, as the next: see GpuCall
+  bool carries_rows = false;
   std::uint64_t routing_id = 0;
   std::uint64_t placement = 0;
 };

@@ -89,7 +89,7 @@ class Plan::Impl : public std::enable_shared_from_this<Plan::Impl> {
   // else the plan keeps rows in lie at `memory`.
   Impl(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& place, MemoryPlace memory);
 
-  enum class WindowKind : std::uint8_t { kControl = 1, kDispatch, kCombine, kMapped };
+  enum class WindowKind : std::uint8_t { kControl = 1, kDispatch, kCombine, kMapped, kCarried };
   std::uint64_t window_tag(WindowKind kind, int slot, std::uint32_t num_growths) const;
   // All of them, at the end of construction: slot_opened is called.
   void open_windows();

@@ -61,7 +61,8 @@ struct Routing::Data {
 
   // Of ranks on GPUs, instead of all vectors above. Numbers of rows are -1 where the host does not know them.
   std::optional<DeviceRouting> device;
-  std::vector<SentBlock> sent;  // by destination; empty under kDrop, where the host does not know
+  std::vector<SentBlock> sent;      // by destination; empty under kDrop, where the host does not know
+  std::vector<SentBlock> received;  // by source, as that rank says it; empty where copy engines carry no combines
 };
 
 // Keeps the memory of dropped Routings for the next ones, so that a plan in steady use allocates no memory that grows with the

@@ -40,9 +40,10 @@ struct Introduction {
   std::uint64_t host;     // equal for ranks that can reach each other's sockets: same boot, same network namespace, same user
   std::uint64_t boot;     // equal for ranks of one machine
   std::array<char, 64> socket_name;
-  std::int32_t device;  // GroupOptions::device by its number in this rank's process, or -1: host memory
-  GpuId gpu;            // of the device
-  cpu_set_t cores;      // that this rank may run on
+  std::int32_t device;        // GroupOptions::device by its number in this rank's process, or -1: host memory
+  std::int32_t copy_engines;  // GroupOptions::copy_engines
+  GpuId gpu;                  // of the device
+  cpu_set_t cores;            // that this rank may run on
 };
 
 std::uint64_t hash_text(const std::string& text) {
@@ -100,6 +101,7 @@ HandleKind find_handle(int device, HandleKind wanted, std::string* obstacle) {
 Introduction introduce(const GroupOptions& options, int device, const std::string& socket_name) {
   Introduction mine{};
   mine.device = device;
+  mine.copy_engines = options.copy_engines ? 1 : 0;
   if (device >= 0) mine.gpu = describe_gpu(device).id;
   mine.wire_version = kWireVersion;
   mine.domain = options.domain.value_or(-1);
@@ -239,6 +241,14 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     throw Error(Failure{ErrorCode::kDisagreement, Phase::kNone, peer, rank},
                 fmt::format("rank {} {} and rank {} {}: set GroupOptions::device on all ranks or on none", rank,
                             device < 0 ? "has no device" : "has a GPU", peer, device < 0 ? "has a GPU" : "has no device"));
+  }
+  for (int peer = 0; peer < num_ranks; ++peer) {
+    if ((all[peer].copy_engines != 0) == options.copy_engines) continue;
+    throw Error(
+        Failure{ErrorCode::kDisagreement, Phase::kNone, peer, rank},
+        fmt::format(
+            "of ranks {} and {}, rank {} alone asks for copy engines: set GroupOptions::copy_engines on all ranks or on none",
+            std::min(rank, peer), std::max(rank, peer), options.copy_engines ? rank : peer));
   }
 
   // If all ranks that may share memory are threads of one process, pointers do; otherwise descriptors pass through sockets.

@@ -43,6 +43,7 @@ struct GpuCall {
   // Segments of rows (layout/segment.hpp). Dispatch: whether the rank wants them to be announced. Combine: whether it announces
   // those that it sends.
   bool with_segments = false;
+  bool carries_rows = false;  // combine: its copy engines carry the contributions home (layout/carried_rows.hpp)
   std::uint64_t routing_id = 0;
   std::uint64_t placement = 0;
 };
@@ -51,13 +52,16 @@ constexpr std::uint64_t call_word(const GpuCall& call) {
   static_assert(kNumSlots < 4 && static_cast<int>(CallKind::kCombine) < 4);  // two bits each
   const std::uint64_t fingerprint = call.routing_id * 0x9e3779b97f4a7c15ULL + call.placement * 0xd1342543de82ef95ULL;
   return (fingerprint & ~0xffULL) | static_cast<std::uint64_t>(call.kind) | (call.with_weights ? 4U : 0U) |
-         (call.with_segments ? 8U : 0U) | static_cast<std::uint64_t>(call.in_place_slot + 1) << 4;
+         (call.with_segments ? 8U : 0U) | static_cast<std::uint64_t>(call.in_place_slot + 1) << 4 |
+         (call.carries_rows ? 64U : 0U);
 }
 constexpr bool with_segments(std::uint64_t call_word) { return (call_word & 8) != 0; }
+constexpr bool carries_rows(std::uint64_t call_word) { return (call_word & 64) != 0; }
 constexpr int in_place_slot(std::uint64_t call_word) { return static_cast<int>(call_word >> 4 & 3) - 1; }
-// Whether ranks that say so make the same call: where they read, and whether they speak of segments, may differ.
+// Whether ranks that say so make the same call: where rows can be read, who carries them, and whether segments are spoken of
+// may differ.
 constexpr bool is_same_call(std::uint64_t call_word, std::uint64_t other) {
-  constexpr std::uint64_t kMayDiffer = 0x38;
+  constexpr std::uint64_t kMayDiffer = 0x78;
   return ((call_word ^ other) & ~kMayDiffer) == 0;
 }
 

@@ -33,7 +33,7 @@ enum class Work : std::uint8_t {
   kSized,      // dispatches whose sizes the host waits for
   kCapacity,   // dispatches that nobody waits for on the host
   kInPlace,    // with combines that read rows in the slots of others, which takes most of the time
-  kByEngines,  // the same, pulled by copy engines
+  kByEngines,  // with combines whose rows copy engines carry
   kSizedIdle,  // as kSized, but the victim does nothing
   kCapacityIdle
 };
@@ -198,8 +198,8 @@ INSTANTIATE_TEST_SUITE_P(Of, CudaKilledRank,
                                          Trial{"in_place_while_it_is_read", Work::kInPlace, 1, 97ms},
                                          Trial{"in_place_later_while_it_is_read", Work::kInPlace, 2, 301ms},
                                          Trial{"in_place_while_it_is_read_on_another_gpu", Work::kInPlace, 1, 143ms, 2},
-                                         Trial{"while_copy_engines_pull_from_it", Work::kByEngines, 1, 97ms, 2},
-                                         Trial{"later_while_copy_engines_pull_from_it", Work::kByEngines, 0, 211ms, 2}),
+                                         Trial{"while_copy_engines_carry_rows", Work::kByEngines, 1, 97ms, 2},
+                                         Trial{"later_while_copy_engines_carry_rows", Work::kByEngines, 0, 211ms, 2}),
                          [](const auto& param_info) { return param_info.param.name; });
 
 }  // namespace

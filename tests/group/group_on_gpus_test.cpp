@@ -55,6 +55,15 @@ TEST(group_on_gpus, a_rank_without_one_among_ranks_with_one_is_named) {
   });
 }
 
+TEST(group_on_gpus, a_rank_that_alone_asks_for_copy_engines_is_named) {
+  SKIP_WITHOUT_GPUS(1);
+  run_thread_ranks(3, [](std::shared_ptr<Exchange> exchange) {
+    GroupOptions options = on_gpu(0);
+    options.copy_engines = exchange->rank() == 1;
+    expect_error([&] { Group::create(exchange, options); }, ErrorCode::kDisagreement, "rank 1 alone asks for copy engines");
+  });
+}
+
 TEST(group_on_gpus, options_that_the_gpu_does_not_have_are_refused) {
   SKIP_WITHOUT_GPUS(1);
   const auto create = [](int device, int num_sms) {

@@ -17,6 +17,10 @@ namespace {
 // Whether this rank sends anything to the tokens' homes.
 bool sends(const CombineCall& call) { return call.header.in_place_slot < 0 || call.args.carried_weights; }
 
+// Whether a launch of its own stands before the sums, and enters the turn if nothing is sent: where the sums come in another
+// call (`apart`), and where copies follow it.
+bool meets_first(const CombineCall& call, bool apart) { return call.header.carries_rows || (apart && !sends(call)); }
+
 // Whether what a combine sends lies where it writes a result. All must have been sent then before anything is summed.
 bool are_read(const TensorView& result, const CombineArgs& args) {
   return overlap(result, args.rows) || overlap(result, args.factors) || overlap(result, args.carried_weights);
@@ -47,6 +51,7 @@ cuda::Handshake CudaPlan::combine_handshake(const CombineCall& call) const {
                       .in_place_slot = call.header.in_place_slot,
                       .with_weights = call.header.with_weights,
                       .with_segments = call.header.with_segments,
+                      .carries_rows = call.header.carries_rows,
                       .routing_id = call.routing->device->id};
   return handshake;
 }
@@ -112,6 +117,7 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSectio
   call.timeout = timeout_of(args.timeout);
   call.header.in_place_slot = find_in_place_slot(args, routing);
   call.header.with_weights = static_cast<bool>(args.carried_weights);
+  call.header.carries_rows = uses_engines(args.execution);
   check_engines(call);
   // Both halves in one launch: what has come is summed while the rest is on its way.
   call.header.with_segments = halves == Halves::kTogether && call.header.in_place_slot < 0 && !shape_.combine_as_float8 &&
@@ -122,12 +128,15 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSectio
   next_combine_slot_ = (slot_idx + 1) % kNumSlots;
   begin_in_stream(section, args.execution, call.turn, routing);
   if (sends(call) && !call.header.with_segments) fold(call, launch);
-  if (!sends(call) && halves == Halves::kApart) {
+  if (meets_first(call, halves == Halves::kApart)) {
     cuda::Handshake handshake = combine_handshake(call);
-    handshake.entry_post = cuda::LineWord::kEnter;
-    handshake.posts_data_at_entry = true;
+    if (!sends(call)) {
+      handshake.entry_post = cuda::LineWord::kEnter;
+      handshake.posts_data_at_entry = true;
+    }
     meet(call.turn, handshake, launch);
   }
+  if (call.header.carries_rows) carry_rows(call, launch);
   combine_pending_[slot_idx] = true;
   if (call.header.in_place_slot >= 0) ++slots_[call.header.in_place_slot].num_readings;
   guard.over();
@@ -159,7 +168,7 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
   const bool folds = call->header.with_segments;
   cuda::Handshake handshake = folds ? entering_handshake(*call) : combine_handshake(*call);
   if (!folds) {
-    if (halves == Halves::kTogether && !sends(*call)) {
+    if (!sends(*call) && !meets_first(*call, halves == Halves::kApart)) {
       handshake.entry_post = cuda::LineWord::kEnter;
       handshake.posts_data_at_entry = true;
     }
@@ -169,7 +178,7 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
     handshake.entry_phase = Phase::kCombineRows;
   }
   handshake.exit_post = cuda::LineWord::kDone;  // for the peers' next combines; see combine_handshake()
-  if (call->header.in_place_slot >= 0) {
+  if (call->header.in_place_slot >= 0 && !call->header.carries_rows) {
     // What the caller's stream does next may change rows that the others read.
     handshake.exit_wait = cuda::LineWord::kDone;
     handshake.exit_phase = Phase::kCombineRead;
@@ -202,8 +211,8 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
     cuda::fold_and_reduce(
         {.fold = fold_args(*call), .reduce = reduce, .segments = segments_of(Track::kCombine, slot), .sent = device.sent},
         launch);
-  } else if (uses_engines(args.execution)) {
-    reduce_by_engines(*call, reduce, launch);
+  } else if (call->header.carries_rows) {
+    reduce_carried(*call, reduce, launch);
   } else {
     cuda::reduce(reduce, launch);
   }

@@ -1,6 +1,5 @@
-// Calls whose rows cross by copy engines. A rank's rows for another stand there in one piece, so packed rows are carried by a
-// few large copies; and what the other rank contributes to this rank's tokens stands there in one piece, too. Rows go rank
-// after rank in one stream, as pack_order.hpp says, and in chunks where that lets packing, copying and summing overlap.
+// Dispatches whose rows cross by copy engines, and what calls by copy engines have in common. A rank's rows for another stand
+// there in one piece, so packed rows are carried by a few large copies, rank after rank, as pack_order.hpp says.
 
 #include <algorithm>
 #include <cstdlib>
@@ -9,12 +8,9 @@
 #include "base/cuda_error.hpp"
 #include "base/fail.hpp"
 #include "engine/cuda/cuda_plan.hpp"
-#include "kernels/cuda/chunk_tokens.hpp"
 #include "kernels/cuda/pack_rows.hpp"
-#include "kernels/cuda/reduce_chunks.hpp"
 #include "layout/pack_order.hpp"
 #include "memory/cuda_driver.hpp"
-#include "memory/side_stream.hpp"
 
 namespace tokenyard {
 namespace {
@@ -23,24 +19,7 @@ namespace {
 // others is what has been packed when the one before it has crossed; between two ranks the last crosses when all is packed, and
 // goes fastest. A chunk more costs 3 us.
 constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {4, 12, 28, 64}};
-// Tokens are summed about as fast as the link carries their rows: little shall be left to be summed behind the last chunk.
-constexpr Chunks kPullChunks{.num_chunks = 4, .ends = {22, 40, 54, 64}};
 static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
-static_assert(kPullChunks.ends[kPullChunks.num_chunks - 1] == Chunks::kNumParts);
-// Sums wait for the rows of all ranks. Where there are many, these come in two rounds, and the first is summed while the second
-// comes, which begins with chunk kSecondRound.
-constexpr int kMaxRanksOfOneRound = 4;
-constexpr int kSecondRound = 2;
-static_assert(kSecondRound < kPullChunks.num_chunks);
-
-void copy_rows(std::byte* to, std::int64_t to_row, const std::byte* from, std::int64_t from_row, std::int64_t num_rows,
-               std::size_t row_bytes, Stream stream) {
-  if (num_rows == 0 || row_bytes == 0) return;
-  check_cuda(
-      cudaMemcpyAsync(to + static_cast<std::size_t>(to_row) * row_bytes, from + static_cast<std::size_t>(from_row) * row_bytes,
-                      static_cast<std::size_t>(num_rows) * row_bytes, cudaMemcpyDeviceToDevice, stream),
-      "cudaMemcpyAsync");
-}
 
 // An array with an element for each row, in what is packed and in the window that it goes to.
 struct TravellingArray {
@@ -69,19 +48,6 @@ std::vector<TravellingArray> arrays_of(const Shape& shape, const DispatchLayout&
   return arrays;
 }
 
-// What `stream` is asked for from now on comes when `*word` has become `number`.
-void await_word(const std::uint64_t* word, std::uint64_t number, Stream stream) {
-  check_driver(cuda_driver().stream_wait_value64(stream, reinterpret_cast<CUdeviceptr>(word), number, CU_STREAM_WAIT_VALUE_GEQ),
-               "cuStreamWaitValue64");
-}
-
-// And this comes behind all that `stream` has been asked for.
-void write_word(std::uint64_t* word, std::uint64_t number, Stream stream) {
-  check_driver(
-      cuda_driver().stream_write_value64(stream, reinterpret_cast<CUdeviceptr>(word), number, CU_STREAM_WRITE_VALUE_DEFAULT),
-      "cuStreamWriteValue64");
-}
-
 bool blocks_launches() {
   const char* const value = std::getenv("CUDA_LAUNCH_BLOCKING");
   return value != nullptr && *value != '\0' && *value != '0';
@@ -108,7 +74,7 @@ void CudaPlan::check_engines() const {
          "copy engines need sizes that the host knows, which a plan with Overflow::kDrop does not have: make it with kGrow, or "
          "leave copies at kChosen");
   }
-  if (staging_[static_cast<int>(Track::kDispatch)][0] == nullptr) {
+  if (staging_[0] == nullptr) {
     fail(ErrorCode::kUnsupported,
          "plans of this group hold no memory for packed rows: set GroupOptions::copy_engines when the group is made, or leave "
          "copies at kChosen");
@@ -134,27 +100,17 @@ void CudaPlan::check_engines(const CombineCall& call) const {
 }
 
 void CudaPlan::prepare_engines() {
-  const std::size_t dispatch_bytes = staged_layout(dimensions_.max_tokens).num_bytes;
-  const std::size_t combine_bytes =
-      std::max<std::size_t>(static_cast<std::size_t>(max_staged_rows(dimensions_.max_tokens)) * combine_lane_.row_bytes(), 1);
-  for (int slot = 0; slot < kNumSlots; ++slot) {
-    staging_[static_cast<int>(Track::kDispatch)][slot] = own_memory(dispatch_bytes);
-    if (shape_.layout == Layout::kCompact) staging_[static_cast<int>(Track::kCombine)][slot] = own_memory(combine_bytes);
-  }
-  check_cuda(cudaEventCreateWithFlags(&entered_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  for (auto& staging : staging_) staging = own_memory(staged_layout(dimensions_.max_tokens).num_bytes);
   streams_wait_for_words_ = waits_for_words(memory_.device);
   launches_block_ = blocks_launches();
-  for (auto& streams : copy_streams_) {
-    for (Stream& stream : streams) stream = make_urgent_stream();
+  for (int slot = 0; slot < kNumSlots; ++slot) {
+    copy_streams_[static_cast<int>(Track::kDispatch)][slot] = std::make_unique<CopyStreams>(false);
+    copy_streams_[static_cast<int>(Track::kCombine)][slot] = std::make_unique<CopyStreams>(true);
   }
-}
-
-std::int64_t CudaPlan::max_staged_rows(std::int64_t num_tokens) const {
-  return num_tokens * std::min(dimensions_.max_fan_out, dimensions_.num_ranks - 1);
 }
 
 DispatchLayout CudaPlan::staged_layout(std::int64_t num_tokens) const {
-  return dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(max_staged_rows(num_tokens), 1));
+  return dispatch_layout(shape_, dimensions_, std::max<std::int64_t>(max_staged_rows(dimensions_, num_tokens), 1));
 }
 
 OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
@@ -167,7 +123,7 @@ OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const Dis
   const bool cached = call.made == nullptr;
   const DispatchLayout staged = staged_layout(routing.num_tokens);
   cuda::PackArgs pack{.lanes = lanes,
-                      .staging = {staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data(), staged},
+                      .staging = {staging_[slot_idx]->data(), staged},
                       .window = {slot.windows[peers_->rank()]->data(), slot.layout},
                       .rank = peers_->rank(),
                       .num_ranks = dimensions_.num_ranks,
@@ -206,7 +162,7 @@ OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const Dis
 
 void CudaPlan::end_copies(int slot_idx, std::uint64_t number) {
   const auto track = static_cast<int>(Track::kDispatch);
-  write_word(scratch_[slot_idx].copied[track], number, copy_streams_[track][slot_idx]);
+  copy_streams_[track][slot_idx]->end(scratch_[slot_idx].copied[track], number);
 }
 
 void CudaPlan::refuse_copies(int slot_idx) noexcept {
@@ -221,24 +177,19 @@ void CudaPlan::refuse_copies(int slot_idx) noexcept {
   }
 }
 
-void CudaPlan::begin_copies(StreamSection* section, const Turn& turn) const {
-  section->enter({copy_orders_, &(*copy_orders_)[static_cast<int>(turn.track)][turn.slot]});
-}
-
 void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, OwedCopies* owed) {
   const int slot_idx = call.turn.slot;
   const Slot& slot = slots_[slot_idx];
   const Routing::Data& routing = *call.routing;
-  const std::byte* staging = staging_[static_cast<int>(Track::kDispatch)][slot_idx]->data();
+  const std::byte* staging = staging_[slot_idx]->data();
   const std::vector<TravellingArray> arrays = arrays_of(shape_, slot.layout, staged_layout(routing.num_tokens),
                                                         call.made != nullptr, static_cast<bool>(args.topk_weights));
   const PackOrder order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPushChunks);
-  const Stream stream = copy_stream(call.turn);
-  StreamSection section(memory_.device, stream);
-  begin_copies(&section, call.turn);
+  CopyStreams& streams = copy_streams(call.turn);
+  const CopySection section(memory_.device, &streams, copy_order(call.turn));
   for (int piece = 0; piece < order.num_pieces(); ++piece) {
     // That of the first also says that the peers have opened their slots.
-    await_word(scratch_[slot_idx].packed + piece, num_copyings_, stream);
+    streams.await_word(scratch_[slot_idx].packed + piece, num_copyings_);
     for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
       const int peer = peer_at(peers_->rank(), distance, dimensions_.num_ranks);
       if (order.pass_of(peer) != order.pass_of_piece(piece)) continue;
@@ -248,75 +199,15 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, O
       for (const TravellingArray& array : arrays) {
         if (!array.in_pieces && !ends_block) continue;
         const std::int64_t first = array.in_pieces ? order.begin(piece, block.num_rows) : 0;
-        copy_rows(window + array.to, block.first_row + first, staging + array.from, block.staged_row + first,
-                  order.end(piece, block.num_rows) - first, array.row_bytes, stream);
+        const auto bytes_of = [&](std::int64_t num_rows) { return static_cast<std::size_t>(num_rows) * array.row_bytes; };
+        streams.copy(window + array.to + bytes_of(block.first_row + first),
+                     staging + array.from + bytes_of(block.staged_row + first),
+                     bytes_of(order.end(piece, block.num_rows) - first));
       }
     }
   }
   end_copies(slot_idx, num_copyings_);
   owed->settle();
-}
-
-void CudaPlan::find_chunks(const CombineCall& call, const cuda::Launch& launch) {
-  const Routing::Data& routing = *call.routing;
-  const DeviceRouting& device = *routing.device;
-  cuda::chunk_tokens({.num_tokens = routing.num_tokens,
-                      .max_fan_out = dimensions_.max_fan_out,
-                      .rank = peers_->rank(),
-                      .fan_out = device.fan_out,
-                      .destination = device.destination,
-                      .row = device.row,
-                      .sent = device.sent,
-                      .chunks = kPullChunks,
-                      .begin = scratch_[call.turn.slot].combine_chunks},
-                     launch);
-}
-
-void CudaPlan::reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch) {
-  const int slot_idx = call.turn.slot;
-  const Routing::Data& routing = *call.routing;
-  const std::size_t row_bytes = combine_lane_.row_bytes();
-  std::byte* staging = staging_[static_cast<int>(Track::kCombine)][slot_idx]->data();
-  const Slot& read = slots_[call.header.in_place_slot];
-
-  // The beginning of reduce's handshake comes before the copies, its end behind the last chunk.
-  cuda::Handshake entry = reduce.handshake;
-  entry.exit_post = entry.exit_wait = cuda::LineWord::kNone;
-  entry.ends_turn = false;
-  meet(call.turn, entry, launch);
-  check_cuda(cudaEventRecord(entered_, launch.stream), "cudaEventRecord");
-  find_chunks(call, launch);
-  const Stream stream = copy_stream(call.turn);
-  StreamSection section(memory_.device, stream);
-  begin_copies(&section, call.turn);
-  check_cuda(cudaStreamWaitEvent(stream, entered_, 0), "cudaStreamWaitEvent");
-  const auto pull = [&](int distance, int first_chunk, int end_chunk) {
-    const int peer = peer_at(peers_->rank(), distance, dimensions_.num_ranks);
-    const SentBlock& block = routing.sent[peer];
-    const std::int64_t first = kPullChunks.begin(first_chunk, block.num_rows);
-    copy_rows(staging, block.staged_row + first, read.windows[peer]->data() + read.layout.lanes[0], block.first_row + first,
-              kPullChunks.end(end_chunk - 1, block.num_rows) - first, row_bytes, stream);
-  };
-  std::uint64_t* const words = scratch_[slot_idx].copied[static_cast<int>(Track::kCombine)];
-  ++num_copyings_;
-  const int last_distance = dimensions_.num_ranks - 1;
-  const int num_rounds = dimensions_.num_ranks <= kMaxRanksOfOneRound ? 1 : 2;
-  for (int round = 0; round < num_rounds; ++round) {
-    const int first = round == 0 ? 0 : kSecondRound;
-    const int end = round + 1 == num_rounds ? kPullChunks.num_chunks : kSecondRound;
-    for (int distance = 1; distance < last_distance; ++distance) pull(distance, first, end);
-    for (int chunk = first; chunk < end; ++chunk) {
-      if (last_distance > 0) pull(last_distance, chunk, chunk + 1);
-      write_word(words + chunk, num_copyings_, stream);
-    }
-  }
-  reduce.staged_rows = staging;
-  reduce.staged = routing.device->sent;
-  reduce.staged_slot = call.header.in_place_slot;
-  reduce.handshake.entry_post = reduce.handshake.entry_wait = cuda::LineWord::kNone;
-  cuda::reduce_chunks(
-      {.reduce = reduce, .begin = scratch_[slot_idx].combine_chunks, .copies = {words, kPullChunks.num_chunks, num_copyings_}},
-      launch);
 }
 
 }  // namespace tokenyard

@@ -19,10 +19,10 @@
 namespace tokenyard {
 namespace {
 
-// And behind them, blocks of rows sent, for each slot and rank.
+// And behind them, blocks of rows sent and received, for each slot and rank.
 std::shared_ptr<cuda::PlaceTotals[]> make_totals(int num_ranks) {
   const std::size_t num_bytes =
-      kNumSlots * (sizeof(cuda::PlaceTotals) + static_cast<std::size_t>(num_ranks) * sizeof(SentBlock));
+      kNumSlots * (sizeof(cuda::PlaceTotals) + static_cast<std::size_t>(2 * num_ranks) * sizeof(SentBlock));
   void* memory = nullptr;
   check_cuda(cudaHostAlloc(&memory, num_bytes, cudaHostAllocPortable | cudaHostAllocMapped), "cudaHostAlloc");
   auto* const totals = static_cast<cuda::PlaceTotals*>(memory);
@@ -65,7 +65,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
   free_remains();
   cuda::load_kernels();
   totals_ = make_totals(dimensions_.num_ranks);
-  sent_ = reinterpret_cast<SentBlock*>(totals_.get() + kNumSlots);
+  blocks_ = reinterpret_cast<SentBlock*>(totals_.get() + kNumSlots);
   scratch_memory_ = make_device_region(carve_scratch(nullptr), memory_);
   carve_scratch(scratch_memory_->data());
   routings_ = std::make_shared<RoutingMemoryPool>([this](std::size_t num_bytes) { return own_memory(num_bytes); });
@@ -82,7 +82,10 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
                                             : max_expanded_rows(dimensions_.max_local_experts));
     }
   }
-  if (options.copy_engines && shape_.overflow == Overflow::kGrow && num_ranks_on_gpu_ == 1) prepare_engines();
+  if (options.copy_engines && shape_.overflow == Overflow::kGrow) {
+    if (num_ranks_on_gpu_ == 1) prepare_engines();
+    if (shape_.layout == Layout::kCompact) open_carried_windows();
+  }
   // All memory is there: once the last window has been shared, other ranks may launch kernels that wait for this one.
   open_windows();
 
@@ -120,14 +123,7 @@ CudaPlan::CudaPlan(std::shared_ptr<Peers> peers, Shape shape, const PlanPlace& p
 CudaPlan::~CudaPlan() {
   keep_until(calls_are_over(), used_memory());
   const CurrentDevice current(memory_.device, std::nothrow);
-  // Not all may have been made. Destroying none is an error, which CUDA would report behind the caller's next launch.
-  // What is under way in them goes on.
-  for (const auto& streams : copy_streams_) {
-    for (const Stream stream : streams) {
-      if (stream != nullptr) cudaStreamDestroy(stream);
-    }
-  }
-  if (entered_ != nullptr) cudaEventDestroy(entered_);
+  copy_streams_ = {};
 }
 
 std::vector<std::shared_ptr<void>> CudaPlan::used_memory() const {
@@ -138,8 +134,8 @@ std::vector<std::shared_ptr<void>> CudaPlan::used_memory() const {
   for (int slot = 0; slot < kNumSlots; ++slot) {
     memory.insert(memory.end(), slots_[slot].windows.begin(), slots_[slot].windows.end());
     memory.insert(memory.end(), combine_windows_[slot].begin(), combine_windows_[slot].end());
-    memory.insert(memory.end(),
-                  {slots_[slot].expanded, slots_[slot].borrowed, quantized_[slot], staging_[0][slot], staging_[1][slot]});
+    memory.insert(memory.end(), {slots_[slot].expanded, slots_[slot].borrowed, quantized_[slot], staging_[slot]});
+    memory.insert(memory.end(), carried_windows_[slot].begin(), carried_windows_[slot].end());
   }
   return memory;
 }
@@ -167,7 +163,7 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.combine_chunks = carve.take<std::int32_t>(Chunks::kMaxChunks + 1);
     scratch.pack_state = carve.take<cuda::PackState>(1);
     scratch.packed = carve.take<std::uint64_t>(PackOrder::kMaxPieces);
-    for (std::uint64_t*& copied : scratch.copied) copied = carve.take<std::uint64_t>(Chunks::kMaxChunks);
+    for (std::uint64_t*& copied : scratch.copied) copied = carve.take<std::uint64_t>(1);
     scratch.gate = carve.take<std::uint32_t>(1);
     const std::size_t count_bytes =
         cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
@@ -398,7 +394,8 @@ void CudaPlan::reset() {
     }
     upload(scratch.pack_state, std::vector<cuda::PackState>(1));
     upload(scratch.packed, std::vector<std::uint64_t>(PackOrder::kMaxPieces, num_copyings_));
-    for (std::uint64_t* copied : scratch.copied) upload(copied, std::vector<std::uint64_t>(Chunks::kMaxChunks, num_copyings_));
+    upload(scratch.copied[static_cast<int>(Track::kDispatch)], std::vector<std::uint64_t>{num_copyings_});
+    upload(scratch.copied[static_cast<int>(Track::kCombine)], std::vector<std::uint64_t>{0});
   }
 }
 

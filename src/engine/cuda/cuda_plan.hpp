@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/backoff.hpp"
+#include "engine/cuda/copy_streams.hpp"
 #include "engine/cuda/make_cuda_plan.hpp"
 #include "engine/cuda/owed_copies.hpp"
 #include "engine/cuda/routing_memory.hpp"
@@ -24,6 +25,7 @@
 #include "kernels/cuda/push.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/signals.hpp"
+#include "layout/carried_rows.hpp"
 
 namespace tokenyard {
 
@@ -70,8 +72,8 @@ class CudaPlan final : public Plan::Impl {
     std::byte** combine_windows = nullptr;                   // [R]
     std::int32_t* combine_chunks = nullptr;                  // [Chunks::kMaxChunks + 1]: the first token of each
     cuda::PackState* pack_state = nullptr;
-    // Words that streams of copies wait for, [PackOrder::kMaxPieces], and that they write, [Chunks::kMaxChunks] each: the
-    // number of the last call that has come so far.
+    // Words that copies wait for, [PackOrder::kMaxPieces], and one that stands behind a call's copies: the number of the last
+    // call that has come so far, in a combine its signal word.
     std::uint64_t* packed = nullptr;
     std::array<std::uint64_t*, kNumTracks> copied{};
     std::uint32_t* gate = nullptr;
@@ -129,6 +131,7 @@ class CudaPlan final : public Plan::Impl {
   enum class Entry : std::uint8_t { kMeet, kAgain };
   void place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch, Entry entry,
                   std::int64_t capacity);
+  SentBlock* host_blocks(int slot) const { return blocks_ + std::ptrdiff_t{2} * slot * dimensions_.num_ranks; }
   cuda::PlaceTotals await_totals(const DispatchCall& call);
   // The lanes that travel: those given, of which FP8 may have to be made first.
   std::vector<ConstTensorView> lanes_of(const DispatchArgs& args, int slot_idx, const cuda::Launch& launch);
@@ -152,15 +155,14 @@ class CudaPlan final : public Plan::Impl {
   void complete(CombineCall* call, Halves halves, StreamSection* section);
   // The second half comes now: dispatches made behind it may take the slot whose rows are read in place.
   void end_reading(const CombineCall& call);
-  // copy_engine.cpp: the same where copy engines carry the rows.
+  // copy_engine.cpp, carry_rows.cpp: the same where copy engines carry the rows.
   static bool uses_engines(const Execution& execution) { return execution.copies == Copies::kEngine; }
   // Throws Error(kUnsupported) for what copy engines cannot do.
   void check_engines() const;
   void check_engines(const CombineCall& call) const;
   // Takes all that calls by copy engines need: taken later, it might wait for the kernels of peers that wait for this rank.
   void prepare_engines();
-  // Of packed rows there is room for the most that so many tokens can send: packing begins before the host knows how many go.
-  std::int64_t max_staged_rows(std::int64_t num_tokens) const;
+  // There is room for the most rows that so many tokens can send: packing begins before the host knows how many go.
   DispatchLayout staged_layout(std::int64_t num_tokens) const;
   // The launch waits for copies: copy_packed() must follow, or end_copies() if the launch finds its gate closed.
   OwedCopies pack_rows(std::span<const ConstTensorView> lanes, const DispatchArgs& args, const DispatchCall& call,
@@ -170,11 +172,16 @@ class CudaPlan final : public Plan::Impl {
   // Writes the word behind a dispatch's copies: `number`, or that there are none.
   void end_copies(int slot_idx, std::uint64_t number);
   void refuse_copies(int slot_idx) noexcept;
-  Stream copy_stream(const Turn& turn) const { return copy_streams_[static_cast<int>(turn.track)][turn.slot]; }
-  // Before the first of a call's copies in that stream; `section` ends behind the last.
-  void begin_copies(StreamSection* section, const Turn& turn) const;
-  void find_chunks(const CombineCall& call, const cuda::Launch& launch);
-  void reduce_by_engines(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
+  CopyStreams& copy_streams(const Turn& turn) { return *copy_streams_[static_cast<int>(turn.track)][turn.slot]; }
+  std::shared_ptr<StreamOrder> copy_order(const Turn& turn) const {
+    return {copy_orders_, &(*copy_orders_)[static_cast<int>(turn.track)][turn.slot]};
+  }
+  // In groups with copy engines, to all ranks, whether their own calls can use them or not.
+  void open_carried_windows();
+  bool carries_rows() const { return !carried_windows_[0].empty(); }
+  // Behind what `launch.stream` has been asked for, in which this rank has entered the turn.
+  void carry_rows(const CombineCall& call, const cuda::Launch& launch);
+  void reduce_carried(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);
 
   bool reads_own_rows(const CombineArgs& args) const;
   // Who takes part, and what this rank says about the call.
@@ -199,8 +206,8 @@ class CudaPlan final : public Plan::Impl {
   std::shared_ptr<Orders> orders_ = std::make_shared<Orders>();
   std::array<std::array<std::uint64_t, kNumSlots>, kNumTracks> turns_{};  // calls made, as the host counts
   std::array<std::shared_ptr<MemoryRegion>, kNumSlots> quantized_;        // values, then scales
-  SentBlock* sent_ = nullptr;                                             // [kNumSlots, R], pinned, behind the totals
-  std::shared_ptr<cuda::PlaceTotals[]> totals_;                           // [kNumSlots], pinned
+  SentBlock* blocks_ = nullptr;                  // [kNumSlots, 2, R]: sent, then received; pinned, behind the totals
+  std::shared_ptr<cuda::PlaceTotals[]> totals_;  // [kNumSlots], pinned
   std::uint64_t num_tickets_ = 0;
   std::uint32_t num_mappings_ = 0;
   Stream stream_ = nullptr;    // of the last call
@@ -208,14 +215,15 @@ class CudaPlan final : public Plan::Impl {
   StreamOrder settled_;
 
   // Copy engines, in groups that use them.
-  std::array<std::array<std::shared_ptr<MemoryRegion>, kNumSlots>, kNumTracks> staging_;  // for packed rows
+  std::array<std::shared_ptr<MemoryRegion>, kNumSlots> staging_;  // for packed rows
+  CarriedLayout carried_layout_{};
+  std::array<std::vector<std::shared_ptr<MemoryRegion>>, kNumSlots> carried_windows_;  // by combine slot, then rank
   bool streams_wait_for_words_ = false;
   bool launches_block_ = false;
-  std::uint64_t num_copyings_ = 0;  // the number of the last call by copy engines
+  std::uint64_t num_copyings_ = 0;  // the number of the last dispatch by copy engines
   // A call's copies wait for nobody else's.
-  std::array<std::array<Stream, kNumSlots>, kNumTracks> copy_streams_{};
+  std::array<std::array<std::unique_ptr<CopyStreams>, kNumSlots>, kNumTracks> copy_streams_;
   std::shared_ptr<Orders> copy_orders_ = std::make_shared<Orders>();
-  Event entered_ = nullptr;  // the peers have, in a combine
 };
 
 }  // namespace tokenyard

@@ -162,7 +162,8 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .totals = grows ? &totals_[slot] : nullptr,
                .ticket = num_tickets_,
                .sent = device.sent,
-               .host_sent = grows ? sent_ + static_cast<std::int64_t>(slot) * dimensions_.num_ranks : nullptr,
+               .host_sent = grows ? host_blocks(slot) : nullptr,
+               .host_received = carries_rows() ? host_blocks(slot) + dimensions_.num_ranks : nullptr,
                .routing_id = device.id,
                .routing_slot = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
                .handshake = handshake,
@@ -180,8 +181,9 @@ cuda::PlaceTotals CudaPlan::await_totals(const DispatchCall& call) {
 void CudaPlan::size_routing(Routing::Data* routing, const cuda::PlaceTotals* totals, int slot_idx) const {
   const std::int64_t capacity = slots_[slot_idx].capacity;
   if (totals != nullptr) {
-    const SentBlock* sent = sent_ + static_cast<std::int64_t>(slot_idx) * dimensions_.num_ranks;
-    routing->sent.assign(sent, sent + dimensions_.num_ranks);
+    const SentBlock* blocks = host_blocks(slot_idx);
+    routing->sent.assign(blocks, blocks + dimensions_.num_ranks);
+    if (carries_rows()) routing->received.assign(blocks + dimensions_.num_ranks, blocks + 2 * dimensions_.num_ranks);
   }
   const bool padded = shape_.layout == Layout::kExpertPadded;
   const bool contiguous = shape_.layout == Layout::kExpertContiguous;

@@ -42,9 +42,8 @@ struct ReduceKernel {
   const std::byte* const* in_place[tokenyard::kNumSlots];
   int rank;
   const std::byte* own_rows;
-  const std::byte* staged_rows;
-  const SentBlock* staged;
-  int staged_slot;
+  const std::byte* carried_rows;
+  const SentBlock* sent;
   const std::byte* returned_rows;
   Rows biases[2];
   int num_biases;
@@ -85,7 +84,7 @@ struct InPlaceRows {
   const PeerLine* lines = nullptr;  // the rank's; null: it takes no part
   const std::byte* in_slot_0 = nullptr;
   const std::byte* in_slot_1 = nullptr;
-  SentBlock staged{};
+  SentBlock sent{};
 };
 static_assert(tokenyard::kNumSlots == 2);
 
@@ -95,7 +94,7 @@ __device__ inline InPlaceRows load_in_place(const ReduceKernel& kernel, int rank
   if (has_signals(kernel.handshake.signals)) rows.lines = kernel.handshake.signals.lines[rank];
   if (kernel.in_place[0] != nullptr) rows.in_slot_0 = kernel.in_place[0][rank];
   if (kernel.in_place[1] != nullptr) rows.in_slot_1 = kernel.in_place[1][rank];
-  if (kernel.staged_rows != nullptr) rows.staged = kernel.staged[rank];
+  if (kernel.carried_rows != nullptr) rows.sent = kernel.sent[rank];
   return rows;
 }
 
@@ -104,15 +103,20 @@ __device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int r
   if (rank == kernel.rank) return kernel.own_rows;
   const Signals& signals = kernel.handshake.signals;
   int slot = 0;
-  if (has_signals(signals)) slot = rows.lines == nullptr ? -1 : in_place_slot(call_of(signals, rank));
-  if (kernel.staged_rows != nullptr && slot == kernel.staged_slot) {
-    return kernel.staged_rows + (rows.staged.staged_row - rows.staged.first_row) * kernel.row_bytes;
+  if (has_signals(signals)) {
+    if (rows.lines == nullptr) return nullptr;
+    const std::uint64_t call = call_of(signals, rank);
+    if (kernel.carried_rows != nullptr && carries_rows(call)) {
+      return kernel.carried_rows + (rows.sent.staged_row - rows.sent.first_row) * kernel.row_bytes;
+    }
+    slot = in_place_slot(call);
   }
   if (slot == 0) return rows.in_slot_0;
   return slot == 1 ? rows.in_slot_1 : nullptr;
 }
 
-__device__ inline const std::byte* in_place_of(const ReduceKernel& kernel, int rank) {
+// Out of line: it is needed where there are more ranks than lanes, and would take registers from the loops in which it stands.
+static __device__ __noinline__ const std::byte* find_in_place(const ReduceKernel& kernel, int rank) {
   return in_place_of(kernel, rank, load_in_place(kernel, rank));
 }
 
@@ -124,7 +128,7 @@ __device__ inline const std::byte* contribution_of(const ReduceKernel& kernel, c
       __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(in_place_of_lane), is_there ? route.destination % kWarp : 0);
   if (!is_there) return nullptr;
   const auto* in_place = reinterpret_cast<const std::byte*>(address);
-  if (route.destination >= kWarp) in_place = in_place_of(kernel, route.destination);
+  if (route.destination >= kWarp) in_place = find_in_place(kernel, route.destination);
   if (in_place != nullptr) return in_place + route.row * kernel.row_bytes;
   return kernel.returned_rows + (token * kernel.max_fan_out + lane) * kernel.returned_row_bytes;
 }
@@ -433,9 +437,8 @@ inline ReduceKernel reduce_kernel_of(const ReduceArgs& args) {
   for (int slot = 0; slot < tokenyard::kNumSlots; ++slot) kernel.in_place[slot] = args.in_place[slot];
   kernel.rank = args.rank;
   kernel.own_rows = args.own_rows;
-  kernel.staged_rows = args.staged_rows;
-  kernel.staged = args.staged;
-  kernel.staged_slot = args.staged_slot;
+  kernel.carried_rows = args.carried_rows;
+  kernel.sent = args.sent;
   kernel.returned_rows = args.returned_rows;
   for (const ConstTensorView& bias : args.biases) {
     if (bias) kernel.biases[kernel.num_biases++] = rows_of(bias);

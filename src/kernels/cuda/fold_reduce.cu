@@ -76,9 +76,9 @@ __device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, in
 // Of the tokens what a warp draws, when their contributions are there. For sum_rows.
 class AwaitedTokens {
  public:
-  std::int64_t token = 0;
+  std::int32_t token = 0;
   int piece = 0;
-  std::int64_t num_left = 0;                // pieces of the ticket, this one included
+  int num_left = 0;                         // pieces of the ticket, this one included
   const std::byte* contribution = nullptr;  // of this lane to the token, or null
   unsigned contributors = 0;                // lanes that have one
   bool is_well = true;
@@ -86,7 +86,7 @@ class AwaitedTokens {
   // When the peers have entered.
   __device__ AwaitedTokens(const FoldReduceKernel& kernel, std::uint64_t turn, int lane) : kernel_(kernel), turn_(turn) {
     if (lane < kernel.reduce.num_ranks) {
-      in_place_of_lane_ = in_place_of(kernel.reduce, lane);
+      in_place_of_lane_ = in_place_of(kernel.reduce, lane, load_in_place(kernel.reduce, lane));
       first_row_ = kernel.sent[lane].first_row;
       announces_ = announces(lane);
       num_known_ = first_known(lane);
@@ -123,7 +123,7 @@ class AwaitedTokens {
     const std::uint32_t num_halves = num_pieces > 3 ? 2 : 1;
     const int middle = num_halves == 1 ? num_pieces : (num_pieces + 1) / 2;
     const bool is_second = ticket % num_halves != 0;
-    next_token_ = ticket / num_halves;
+    next_token_ = static_cast<std::int32_t>(ticket / num_halves);
     next_piece_ = is_second ? middle : 0;
     next_end_ = is_second ? num_pieces : middle;
     next_ = load_route(kernel_.reduce, next_token_, lane);
@@ -146,7 +146,7 @@ class AwaitedTokens {
     contribution = contribution_of(reduce, route, token, in_place_of_lane_, lane);
     contributors = __ballot_sync(kAllLanes, contribution != nullptr);
     if (piece == 0 && reduce.weights != nullptr && lane < reduce.top_k) {
-      return_weight_to(reduce, token * reduce.top_k + lane);
+      return_weight_to(reduce, static_cast<std::int64_t>(token) * reduce.top_k + lane);
     }
     num_left = num_pieces;
   }
@@ -209,7 +209,7 @@ class AwaitedTokens {
   bool announces_ = false;
   int num_known_ = 0;  // segments from the first on that have come
 
-  std::int64_t next_token_ = 0;
+  std::int32_t next_token_ = 0;
   int next_piece_ = 0;
   int next_end_ = 0;
   ContributionRoute next_;

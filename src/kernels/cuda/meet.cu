@@ -11,6 +11,7 @@ __global__ void meet_peers(const __grid_constant__ MeetArgs args) {
   const CallTurn call_turn = load_turn(args.handshake);
   post_entry(args.handshake, call_turn);
   const bool is_well = await_entry(args.handshake, call_turn);
+  if (threadIdx.x == 0 && !is_well) tell_all(args.handshake.signals);
   leave_kernel(args.handshake, call_turn, is_well, args.state);
 }
 

@@ -1,4 +1,5 @@
-// A handshake without work: where a call waits for its peers and there is nothing else to be done.
+// A handshake without work: where a call waits for its peers, or posts, and there is nothing else to be done. If this rank has
+// failed, all ranks know of it before the launch ends.
 #pragma once
 
 #include "kernels/cuda/launch.hpp"

@@ -160,20 +160,6 @@ class Tally {
 
 __device__ unsigned set_of(int piece) { return __reduce_or_sync(kAllLanes, piece == kNoPiece ? 0U : 1U << piece); }
 
-// Copies that have been enqueued cannot be held back. So before they begin, every rank shall be able to know that what lies in
-// its slots stands for nothing any more; whoever has told this rank may not have come to the others yet.
-__device__ void tell_all(const Signals& signals) {
-  if (signals.host_failures == nullptr) return;
-  const std::uint64_t failure = ptx::load_acquire_system(signals.own_failure);
-  if (failure == 0) return;  // the gate is closed, and nothing will be copied
-#pragma unroll 1
-  for (int peer = 0; peer < signals.num_ranks; ++peer) {
-    std::uint64_t* word = signals.host_failures[peer];
-    if (word != nullptr && ptx::load_acquire_system(word) == 0) ptx::store_release_system(word, failure);
-  }
-  ptx::fence_system();
-}
-
 // The block's last warp, while the others pack. One of the launch says how much there is; of the first piece only when the
 // peers have come.
 __device__ bool await_peers(const PackKernel& kernel, const CallTurn& call_turn, int lane) {

@@ -116,8 +116,17 @@ __device__ void describe_sent(const PlaceArgs& args, const Sums& sums, int lane)
     }
     staged_row += __shfl_sync(kAllLanes, sum, 31);
   }
-  if (args.host_sent != nullptr) __threadfence_system();
-  __syncwarp();
+}
+
+// Where the rows for this rank begin among all that `source` sends to others.
+__device__ std::int64_t staged_row_at(const PlaceArgs& args, int source) {
+  std::int64_t row = 0;
+#pragma unroll 8
+  for (int destination = 0; destination < args.rank; ++destination) {
+    const std::int64_t count = count_at(args, source, destination);
+    if (destination != source) row += count;
+  }
+  return row;
 }
 
 // What this rank receives; by one warp of block 0.
@@ -128,12 +137,17 @@ __device__ void place_sources(const PlaceArgs& args, const Sums& sums, bool fits
     const std::int64_t count = source < args.num_ranks ? count_at(args, source, args.rank) : 0;
     const std::int64_t sum = sum_up_to_lane(count, lane);
     if (source <= args.num_ranks) args.source_offsets[source] = min(num_before + sum - count, args.capacity);
+    if (args.host_received != nullptr && source < args.num_ranks) {
+      args.host_received[source] = {num_before + sum - count, count, staged_row_at(args, source)};
+    }
     num_before += __shfl_sync(kAllLanes, sum, 31);
   }
   if (lane == 0 && args.gate != nullptr) *args.gate = fits ? 1 : 0;
   if (lane == 0 && args.routing_id != nullptr) *args.routing_id = routing_number(turn, args.routing_slot);
   describe_sent(args, sums, lane);
   if (args.totals == nullptr) return;
+  __threadfence_system();  // what the host is told, before the ticket
+  __syncwarp();
   const std::int64_t num_expanded_rows = expanded_rows(args, lane);
   const std::int64_t most = most_rows(args, sums, lane);
   if (lane == 0) {

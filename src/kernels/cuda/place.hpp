@@ -58,6 +58,8 @@ struct PlaceArgs {
   // written before the totals.
   SentBlock* sent = nullptr;
   SentBlock* host_sent = nullptr;
+  // [R], or null, pinned as well: what each rank says so of the rows that it sends to this one. Only with must_fit.
+  SentBlock* host_received = nullptr;
 
   // A number that all ranks give to this dispatch and to no other of the group (layout/signal_word.hpp); or null.
   std::uint64_t* routing_id = nullptr;

@@ -33,10 +33,9 @@ struct ReduceArgs {
   std::array<const std::byte* const*, tokenyard::kNumSlots> in_place{};
   int rank = 0;
   const std::byte* own_rows = nullptr;  // this rank's contributions to its own tokens, or null: they were returned
-  // Not null: what other ranks have in slot `staged_slot` has been copied here, each block to its staged_row.
-  const std::byte* staged_rows = nullptr;
-  const SentBlock* staged = nullptr;  // [R]
-  int staged_slot = 0;
+  // Not null: where ranks whose headers say that they carry their rows write them, each a block at its staged_row.
+  const std::byte* carried_rows = nullptr;
+  const SentBlock* sent = nullptr;           // [R]
   const std::byte* returned_rows = nullptr;  // [T, F, row_bytes or returned_row_bytes]
   std::array<ConstTensorView, 2> biases{};   // [T, num_elements], dense rows, or empty
   TensorView output{};                       // the same

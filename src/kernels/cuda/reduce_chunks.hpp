@@ -1,4 +1,4 @@
-// `reduce` where copy engines bring the contributions of other ranks: tokens are summed as the chunks of these come.
+// `reduce` where copy engines carry contributions: tokens are summed as the chunks of these come.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,19 @@ namespace tokenyard::cuda {
 
 // Pointers are to device memory.
 struct ReduceChunksArgs {
-  // Not as_float8. `staged_rows` is where the chunks come. The handshake's entry must have been made.
+  // Not as_float8; with signals, and with carried_rows. Ranks that carry nothing are read as by reduce, and then awaited before
+  // this rank posts at the exit.
   ReduceArgs reduce{};
-  // [num_words + 1], of `chunk_tokens`: tokens below begin[c] can be summed when chunks 0 to c - 1 are there.
+  // [num_chunks + 1], of `chunk_tokens`: tokens below begin[c] can be summed when chunks 0 to c - 1 are there.
   const std::int32_t* begin = nullptr;
-  CopyWords copies{};  // a word per chunk, which comes behind those of the chunks before
+  int num_chunks = 0;
+  // [num_chunks, R]: of each chunk, and each rank that carries its rows, the signal word of the turn in which it has come;
+  // behind those of the chunks before.
+  const std::uint64_t* arrivals = nullptr;
+  CopyWords copies{};  // this rank's own
 };
 
-// Stream-ordered. It ends when all chunks are there, also where something has failed.
+// Stream-ordered. Whatever has failed, it does not end before this rank's copies do.
 void reduce_chunks(const ReduceChunksArgs& args, const Launch& launch);
 
 }  // namespace tokenyard::cuda

@@ -52,6 +52,21 @@ static __device__ __noinline__ void fail(const Signals& signals, ErrorCode code,
   }
 }
 
+// A failure that this rank has found or been told of goes to the hosts of all ranks: whoever has told this rank may not have
+// come to the others yet. For a rank whose copy engines go on whatever has failed, before they begin: so that every rank can
+// know that what lies in its memory stands for nothing any more. By one thread.
+__device__ inline void tell_all(const Signals& signals) {
+  if (signals.host_failures == nullptr) return;
+  const std::uint64_t failure = ptx::load_acquire_system(signals.own_failure);
+  if (failure == 0) return;
+#pragma unroll 1
+  for (int peer = 0; peer < signals.num_ranks; ++peer) {
+    std::uint64_t* word = signals.host_failures[peer];
+    if (word != nullptr && ptx::load_acquire_system(word) == 0) ptx::store_release_system(word, failure);
+  }
+  ptx::fence_system();
+}
+
 // Pairs with the acquire of await. Releases what this thread, and whoever it has synchronised with, has done.
 __device__ inline void post(const Signals& signals, int peer, LineWord word, std::uint64_t turn) {
   if (peer == signals.rank || signals.lines[peer] == nullptr) return;
@@ -136,6 +151,7 @@ __device__ inline std::uint64_t call_word_of(const LineHeader& header) {
                     .in_place_slot = header.in_place_slot,
                     .with_weights = header.with_weights,
                     .with_segments = header.with_segments,
+                    .carries_rows = header.carries_rows,
                     .routing_id = value_at(header.routing_id),
                     .placement = value_at(header.placement)});
 }

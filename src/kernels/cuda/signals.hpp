@@ -32,7 +32,8 @@ struct LineHeader {
   CallKind kind = CallKind::kDispatch;
   std::int32_t in_place_slot = -1;
   bool with_weights = false;
-  bool with_segments = false;                 // may differ from rank to rank
+  bool with_segments = false;  // may differ from rank to rank, as in_place_slot and the next
+  bool carries_rows = false;
   const std::uint64_t* routing_id = nullptr;  // device memory; null: 0
   const std::uint64_t* placement = nullptr;   // the same
 };

@@ -1,7 +1,9 @@
 #include <chrono>
 #include <thread>
 
+#include "base/failure_word.hpp"
 #include "kernels/cuda/chunk_tokens.hpp"
+#include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/reduce_chunks.hpp"
 #include "kernels/host/reduce.hpp"
 #include "memory/side_stream.hpp"
@@ -14,7 +16,7 @@ namespace tokenyard::test {
 namespace {
 
 constexpr Chunks kChunks{.num_chunks = 4, .ends = {10, 30, 55, 64}};
-constexpr std::uint64_t kNumber = 5;  // of the copies
+constexpr std::uint64_t kNumber = 5;  // of this rank's copies
 
 // Through a stream that does not wait for the kernel.
 void copy_beside(void* target, const void* source, std::size_t num_bytes) {
@@ -22,7 +24,18 @@ void copy_beside(void* target, const void* source, std::size_t num_bytes) {
   check_cuda(cudaStreamSynchronize(side_stream()), "cudaStreamSynchronize");
 }
 
-// Of one rank. Its own contributions lie in place, the others' come while the kernel runs.
+// What `peer` tells the others: that it has entered, and that nothing else is to be waited for; or that it has read all.
+void post(const GpuRanks& gpus, int peer, cuda::LineWord word, bool carries) {
+  gpus.select(peer);
+  cuda::Handshake handshake;
+  handshake.signals = gpus.signals(peer);
+  handshake.header = {.kind = CallKind::kCombine, .in_place_slot = 0, .carries_rows = carries};
+  handshake.entry_post = word;
+  handshake.posts_data_at_entry = word == cuda::LineWord::kEnter;
+  cuda::meet({.handshake = handshake, .state = gpus.state(peer)}, {.stream = gpus.stream(peer)});
+}
+
+// Of one rank. Its own contributions and those of some others lie in place, the rest comes while the kernel runs.
 void sum_while_chunks_come(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RandomBits random(seed);
@@ -42,6 +55,7 @@ void sum_while_chunks_come(std::uint64_t seed) {
   // Nothing is dropped where copy engines carry rows: positions stand for rows.
   std::vector<SentBlock> blocks;
   std::vector<std::vector<std::byte>> rows;
+  std::vector<bool> carries;
   std::vector<const std::byte*> in_place;
   std::int64_t num_staged = 0;
   for (int peer = 0; peer < routed.num_ranks; ++peer) {
@@ -50,6 +64,7 @@ void sum_while_chunks_come(std::uint64_t seed) {
     if (peer != rank) num_staged += num_rows;
     rows.push_back(telling_numbers(random, dtype, num_rows * num_elements));
     in_place.push_back(rows.back().data());
+    carries.push_back(peer != rank && !random.one_in(4));
   }
   std::vector<std::byte> expected(tokens.num_tokens * (num_elements + output_gap) * size_of(dtype), std::byte{0x5a});
   const std::vector<std::uint8_t> absent(routed.num_ranks, 0);
@@ -74,17 +89,30 @@ void sum_while_chunks_come(std::uint64_t seed) {
                 .returned_weights = nullptr,
                 .weights = {}});
 
-  GpuRanks gpus(1, 1);
+  GpuRanks gpus(routed.num_ranks, 1);
+  std::vector<DeviceArray<std::byte>> standing;
+  std::vector<const std::byte*> standing_rows;
+  for (int peer = 0; peer < routed.num_ranks; ++peer) {
+    standing.emplace_back(carries[peer] ? std::vector<std::byte>(rows[peer].size(), std::byte{0x5a}) : rows[peer]);
+    standing_rows.push_back(standing.back().data());
+  }
+  const DeviceArray<const std::byte*> in_slot(standing_rows);
   const DeviceArray<std::int32_t> fan_out(tokens.fan_out);
   const DeviceArray<std::int32_t> destination(tokens.destination);
   const DeviceArray<std::int64_t> row(tokens.position);
   const DeviceArray<SentBlock> sent(blocks);
   const DeviceArray<std::int32_t> begin(std::size_t{Chunks::kMaxChunks + 1});
-  const DeviceArray<std::uint64_t> words(std::vector<std::uint64_t>(Chunks::kMaxChunks, kNumber - 1));
-  const DeviceArray<std::byte> own_rows(rows[rank]);
+  const std::uint64_t turn = gpus.turn(rank);
+  const DeviceArray<std::uint64_t> arrivals(
+      std::vector<std::uint64_t>(static_cast<std::size_t>(kChunks.num_chunks * routed.num_ranks), turn - 1));
+  const DeviceArray<std::uint64_t> copied(std::vector<std::uint64_t>{kNumber - 1});
   const DeviceArray<std::byte> staging(std::vector<std::byte>(num_staged * row_bytes, std::byte{0x5a}));
   const DeviceArray<std::byte> output(std::vector<std::byte>(expected.size(), std::byte{0x5a}));
-  const cuda::Launch launch{.stream = gpus.stream(0), .num_sms = static_cast<int>(random.from(1, 24))};
+  for (int peer = 0; peer < routed.num_ranks; ++peer) {
+    if (peer != rank) post(gpus, peer, cuda::LineWord::kEnter, carries[peer]);
+  }
+  gpus.select(rank);
+  const cuda::Launch launch{.stream = gpus.stream(rank), .num_sms = static_cast<int>(random.from(1, 24))};
   cuda::chunk_tokens({.num_tokens = tokens.num_tokens,
                       .max_fan_out = max_fan_out,
                       .rank = rank,
@@ -103,28 +131,39 @@ void sum_while_chunks_come(std::uint64_t seed) {
                                   .fan_out = fan_out.data(),
                                   .destination = destination.data(),
                                   .row = row.data(),
+                                  .in_place = {in_slot.data(), nullptr},
                                   .rank = rank,
-                                  .own_rows = own_rows.data(),
-                                  .staged_rows = staging.data(),
-                                  .staged = sent.data(),
+                                  .own_rows = standing_rows[rank],
+                                  .carried_rows = staging.data(),
+                                  .sent = sent.data(),
                                   .output = tensor_at(output.data()),
-                                  .handshake = {.signals = {.timeout_nanoseconds = static_cast<std::uint64_t>(
-                                                                std::chrono::nanoseconds(ample_time()).count())}},
-                                  .state = gpus.state(0)},
+                                  .handshake = {.signals = gpus.signals(rank),
+                                                .entry_wait = cuda::LineWord::kData,
+                                                .reads_calls = true,
+                                                .entry_phase = Phase::kCombineRows},
+                                  .state = gpus.state(rank)},
                        .begin = begin.data(),
-                       .copies = {words.data(), kChunks.num_chunks, kNumber}},
+                       .num_chunks = kChunks.num_chunks,
+                       .arrivals = arrivals.data(),
+                       .copies = {copied.data(), 1, kNumber}},
                       launch);
   for (int chunk = 0; chunk < kChunks.num_chunks; ++chunk) {
     for (int peer = 0; peer < routed.num_ranks; ++peer) {
-      if (peer == rank) continue;
+      if (!carries[peer]) continue;
       const SentBlock& block = blocks[peer];
       const std::int64_t first = kChunks.begin(chunk, block.num_rows);
       copy_beside(staging.data() + (block.staged_row + first) * row_bytes, rows[peer].data() + first * row_bytes,
                   (kChunks.end(chunk, block.num_rows) - first) * row_bytes);
+      if (random.one_in(8)) std::this_thread::sleep_for(std::chrono::microseconds(random.from(0, 200)));
+      copy_beside(arrivals.data() + chunk * routed.num_ranks + peer, &turn, sizeof(turn));
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(random.from(0, 200)));
-    copy_beside(words.data() + chunk, &kNumber, sizeof(kNumber));
   }
+  for (int peer = 0; peer < routed.num_ranks; ++peer) {
+    if (peer != rank && !carries[peer]) post(gpus, peer, cuda::LineWord::kDone, false);
+  }
+  std::this_thread::sleep_for(std::chrono::microseconds(random.from(0, 200)));
+  EXPECT_EQ(cudaStreamQuery(launch.stream), cudaErrorNotReady) << "it waits for this rank's own copies";
+  copy_beside(copied.data(), &kNumber, sizeof(kNumber));
   gpus.finish();
   const std::vector<std::byte> found = output.contents();
   for (std::size_t i = 0; i < found.size(); ++i) {
@@ -141,21 +180,64 @@ TEST(cuda_reduce_chunks, sums_of_rows_that_come_meanwhile_have_the_bits_of_the_h
   }
 }
 
-TEST(cuda_reduce_chunks, copies_that_do_not_end_are_reported) {
-  SKIP_WITHOUT_GPUS(1);
+// Of two ranks, of which the second has entered; the first sums nothing, but waits all the same.
+void expect_timeout(bool carries, std::uint64_t copied_number, const Failure& expected) {
   GpuRanks gpus(2, 1);
   const DeviceArray<std::int32_t> begin(std::size_t{2});
-  const DeviceArray<std::uint64_t> words(std::size_t{1});
+  const DeviceArray<std::uint64_t> arrivals(std::size_t{2});
+  const DeviceArray<std::uint64_t> copied(std::vector<std::uint64_t>{copied_number});
+  const DeviceArray<const std::byte*> in_slot(std::size_t{2});
+  const DeviceArray<SentBlock> sent(std::size_t{2});
+  post(gpus, 1, cuda::LineWord::kEnter, carries);
   gpus.select(0);
+  cuda::reduce_chunks({.reduce = {.row_bytes = 16,
+                                  .num_ranks = 2,
+                                  .in_place = {in_slot.data(), nullptr},
+                                  .carried_rows = reinterpret_cast<const std::byte*>(copied.data()),
+                                  .sent = sent.data(),
+                                  .output = TensorView(nullptr, DataType::kBFloat16, {0, 8}),
+                                  .handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)),
+                                                .entry_wait = cuda::LineWord::kData,
+                                                .reads_calls = true,
+                                                .entry_phase = Phase::kCombineRows},
+                                  .state = gpus.state(0)},
+                       .begin = begin.data(),
+                       .num_chunks = 1,
+                       .arrivals = arrivals.data(),
+                       .copies = {copied.data(), 1, kNumber}},
+                      {.stream = gpus.stream(0), .num_sms = 2});
+  check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  const Failure found = unpack_failure(gpus.failure(0));
+  EXPECT_EQ(found.code, expected.code);
+  EXPECT_EQ(found.phase, expected.phase);
+  EXPECT_EQ(found.culprit, expected.culprit);
+}
+
+TEST(cuda_reduce_chunks, rows_that_do_not_come_are_reported) {
+  SKIP_WITHOUT_GPUS(1);
+  expect_timeout(true, kNumber, {ErrorCode::kTimeout, Phase::kCombineRows, 1, 0});
+}
+
+TEST(cuda_reduce_chunks, peers_that_do_not_read_are_reported) {
+  SKIP_WITHOUT_GPUS(1);
+  expect_timeout(false, kNumber, {ErrorCode::kTimeout, Phase::kCombineRead, 1, 0});
+}
+
+TEST(cuda_reduce_chunks, copies_that_do_not_end_are_reported) {
+  SKIP_WITHOUT_GPUS(1);
+  GpuRanks gpus(1, 1);
+  const DeviceArray<std::int32_t> begin(std::size_t{2});
+  const DeviceArray<std::uint64_t> copied(std::size_t{1});
   cuda::reduce_chunks({.reduce = {.row_bytes = 16,
                                   .output = TensorView(nullptr, DataType::kBFloat16, {0, 8}),
                                   .handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50))},
                                   .state = gpus.state(0)},
                        .begin = begin.data(),
-                       .copies = {words.data(), 1, kNumber}},
+                       .num_chunks = 1,
+                       .copies = {copied.data(), 1, kNumber}},
                       {.stream = gpus.stream(0), .num_sms = 2});
   check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-  EXPECT_NE(gpus.failure(0), 0);
+  EXPECT_EQ(unpack_failure(gpus.failure(0)).code, ErrorCode::kTimeout);
 }
 
 }  // namespace
