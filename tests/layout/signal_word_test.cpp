@@ -39,10 +39,12 @@ TEST(call_words, say_what_was_put_into_them) {
                                             .in_place_slot = slot,
                                             .with_weights = !segments,
                                             .with_segments = segments,
+                                            .carries_rows = !segments,
                                             .routing_id = 0x123456789abcdef0,
                                             .placement = ~std::uint64_t{0}});
       EXPECT_EQ(in_place_slot(word), slot);
       EXPECT_EQ(with_segments(word), segments);
+      EXPECT_EQ(carries_rows(word), !segments);
     }
   }
 }
@@ -57,6 +59,7 @@ TEST(call_words, are_of_the_same_call_unless_they_differ_in_what_ranks_must_agre
   EXPECT_TRUE(is_same([](GpuCall*) {}));
   EXPECT_TRUE(is_same([](GpuCall* other) { other->in_place_slot = 1; }));
   EXPECT_TRUE(is_same([](GpuCall* other) { other->with_segments = true; }));
+  EXPECT_TRUE(is_same([](GpuCall* other) { other->carries_rows = true; }));
   EXPECT_FALSE(is_same([](GpuCall* other) { other->kind = CallKind::kCombine; }));
   EXPECT_FALSE(is_same([](GpuCall* other) { other->with_weights = true; }));
   for (int bit = 0; bit < 64; ++bit) {
