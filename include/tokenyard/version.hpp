@@ -12,6 +12,6 @@ const char* version() noexcept;
 
 // Ranks must agree on this number. It rises with every change to the rendezvous messages, the control pages or a plan's
 // regions.
-inline constexpr unsigned kWireVersion = 3;
+inline constexpr unsigned kWireVersion = 4;
 
 }  // namespace tokenyard

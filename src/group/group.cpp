@@ -31,6 +31,7 @@ Group::Impl::Impl(std::shared_ptr<Exchange> exchange, const GroupOptions& option
   domain_of_ = std::move(topology.domain_of);
   obstacles_ = std::move(topology.obstacles);
   num_ranks_on_gpu_ = topology.num_ranks_on_gpu;
+  has_lone_rank_ = topology.has_lone_rank;
   TraceTrack track({.group = topology.group_token,
                     .rank = exchange_->rank(),
                     .num_ranks = exchange_->num_ranks(),
@@ -113,7 +114,7 @@ Plan Group::plan(const Shape& shape) const {
     plan = make_cuda_plan(impl_->peers_, shape, place,
                           {.num_sms = impl_->options_.num_sms,
                            .num_ranks_on_gpu = impl_->num_ranks_on_gpu_,
-                           .copy_engines = impl_->options_.copy_engines});
+                           .copy_engines = impl_->options_.copy_engines && impl_->has_lone_rank_});
   } else {
     plan = std::make_shared<HostPlan>(impl_->peers_, shape, place);
   }

@@ -25,6 +25,7 @@ class Group::Impl {
   std::vector<int> domain_of_;
   std::vector<std::string> obstacles_;  // why ranks of this host are in other domains
   int num_ranks_on_gpu_ = 0;            // this rank's GPU
+  bool has_lone_rank_ = false;          // on a GPU of its own
   std::shared_ptr<Peers> peers_;
   std::uint32_t num_plans_ = 0;
   std::uint32_t num_windows_ = 0;

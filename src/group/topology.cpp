@@ -303,6 +303,8 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
     for (const int peer : members) {
       if (all[peer].process == all[rank].process) users.insert(all[peer].device);
       if (all[peer].gpu == all[rank].gpu) ++topology.num_ranks_on_gpu;
+      const auto shares = [&](int other) { return other != peer && all[other].gpu == all[peer].gpu; };
+      topology.has_lone_rank |= std::none_of(members.begin(), members.end(), shares);
     }
     topology.place.users.assign(users.begin(), users.end());
   }

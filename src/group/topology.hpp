@@ -23,6 +23,7 @@ struct Topology {
   // This rank's GPU, those of its domain's ranks in this process, and the handles for other processes; or host memory.
   MemoryPlace place{};
   int num_ranks_on_gpu = 0;              // of the group, on this rank's GPU
+  bool has_lone_rank = false;            // some rank of the domain has a GPU to itself
   std::vector<std::string> obstacles{};  // why ranks of this host are in other domains, a sentence each
 };
 

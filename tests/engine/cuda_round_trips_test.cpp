@@ -9,6 +9,7 @@
 #include "tests/kernels/cuda/device_array.hpp"
 #include "tests/support/gpu_residence.hpp"
 #include "tests/support/group_options.hpp"
+#include "tests/support/random_bits.hpp"
 #include "tests/support/run_ranks.hpp"
 
 namespace tokenyard::test {
@@ -75,18 +76,30 @@ TEST(CudaCombines, by_copy_engines_of_many_ranks_sum_every_row) {
   constexpr int kNumRanks = 6;
   SKIP_WITHOUT_GPUS(kNumRanks);
   run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
-    for (int i = 0; i < kNumRounds && !testing::Test::HasFailure(); ++i) {
-      DispatchArgs dispatch = rank.dispatch(kAmple);
-      dispatch.execution.copies = Copies::kEngine;
-      const Received received = rank.plan.dispatch(dispatch);
-      const Routing routing = received.routing();
-      CombineArgs combine = rank.combine(routing, received.lane(0), kAmple);
-      combine.execution.copies = Copies::kEngine;
-      rank.plan.combine(combine);
-      rank.finish();
-      EXPECT_FALSE(rank.group.status().has_value());
-      rank.expect_sum();
+    for (int i = 0; i < kNumRounds && !testing::Test::HasFailure(); ++i) rank.expect_sum_of(rank.plan, Copies::kEngine);
+  });
+}
+
+// More than a warp has lanes, each of which chooses for itself.
+TEST(CudaCombines, of_many_ranks_by_copy_engines_and_otherwise_go_together) {
+  constexpr int kNumRanks = 36;
+  SKIP_WITHOUT_GPUS(kNumRanks);
+  run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    RandomBits random(static_cast<std::uint64_t>(rank.rank));
+    for (int i = 0; i < 6 && !testing::Test::HasFailure(); ++i) {
+      rank.expect_sum_of(rank.plan, random.pick({Copies::kEngine, Copies::kChosen}));
     }
+  });
+}
+
+TEST(CudaCombines, by_copy_engines_go_on_behind_a_recovery) {
+  constexpr int kNumRanks = 2;
+  SKIP_WITHOUT_GPUS(kNumRanks);
+  run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    for (int i = 0; i < 3; ++i) rank.expect_sum_of(rank.plan, Copies::kEngine);
+    rank.recover_and_go_on();
+    for (int i = 0; i < 3; ++i) rank.expect_sum_of(rank.plan, Copies::kEngine);
+    rank.recover_and_go_on();
   });
 }
 

@@ -110,11 +110,16 @@ TensorView CudaSmallRank::zeros(std::initializer_list<std::int64_t> shape) {
 
 void CudaSmallRank::finish() const { check_cuda(cudaStreamSynchronize(gpu->stream()), "cudaStreamSynchronize"); }
 
-void CudaSmallRank::expect_sum_of(const Plan& plan_of_sum) {
-  const Received received = plan_of_sum.dispatch(dispatch(kAmple));
+void CudaSmallRank::expect_sum_of(const Plan& plan_of_sum, Copies copies) {
+  DispatchArgs dispatch_args = dispatch(kAmple);
+  dispatch_args.execution.copies = copies;
+  const Received received = plan_of_sum.dispatch(dispatch_args);
   const Routing routing = received.routing();
-  plan_of_sum.combine(combine(routing, received.lane(0), kAmple));
+  CombineArgs combine_args = combine(routing, received.lane(0), kAmple);
+  combine_args.execution.copies = copies;
+  plan_of_sum.combine(combine_args);
   finish();
+  EXPECT_FALSE(group.status().has_value());
   expect_sum();
 }
 
@@ -131,6 +136,7 @@ void CudaSmallRank::recover_and_go_on() {
   EXPECT_FALSE(group.status().has_value());
   for (int round = 0; round < 3; ++round) expect_round_trip(plan, rank, num_ranks, round, &residence_);
   for (int round = 0; round < 3; ++round) expect_sum_of(capacity_plan);
+  for (int round = 0; round < 3 && residence_.has_engines(); ++round) expect_sum_of(plan, Copies::kEngine);
   meet();
 }
 

@@ -37,7 +37,7 @@ class CudaSmallRank {
   void finish() const;
 
   // One dispatch and one combine; collective. Or what the combine made last has written.
-  void expect_sum_of(const Plan& plan);
+  void expect_sum_of(const Plan& plan, Copies copies = Copies::kChosen);
   void expect_sum();
 
   // Collective: forgets the failure and shows that everything works again.

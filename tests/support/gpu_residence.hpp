@@ -27,6 +27,8 @@ class GpuResidence : public Residence {
   bool is_stream_ordered() const noexcept override { return true; }
   std::unique_ptr<TensorMemory> allocate(std::size_t num_bytes) override;
   Execution next_execution(bool is_split, bool may_use_engines = false) override;
+  // Whether calls of any of the ranks may ask for copy engines.
+  bool has_engines() const noexcept { return has_engines_; }
   void call_is_made() override;
   void finish() override;
 

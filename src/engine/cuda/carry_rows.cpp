@@ -48,7 +48,8 @@ void CudaPlan::carry_rows(const CombineCall& call, const cuda::Launch& launch) {
       streams.write_word(arrivals + chunk * dimensions_.num_ranks + rank, call.turn.word());
     }
   }
-  streams.end(scratch_[slot_idx].copied[static_cast<int>(Track::kCombine)], call.turn.word());
+  // Behind the words at the homes as well: when the call is over, the peers need nothing more of this rank.
+  streams.write_word(scratch_[slot_idx].copied[static_cast<int>(Track::kCombine)], call.turn.word());
 }
 
 void CudaPlan::reduce_carried(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch) {
@@ -72,7 +73,7 @@ void CudaPlan::reduce_carried(const CombineCall& call, cuda::ReduceArgs reduce, 
                        .begin = scratch.combine_chunks,
                        .num_chunks = kCarryChunks.num_chunks,
                        .arrivals = reinterpret_cast<const std::uint64_t*>(window + carried_layout_.arrivals),
-                       .copies = {scratch.copied[static_cast<int>(Track::kCombine)], 1, call.turn.word()}},
+                       .copies = {scratch.copied[static_cast<int>(Track::kCombine)], call.turn.word()}},
                       launch);
 }
 

@@ -75,9 +75,10 @@ void CudaPlan::check_engines() const {
          "leave copies at kChosen");
   }
   if (staging_[0] == nullptr) {
-    fail(ErrorCode::kUnsupported,
-         "plans of this group hold no memory for packed rows: set GroupOptions::copy_engines when the group is made, or leave "
-         "copies at kChosen");
+    fail(
+        ErrorCode::kUnsupported,
+        "plans of this group hold no memory for rows that copy engines carry: set GroupOptions::copy_engines when the group is "
+        "made, or leave copies at kChosen");
   }
   if (launches_block_) {
     fail(
@@ -87,7 +88,8 @@ void CudaPlan::check_engines() const {
   }
   if (!streams_wait_for_words_) {
     fail(ErrorCode::kUnsupported,
-         "streams of GPU {} cannot wait for a word of 64 bits, by which copies follow what is packed: leave copies at kChosen",
+         "streams of GPU {} cannot wait for words of 64 bits and write them, as copies by copy engines must: leave copies at "
+         "kChosen",
          memory_.device);
   }
 }
@@ -139,7 +141,7 @@ OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const Dis
                       .topk_weights = args.topk_weights,
                       .chunks = kPushChunks,
                       .piece_words = scratch.packed,
-                      .copies = {scratch.copied[static_cast<int>(Track::kDispatch)], 1, ++num_copyings_},
+                      .copies = {scratch.copied[static_cast<int>(Track::kDispatch)], ++num_copyings_},
                       .segments = segments_of(Track::kDispatch, slot_idx),
                       .state = scratch.state[static_cast<int>(Track::kDispatch)],
                       .pack_state = scratch.pack_state};

@@ -16,12 +16,9 @@ class CopyStreams {
  public:
   // On the current device. With `writes_words` mark() and write_word() can be used.
   explicit CopyStreams(bool writes_words);
-  ~CopyStreams();  // what is under way goes on
-  CopyStreams(const CopyStreams&) = delete;
-  CopyStreams& operator=(const CopyStreams&) = delete;
 
   // Where all ends that was asked for before a join().
-  Stream stream() const noexcept { return copies_; }
+  Stream stream() const noexcept { return copies_.get(); }
 
   // Later copies come behind what `stream` has been asked for.
   void follow(Stream stream);
@@ -30,18 +27,26 @@ class CopyStreams {
   // Between memory of this GPU and of itself or a peer.
   void copy(std::byte* to, const std::byte* from, std::size_t num_bytes);
   // Words may be a peer's, and become visible to the system behind what stands before them. Those that write_word() writes come
-  // behind the copies before the last mark(), and hold no copies up; that of end() comes behind all copies.
+  // one behind the other, behind the copies before the last mark(), and hold no copies up; that of end() comes behind all
+  // copies.
   void mark();
   void write_word(std::uint64_t* word, std::uint64_t number);
   void end(std::uint64_t* word, std::uint64_t number);
   void join() noexcept;
 
  private:
+  // What is under way in a stream goes on when it is destroyed.
+  struct Destroy {
+    void operator()(Stream stream) const noexcept;
+    void operator()(Event event) const noexcept;
+  };
+  using OwnedStream = std::unique_ptr<CUstream_st, Destroy>;
+
   void hand_over(Stream from, Stream to);
 
-  Stream copies_ = nullptr;
-  Stream words_ = nullptr;  // or none
-  Event event_ = nullptr;   // recorded and awaited at once
+  OwnedStream copies_;
+  OwnedStream words_;                           // or none
+  std::unique_ptr<CUevent_st, Destroy> event_;  // recorded and awaited at once
 };
 
 // All that a call asks of such streams, also where an exception breaks it off. `order` is that of the streams' calls.

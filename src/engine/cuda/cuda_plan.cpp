@@ -383,6 +383,7 @@ void CudaPlan::reset() {
   const CurrentDevice current(memory_.device);
   Plan::Impl::reset();
   num_mappings_ = 0;
+  turns_ = {};  // as kernels count: what is carried is announced with the host's number
   upload(failure_, std::vector<std::uint64_t>{0});
   for (SlotScratch& scratch : scratch_) {
     for (int track = 0; track < kNumTracks; ++track) {

@@ -123,7 +123,7 @@ class AwaitedTokens {
     const std::uint32_t num_halves = num_pieces > 3 ? 2 : 1;
     const int middle = num_halves == 1 ? num_pieces : (num_pieces + 1) / 2;
     const bool is_second = ticket % num_halves != 0;
-    next_token_ = static_cast<std::int32_t>(ticket / num_halves);
+    next_token_ = static_cast<std::int32_t>(min(ticket / num_halves, static_cast<std::uint32_t>(kernel_.reduce.num_tokens)));
     next_piece_ = is_second ? middle : 0;
     next_end_ = is_second ? num_pieces : middle;
     next_ = load_route(kernel_.reduce, next_token_, lane);

@@ -6,7 +6,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/conveyor.cuh"
-#include "kernels/cuda/copy_words.cuh"
+#include "kernels/cuda/copy_word.cuh"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/pack_rows.hpp"
@@ -31,7 +31,7 @@ struct PackKernel : Payload {
   PackOrder order;
   std::uint32_t row_parts;  // that are counted of each row
   std::uint64_t* piece_words;
-  CopyWords copies;
+  CopyWord copies;
   Segments segments;
 
   Handshake handshake;
@@ -207,8 +207,8 @@ __device__ void announce_all(const PackKernel& kernel, std::uint64_t turn, int l
 // come.
 __device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_turn, bool is_well, int lane) {
   if (blockIdx.x != 0) return is_well;
-  for (int word = lane; word < kernel.copies.num_words; word += kWarp) {
-    is_well = await_copies(kernel.handshake.signals, kernel.copies, word, Phase::kDispatchRows) && is_well;
+  if (lane == 0 && kernel.copies.word != nullptr) {
+    is_well = await_copies(kernel.handshake.signals, kernel.copies, Phase::kDispatchRows) && is_well;
   }
   __syncwarp();
   is_well = __all_sync(kAllLanes, is_well);

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/cuda/copy_words.hpp"
+#include "kernels/cuda/copy_word.hpp"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/segments.hpp"
 #include "kernels/cuda/signals.hpp"
@@ -56,7 +56,7 @@ struct PackArgs {
   Chunks chunks{};                       // of the PackOrder
   std::uint64_t* piece_words = nullptr;  // [num_pieces]
 
-  CopyWords copies{};   // that follow, in other streams: the handshake's exit comes behind them; without words, at once
+  CopyWord copies{};    // that follow, in another stream: the handshake's exit comes behind them; without a word, at once
   Segments segments{};  // with words: of what has been sent all are announced, to peers whose headers ask for that
 
   Handshake handshake{};  // one warp waits for the entry while the others pack

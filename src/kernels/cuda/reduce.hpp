@@ -35,7 +35,7 @@ struct ReduceArgs {
   const std::byte* own_rows = nullptr;  // this rank's contributions to its own tokens, or null: they were returned
   // Not null: where ranks whose headers say that they carry their rows write them, each a block at its staged_row.
   const std::byte* carried_rows = nullptr;
-  const SentBlock* sent = nullptr;           // [R]
+  const SentBlock* sent = nullptr;           // [R], of `place`; with carried_rows
   const std::byte* returned_rows = nullptr;  // [T, F, row_bytes or returned_row_bytes]
   std::array<ConstTensorView, 2> biases{};   // [T, num_elements], dense rows, or empty
   TensorView output{};                       // the same

@@ -2,7 +2,7 @@
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contributions.cuh"
-#include "kernels/cuda/copy_words.cuh"
+#include "kernels/cuda/copy_word.cuh"
 #include "kernels/cuda/load.hpp"
 
 namespace tokenyard::cuda {
@@ -13,7 +13,7 @@ struct ReduceChunksKernel {
   const std::int32_t* begin;
   int num_chunks;
   const std::uint64_t* arrivals;
-  CopyWords copies;
+  CopyWord copies;
 };
 
 // Whether `peer`, whose `enter` has come, carries its rows.
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_chunks(const __gri
   if (blockIdx.x == 0 && warp == 0) {
     is_well = is_well && await_others(kernel, call_turn.turn, lane);
     if (lane == 0) {
-      is_well = await_copies(kernel.reduce.handshake.signals, kernel.copies, 0, Phase::kCombineRows) && is_well;
+      is_well = await_copies(kernel.reduce.handshake.signals, kernel.copies, Phase::kCombineRows) && is_well;
     }
   }
   leave_kernel(kernel.reduce.handshake, call_turn, is_well, kernel.reduce.state);

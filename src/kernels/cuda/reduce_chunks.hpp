@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/copy_words.hpp"
+#include "kernels/cuda/copy_word.hpp"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/reduce.hpp"
 
@@ -20,7 +20,7 @@ struct ReduceChunksArgs {
   // [num_chunks, R]: of each chunk, and each rank that carries its rows, the signal word of the turn in which it has come;
   // behind those of the chunks before.
   const std::uint64_t* arrivals = nullptr;
-  CopyWords copies{};  // this rank's own
+  CopyWord copies{};  // this rank's own
 };
 
 // Stream-ordered. Whatever has failed, it does not end before this rank's copies do.

@@ -197,23 +197,28 @@ __device__ inline std::uint64_t done_by(const Signals& signals, int peer) {
   return peer < signals.num_ranks ? ptx::load_relaxed_system(&signals.own_lines[peer].done) : 0;
 }
 
-// By one warp of the launch. Whoever posts data before the kernel ends must be this warp, or know that it has posted.
-__device__ inline void post_entry_by_warp(const Handshake& handshake, const CallTurn& call_turn, int lane) {
+// By one warp of the launch. Whoever posts data before the kernel ends must be this warp, or know that it has posted. False if
+// a wait of this lane has failed.
+__device__ inline bool post_entry_by_warp(const Handshake& handshake, const CallTurn& call_turn, int lane) {
   const Signals& signals = handshake.signals;
-  if (!has_signals(signals) || handshake.entry_post == LineWord::kNone) return;
+  if (!has_signals(signals) || handshake.entry_post == LineWord::kNone) return true;
   // All at once, and then one fence: another between the words would wait until the first has arrived.
   PeerLine* line = line_at(signals, lane);
   const std::uint64_t done = handshake.enters_behind_done ? done_by(signals, lane) : 0;
   const std::uint64_t call_word = handshake.entry_post == LineWord::kEnter ? call_word_of(handshake.header) : 0;
   ptx::fence_system();
-  if (!call_turn.may_work()) return;
+  if (!call_turn.may_work()) return true;
+  bool is_well = true;
   const bool looks_back = handshake.enters_behind_done && !is_first_turn(call_turn.turn);
 #pragma unroll 1
   for (int peer = lane; peer < signals.num_ranks; peer += 32) {
     if (peer != lane) line = line_at(signals, peer);
     if (line == nullptr) continue;
     const bool is_done = !looks_back || (peer == lane && done == call_turn.turn - 1);
-    if (!is_done && !await(signals, peer, LineWord::kDone, call_turn.turn - 1, Phase::kCombineRead)) continue;
+    if (!is_done && !await(signals, peer, LineWord::kDone, call_turn.turn - 1, Phase::kCombineRead)) {
+      is_well = false;
+      continue;
+    }
     if (handshake.entry_post == LineWord::kEnter) {
       post_enter(signals, line, call_word, peer, call_turn.turn);
     } else {
@@ -221,6 +226,7 @@ __device__ inline void post_entry_by_warp(const Handshake& handshake, const Call
     }
     if (handshake.posts_data_at_entry) post_behind_fence(signals, line, LineWord::kData, peer, call_turn.turn);
   }
+  return is_well;
 }
 
 // The same by warp 0 of block 0. For all threads, at a place that threads reach early.

@@ -42,6 +42,7 @@ struct DeviceRouting {
   DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts;
   DeviceArray<std::int64_t> row, source_offsets;
   DeviceArray<cuda::PlaceTotals> totals;
+  DeviceArray<SentBlock> sent, received;
 
   DeviceRouting(const RoutedCase& routed, int rank) {
     const RoutedTokens& tokens = routed.ranks[rank];
@@ -54,6 +55,8 @@ struct DeviceRouting {
     expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
     source_offsets = DeviceArray<std::int64_t>(tokens.source_offsets.size());
     totals = DeviceArray<cuda::PlaceTotals>(1);
+    sent = DeviceArray<SentBlock>(tokens.rank_counts.size());
+    received = DeviceArray<SentBlock>(tokens.rank_counts.size());
   }
 };
 
@@ -107,6 +110,20 @@ std::int64_t expanded_rows(const std::vector<std::int32_t>& announced, int max_l
     num_expanded_rows += aligned_rows(num_rows, alignment);
   }
   return num_expanded_rows;
+}
+
+// Of the rows that `source` sends to `destination`, all of which fit.
+void expect_block(const SentBlock& block, const RoutedCase& routed, int source, int destination) {
+  const auto count = [&](int from, int to) -> std::int64_t { return routed.matrix[from * routed.num_ranks + to]; };
+  std::int64_t first_row = 0;
+  for (int before = 0; before < source; ++before) first_row += count(before, destination);
+  std::int64_t staged_row = 0;
+  for (int before = 0; before < destination; ++before) staged_row += before == source ? 0 : count(source, before);
+  EXPECT_EQ(block.first_row, first_row) << source << " to " << destination;
+  EXPECT_EQ(block.staged_row, staged_row) << source << " to " << destination;
+  if (first_row + count(source, destination) <= routed.capacity) {
+    EXPECT_EQ(block.num_rows, count(source, destination)) << source << " to " << destination;
+  }
 }
 
 // Every rank counts twice over one workspace, then places.
@@ -169,6 +186,8 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
                  .expert_alignment = alignment,
                  .totals = device.totals.data(),
                  .ticket = 7,
+                 .sent = device.sent.data(),
+                 .host_received = device.received.data(),
                  .state = gpus.state(rank)},
                 {.stream = gpus.stream(rank), .num_sms = num_sms});
     check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
@@ -181,6 +200,10 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
     EXPECT_EQ(totals.num_expanded_rows,
               expanded_rows(announced, routed.dimensions.max_local_experts, num_local_experts, alignment));
     EXPECT_EQ(totals.ticket, 7);
+    for (int peer = 0; peer < routed.num_ranks; ++peer) {
+      expect_block(device.sent.contents()[peer], routed, rank, peer);
+      if (peer != rank) expect_block(device.received.contents()[peer], routed, peer, rank);
+    }
     if (testing::Test::HasFailure()) return;
   }
 }

@@ -233,7 +233,7 @@ TEST(cuda_pack_rows, data_is_announced_only_behind_copies) {
                      .sent = sent.data(),
                      .chunks = kTwoChunks,
                      .piece_words = words.data(),
-                     .copies = {copied.data(), 1, kNumber},
+                     .copies = {copied.data(), kNumber},
                      .handshake = {.signals = gpus.signals(0), .exit_post = cuda::LineWord::kData},
                      .state = gpus.state(0),
                      .pack_state = state.data()},

@@ -145,7 +145,7 @@ void sum_while_chunks_come(std::uint64_t seed) {
                        .begin = begin.data(),
                        .num_chunks = kChunks.num_chunks,
                        .arrivals = arrivals.data(),
-                       .copies = {copied.data(), 1, kNumber}},
+                       .copies = {copied.data(), kNumber}},
                       launch);
   for (int chunk = 0; chunk < kChunks.num_chunks; ++chunk) {
     for (int peer = 0; peer < routed.num_ranks; ++peer) {
@@ -204,7 +204,7 @@ void expect_timeout(bool carries, std::uint64_t copied_number, const Failure& ex
                        .begin = begin.data(),
                        .num_chunks = 1,
                        .arrivals = arrivals.data(),
-                       .copies = {copied.data(), 1, kNumber}},
+                       .copies = {copied.data(), kNumber}},
                       {.stream = gpus.stream(0), .num_sms = 2});
   check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   const Failure found = unpack_failure(gpus.failure(0));
@@ -234,7 +234,7 @@ TEST(cuda_reduce_chunks, copies_that_do_not_end_are_reported) {
                                   .state = gpus.state(0)},
                        .begin = begin.data(),
                        .num_chunks = 1,
-                       .copies = {copied.data(), 1, kNumber}},
+                       .copies = {copied.data(), kNumber}},
                       {.stream = gpus.stream(0), .num_sms = 2});
   check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   EXPECT_EQ(unpack_failure(gpus.failure(0)).code, ErrorCode::kTimeout);

@@ -5,11 +5,10 @@
 
 namespace tokenyard::cuda {
 
-// Words in device memory that the copies' stream writes behind them: each becomes `number`, which is more than stands there, or
+// A word in device memory that is written behind the copies: it becomes `number`, which is more than stands there, or
 // kNoCopies. One of the two comes in any case, since copies that have been enqueued come to an end whatever fails.
-struct CopyWords {
-  const std::uint64_t* words = nullptr;
-  int num_words = 0;
+struct CopyWord {
+  const std::uint64_t* word = nullptr;
   std::uint64_t number = 0;
 };
 
