@@ -34,6 +34,17 @@ static __device__ __noinline__ std::uint64_t failure_of_host(const Signals& sign
   return failure;
 }
 
+// The same by warps in turn, of which this is look number `num_looks`; 0 as well where it is not this warp's turn. A read there
+// takes more than a microsecond, one after the other: if hundreds of waiting warps all looked, they would wait for the host's
+// memory and not for their peers.
+static __device__ __noinline__ std::uint64_t failure_of_host_in_turn(const Signals& signals, int num_looks) {
+  constexpr unsigned kWarpsAtOnce = 8;
+  const unsigned num_warps = gridDim.x * (blockDim.x / 32);
+  const unsigned warp = threadIdx.x / 32 * gridDim.x + blockIdx.x;
+  const bool is_due = (static_cast<unsigned>(num_looks) + warp) % ((num_warps + kWarpsAtOnce - 1) / kWarpsAtOnce) == 0;
+  return is_due ? failure_of_host(signals) : 0;
+}
+
 // The first failure stays, here and at the peers. Two ranks that fail at the same moment may each be told of the other's. Out
 // of line, as everything here is kept short: kernels run with cold instruction caches.
 static __device__ __noinline__ void fail(const Signals& signals, ErrorCode code, Phase phase, int culprit) {
@@ -97,7 +108,7 @@ __device__ inline bool await_word(const Signals& signals, const std::uint64_t* a
     if (num_polls % kPollsPerLook != 0) continue;
     const std::uint64_t now = ptx::global_nanoseconds();
     if (begin == 0) begin = now;
-    if (has_failed(signals) || failure_of_host(signals) != 0) return false;
+    if (has_failed(signals) || failure_of_host_in_turn(signals, num_polls / kPollsPerLook) != 0) return false;
     if (now - begin > signals.timeout_nanoseconds + patience.grace_nanoseconds) {
       fail(signals, ErrorCode::kTimeout, phase, peer);
       return false;
