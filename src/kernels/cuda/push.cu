@@ -375,7 +375,7 @@ PushKernel prepare(const PushArgs& args, bool in_bulk) {
 // Blocks that push, where the others copy what has come. Pushing stores what this rank sends to others and to itself; what
 // comes is half of that with two ranks, and little less than all of it with many, but then the link is the limit.
 int num_push_blocks(const PushKernel& kernel, int num_blocks) {
-  return kernel.copies_out ? std::max(1, num_blocks * 5 / 8) : num_blocks;
+  return kernel.copies_out ? (num_blocks * 5 + 7) / 8 : num_blocks;
 }
 
 const RegisteredKernels kKernels{address_of(push_in_bulk), address_of(push_by_threads)};
