@@ -40,7 +40,7 @@ for tool in "${tools[@]}"; do
   for program in "${order[@]}"; do
     selection=${selections[$program]}
     # It holds launches back where hundreds are under way, and those of one rank wait for those of another.
-    if [[ $tool == synccheck && $program == cuda_kernels_test ]]; then selection+=-*turns_follow_each_other*; fi
+    if [[ $tool == synccheck && $program == cuda_kernels_test ]]; then selection+='-*turns_follow_each_other*'; fi
     path=$(find "$folder" -type f -name "$program" -perm -u+x -print -quit)
     if [[ -z $path ]]; then
       printf '%-10s %-32s missing: build it first\n' "$tool" "$program"
