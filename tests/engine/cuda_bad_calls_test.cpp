@@ -1,6 +1,8 @@
 // Wrong calls of one rank on a GPU: a clear error before anything is sent, so that the right call afterwards serves all ranks.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/device.hpp"
 #include "tests/base/expect_error.hpp"
@@ -189,6 +191,21 @@ TEST_F(CudaBadCalls, that_would_take_memory_while_they_are_captured_are_refused)
     rank.finish();
     expect_all_is_well(rank);
   });
+}
+
+// A kernel that packs would wait for copies that the host asks for when the kernel has ended. CUDA itself has looked at the
+// variable long before.
+TEST_F(CudaBadCalls, by_copy_engines_are_refused_where_launches_block) {
+  check_cuda(cudaFree(nullptr), "cudaFree");
+  setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
+  run_cuda_threads(1, [](CudaSmallRank& rank) {
+    unsetenv("CUDA_LAUNCH_BLOCKING");
+    DispatchArgs args = rank.dispatch(kAmple);
+    args.execution.copies = Copies::kEngine;
+    expect_error([&] { rank.plan.dispatch(args); }, ErrorCode::kUnsupported, "CUDA_LAUNCH_BLOCKING is set");
+    expect_all_is_well(rank);
+  });
+  unsetenv("CUDA_LAUNCH_BLOCKING");
 }
 
 // An event that the capture does not know of breaks the call off between two steps.

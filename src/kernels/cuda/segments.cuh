@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/segments.hpp"
 #include "kernels/cuda/signals.cuh"
+#include "layout/pack_order.hpp"
 #include "layout/segment.hpp"
 
 namespace tokenyard::cuda {
@@ -62,8 +63,7 @@ struct SegmentPieces {
 
 // The pieces in the order in which `rank` takes them: ranks begin with different sources, each with the one behind itself.
 __device__ inline SegmentPieces pieces_of_sources(int num_ranks, int rank, int pieces_of_segment) {
-  return {
-      .num_sources = num_ranks, .first_source = rank + 1 == num_ranks ? 0 : rank + 1, .pieces_of_segment = pieces_of_segment};
+  return {.num_sources = num_ranks, .first_source = peer_at(rank, 1, num_ranks), .pieces_of_segment = pieces_of_segment};
 }
 
 // The most rows of any source, by all lanes of a warp.
