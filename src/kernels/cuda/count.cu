@@ -1,6 +1,7 @@
 // Blocks take chunks of tokens in ascending order. Each finds the ranks that its tokens visit, and positions among the chunk's
 // own tokens, by itself; then it adds what the chunks before it have, which they publish as soon as they know. A chunk waits
-// only for chunks that were taken earlier, so nothing depends on how many blocks run at once.
+// only for chunks that were taken earlier, so nothing depends on how many blocks run at once. Where each block has one chunk,
+// it is that of the block's number, as blocks begin in this order.
 
 #include <algorithm>
 
@@ -17,7 +18,9 @@ namespace {
 constexpr int kNumWarps = 32;
 constexpr int kChunkTokens = 256;
 constexpr int kChunkWords = kChunkTokens / 32;
-constexpr int kMaxRounds = kChunkTokens / kNumWarps;  // of a warp, if it has one token at a time
+// Of tokens that a warp takes at a time, whose loads are under way together: two are all that there are with top-8.
+constexpr int kRoundsAtOnce = 2;
+constexpr int kMaxSharedBytes = 88 * 1024;  // with experts' counts; every GPU has 99 KiB
 
 // The workspace: this, then the sums of rank and expert counts, then per chunk and rank a published count.
 struct Progress {
@@ -49,6 +52,7 @@ struct Kernel {
   Progress* progress;
   std::uint64_t* published;  // [chunks, R]: epoch << 32 | rows
   std::int32_t* sums;        // [R], then [R, L]; zero between launches
+  bool counts_apart;         // a block adds up experts' counts in shared memory: there is room
 };
 
 __device__ std::int64_t load_id(const Kernel& kernel, std::int64_t token, int k) {
@@ -72,11 +76,21 @@ struct Lanes {
   int token;        // which of them this lane belongs to
   int k;
 
-  __device__ explicit Lanes(int top_k) : width(1) {
+  static constexpr int width_of(int top_k) {
+    int width = 1;
     while (width < top_k) width *= 2;
+    return width;
+  }
+
+  __device__ explicit Lanes(int top_k) : width(width_of(top_k)) {
     num_at_once = kWarp / width;
     token = static_cast<int>(threadIdx.x) % kWarp / width;
     k = static_cast<int>(threadIdx.x) % width;
+  }
+
+  __device__ int num_rounds() const {
+    const int num_in_round = kNumWarps * num_at_once;
+    return (kChunkTokens + num_in_round - 1) / num_in_round;
   }
 
   // The warp's round number `round`: this lane's token in the chunk.
@@ -85,38 +99,38 @@ struct Lanes {
   }
 };
 
-// The replicas that serve this lane's ids. All rounds go through the three dependent loads together.
-__device__ void find_replicas(const Kernel& kernel, std::int64_t first, int num_here, const Lanes& lanes,
-                              Replica (&replicas)[kMaxRounds]) {
-  std::int64_t ids[kMaxRounds];
-  std::int32_t begins[kMaxRounds];
-  std::int32_t ends[kMaxRounds];
+// The replicas that serve this lane's ids in kRoundsAtOnce rounds, which go through the three dependent loads together.
+__device__ void find_replicas(const Kernel& kernel, std::int64_t first, int num_here, const Lanes& lanes, int first_round,
+                              Replica (&replicas)[kRoundsAtOnce]) {
+  std::int64_t ids[kRoundsAtOnce];
+  std::int32_t begins[kRoundsAtOnce];
+  std::int32_t ends[kRoundsAtOnce];
 #pragma unroll
-  for (int round = 0; round < kMaxRounds; ++round) {
-    const int in_chunk = lanes.in_chunk(round);
-    ids[round] = in_chunk < num_here && lanes.k < kernel.top_k ? load_id(kernel, first + in_chunk, lanes.k) : -1;
+  for (int i = 0; i < kRoundsAtOnce; ++i) {
+    const int in_chunk = lanes.in_chunk(first_round + i);
+    ids[i] = in_chunk < num_here && lanes.k < kernel.top_k ? load_id(kernel, first + in_chunk, lanes.k) : -1;
   }
   bool is_bad = false;
 #pragma unroll
-  for (int round = 0; round < kMaxRounds; ++round) {
-    if (ids[round] < -1 || ids[round] >= kernel.placement.num_experts) {
+  for (int i = 0; i < kRoundsAtOnce; ++i) {
+    if (ids[i] < -1 || ids[i] >= kernel.placement.num_experts) {
       is_bad = true;
-      ids[round] = -1;
+      ids[i] = -1;
     }
     // Those of expert 0 for ids of -1: loads without branches between them are under way together.
-    begins[round] = kernel.placement.first_replica[max(ids[round], std::int64_t{0})];
-    ends[round] = kernel.placement.first_replica[max(ids[round], std::int64_t{0}) + 1];
+    begins[i] = kernel.placement.first_replica[max(ids[i], std::int64_t{0})];
+    ends[i] = kernel.placement.first_replica[max(ids[i], std::int64_t{0}) + 1];
   }
 #pragma unroll
-  for (int round = 0; round < kMaxRounds; ++round) replicas[round] = kernel.placement.replicas[begins[round]];
+  for (int i = 0; i < kRoundsAtOnce; ++i) replicas[i] = kernel.placement.replicas[begins[i]];
 #pragma unroll
-  for (int round = 0; round < kMaxRounds; ++round) {
-    const int num_choices = ends[round] - begins[round];
-    if (ids[round] < 0) {
-      replicas[round] = {-1, -1};
+  for (int i = 0; i < kRoundsAtOnce; ++i) {
+    const int num_choices = ends[i] - begins[i];
+    if (ids[i] < 0) {
+      replicas[i] = {-1, -1};
     } else if (num_choices > 1) {
-      replicas[round] =
-          pick(kernel.placement.replicas + begins[round], num_choices, kernel.rank, first + lanes.in_chunk(round));
+      const std::int64_t token = first + lanes.in_chunk(first_round + i);
+      replicas[i] = pick(kernel.placement.replicas + begins[i], num_choices, kernel.rank, token);
     }
   }
   if (is_bad && kernel.signals.failures != nullptr) {
@@ -136,9 +150,17 @@ __device__ void prefetch_placement(const PlacementView& placement) {
   prefetch_line(placement.replicas, num_experts * sizeof(Replica));
 }
 
+// A rank that a lane's token visits, said by the first of the lanes whose ids it serves. The lane keeps it in shared memory
+// until the rows are known.
+struct Visit {
+  std::int32_t rank;
+  std::int32_t ordinal;  // -1: none
+};
+
 // Marks the tokens of a round in the bitmaps of the ranks that they visit. All lanes of the warp, also those without a token.
-__device__ void route_tokens(const Kernel& kernel, std::int64_t first, int num_here, int in_chunk, const Replica& replica,
-                             const Lanes& lanes, std::uint32_t* bitmaps) {
+// Experts' counts go to `counts_here`, in shared memory, or to the sums if there is no room.
+__device__ Visit route_tokens(const Kernel& kernel, std::int64_t first, int num_here, int in_chunk, const Replica& replica,
+                              const Lanes& lanes, std::uint32_t* bitmaps, std::int32_t* counts_here) {
   // The ordinal of a rank is the number of different smaller ones. Of equal ranks the first lane counts.
   bool is_first = replica.rank >= 0;
   for (int k = 0; k < kernel.top_k; ++k) {
@@ -151,15 +173,18 @@ __device__ void route_tokens(const Kernel& kernel, std::int64_t first, int num_h
     const int other = __shfl_sync(kAllLanes, replica.rank, k, lanes.width);
     if ((firsts >> k & 1U) != 0 && other < replica.rank) ++ordinal;
   }
-  if (in_chunk >= num_here || lanes.k >= kernel.top_k) return;
+  if (in_chunk >= num_here || lanes.k >= kernel.top_k) return {-1, -1};
   if (replica.rank < 0) ordinal = -1;
   const std::int64_t token = first + in_chunk;
   kernel.ordinal[token * kernel.top_k + lanes.k] = ordinal;
   kernel.local_idx[token * kernel.top_k + lanes.k] = replica.local_idx;
   if (replica.rank >= 0) {
-    atomicAdd(
-        &kernel.sums[kernel.num_ranks + static_cast<std::int64_t>(replica.rank) * kernel.max_local_experts + replica.local_idx],
-        1);
+    const std::int64_t expert = static_cast<std::int64_t>(replica.rank) * kernel.max_local_experts + replica.local_idx;
+    if (kernel.counts_apart) {
+      atomicAdd(&counts_here[expert], 1);
+    } else {
+      atomicAdd(&kernel.sums[kernel.num_ranks + expert], 1);
+    }
   }
   if (is_first) {
     kernel.destination[token * kernel.max_fan_out + ordinal] = replica.rank;
@@ -169,6 +194,7 @@ __device__ void route_tokens(const Kernel& kernel, std::int64_t first, int num_h
     const unsigned mask = lanes.width == kWarp ? 0xffffffffU : (1U << lanes.width) - 1U;
     kernel.fan_out[token] = __popc(firsts & mask);
   }
+  return {replica.rank, is_first ? ordinal : -1};
 }
 
 __device__ int count_bits(const std::uint32_t* bitmap, int num_bits) {
@@ -198,28 +224,37 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid
   extern __shared__ std::uint32_t shared[];
   std::uint32_t* bitmaps = shared;  // [R, kChunkWords]: which tokens of the chunk visit the rank
   auto* before = reinterpret_cast<std::int64_t*>(shared + static_cast<std::int64_t>(kernel.num_ranks) * kChunkWords);  // [R]
+  const Lanes lanes(kernel.top_k);
+  auto* visits = reinterpret_cast<Visit*>(before + kernel.num_ranks);                        // [kChunkTokens, lanes.width]
+  auto* counts_here = reinterpret_cast<std::int32_t*>(visits + kChunkTokens * lanes.width);  // [R, L], if counts_apart
+  const int num_counts = kernel.num_ranks * kernel.max_local_experts;
   __shared__ int taken;
   __shared__ bool is_last;
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % kWarp;
-  const Lanes lanes(kernel.top_k);
   const int num_chunks = static_cast<int>((kernel.num_tokens + kChunkTokens - 1) / kChunkTokens);
   const std::uint32_t epoch = kernel.progress->epoch + 1;
   prefetch_placement(kernel.placement);
-  for (;;) {
-    if (thread == 0) taken = static_cast<int>(atomicAdd(&kernel.progress->next_chunk, 1U));
+  const bool draws = num_chunks > static_cast<int>(gridDim.x);
+  do {
+    if (draws && thread == 0) taken = static_cast<int>(atomicAdd(&kernel.progress->next_chunk, 1U));
     for (int i = thread; i < kernel.num_ranks * kChunkWords; i += static_cast<int>(blockDim.x)) bitmaps[i] = 0;
+    for (int i = thread; kernel.counts_apart && i < num_counts; i += static_cast<int>(blockDim.x)) counts_here[i] = 0;
     __syncthreads();
-    const int chunk = taken;
+    const int chunk = draws ? taken : static_cast<int>(blockIdx.x);
     if (chunk >= num_chunks) break;
     const std::int64_t first = static_cast<std::int64_t>(chunk) * kChunkTokens;
     const int num_here = static_cast<int>(min(static_cast<std::int64_t>(kChunkTokens), kernel.num_tokens - first));
-    Replica replicas[kMaxRounds];
-    find_replicas(kernel, first, num_here, lanes, replicas);
+#pragma unroll 1
+    for (int round = 0; round < lanes.num_rounds(); round += kRoundsAtOnce) {
+      Replica replicas[kRoundsAtOnce];
+      find_replicas(kernel, first, num_here, lanes, round, replicas);
 #pragma unroll
-    for (int round = 0; round < kMaxRounds; ++round) {
-      if (round * kNumWarps * lanes.num_at_once >= kChunkTokens) break;
-      route_tokens(kernel, first, num_here, lanes.in_chunk(round), replicas[round], lanes, bitmaps);
+      for (int i = 0; i < kRoundsAtOnce; ++i) {
+        const int in_chunk = lanes.in_chunk(round + i);
+        const Visit visit = route_tokens(kernel, first, num_here, in_chunk, replicas[i], lanes, bitmaps, counts_here);
+        if (in_chunk < num_here) visits[in_chunk * lanes.width + lanes.k] = visit;
+      }
     }
     __syncthreads();
     for (int rank = thread; rank < kernel.num_ranks; rank += static_cast<int>(blockDim.x)) {
@@ -228,20 +263,25 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid
                                 static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(num_rows));
       if (num_rows > 0) atomicAdd(&kernel.sums[rank], num_rows);
     }
+    for (int i = thread; kernel.counts_apart && i < num_counts; i += static_cast<int>(blockDim.x)) {
+      if (counts_here[i] > 0) atomicAdd(&kernel.sums[kernel.num_ranks + i], counts_here[i]);
+    }
     for (int rank = thread / kWarp; rank < kernel.num_ranks; rank += kNumWarps) {
       const std::int64_t num_rows = rows_before(kernel, epoch, chunk, rank, lane);
       if (lane == 0) before[rank] = num_rows;
     }
     __syncthreads();
-    for (int i = thread; i < num_here * kernel.max_fan_out; i += static_cast<int>(blockDim.x)) {
-      const int in_chunk = i / kernel.max_fan_out;
-      const std::int64_t entry = (first + in_chunk) * kernel.max_fan_out + i % kernel.max_fan_out;
-      if (i % kernel.max_fan_out >= kernel.fan_out[first + in_chunk]) continue;
-      const std::int32_t rank = kernel.destination[entry];
-      kernel.row[entry] = before[rank] + count_bits(bitmaps + rank * kChunkWords, in_chunk);
+#pragma unroll 1
+    for (int round = 0; round < lanes.num_rounds(); ++round) {
+      const int in_chunk = lanes.in_chunk(round);
+      if (in_chunk >= num_here) break;
+      const Visit visit = visits[in_chunk * lanes.width + lanes.k];
+      if (visit.ordinal < 0) continue;
+      kernel.row[(first + in_chunk) * kernel.max_fan_out + visit.ordinal] =
+          before[visit.rank] + count_bits(bitmaps + visit.rank * kChunkWords, in_chunk);
     }
     __syncthreads();  // the bitmaps are used again
-  }
+  } while (draws);
 
   // The last block hands the sums over and leaves the workspace as it was.
   if (thread == 0) {
@@ -306,7 +346,12 @@ void count(const CountArgs& args, const Launch& launch) {
   kernel.published =
       reinterpret_cast<std::uint64_t*>(args.workspace + kProgressBytes + sums_bytes(args.num_ranks, args.max_local_experts));
 
-  const int shared_bytes = args.num_ranks * static_cast<int>(kChunkWords * sizeof(std::uint32_t) + sizeof(std::int64_t));
+  int shared_bytes = args.num_ranks * static_cast<int>(kChunkWords * sizeof(std::uint32_t) + sizeof(std::int64_t)) +
+                     kChunkTokens * Lanes::width_of(kernel.top_k) * static_cast<int>(sizeof(Visit));
+  const std::int64_t count_bytes =
+      std::int64_t{args.num_ranks} * args.max_local_experts * static_cast<std::int64_t>(sizeof(std::int32_t));
+  kernel.counts_apart = shared_bytes + count_bytes <= kMaxSharedBytes;
+  if (kernel.counts_apart) shared_bytes += static_cast<int>(count_bytes);
   const int num_blocks = static_cast<int>(std::clamp<std::int64_t>(chunks_of(kernel.num_tokens), 1, launch.num_sms));
   count_tokens<<<num_blocks, kNumWarps * kWarp, shared_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "count");
