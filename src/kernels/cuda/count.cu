@@ -1,7 +1,6 @@
 // Blocks take chunks of tokens in ascending order. Each finds the ranks that its tokens visit, and positions among the chunk's
 // own tokens, by itself; then it adds what the chunks before it have, which they publish as soon as they know. A chunk waits
-// only for chunks that were taken earlier, so nothing depends on how many blocks run at once. Where each block has one chunk,
-// it is that of the block's number, as blocks begin in this order.
+// only for chunks that were taken earlier, so nothing depends on how many blocks run at once.
 
 #include <algorithm>
 
@@ -235,13 +234,12 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid
   const int num_chunks = static_cast<int>((kernel.num_tokens + kChunkTokens - 1) / kChunkTokens);
   const std::uint32_t epoch = kernel.progress->epoch + 1;
   prefetch_placement(kernel.placement);
-  const bool draws = num_chunks > static_cast<int>(gridDim.x);
   do {
-    if (draws && thread == 0) taken = static_cast<int>(atomicAdd(&kernel.progress->next_chunk, 1U));
+    if (thread == 0) taken = static_cast<int>(atomicAdd(&kernel.progress->next_chunk, 1U));
     for (int i = thread; i < kernel.num_ranks * kChunkWords; i += static_cast<int>(blockDim.x)) bitmaps[i] = 0;
     for (int i = thread; kernel.counts_apart && i < num_counts; i += static_cast<int>(blockDim.x)) counts_here[i] = 0;
     __syncthreads();
-    const int chunk = draws ? taken : static_cast<int>(blockIdx.x);
+    const int chunk = taken;
     if (chunk >= num_chunks) break;
     const std::int64_t first = static_cast<std::int64_t>(chunk) * kChunkTokens;
     const int num_here = static_cast<int>(min(static_cast<std::int64_t>(kChunkTokens), kernel.num_tokens - first));
@@ -281,7 +279,7 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid
           before[visit.rank] + count_bits(bitmaps + visit.rank * kChunkWords, in_chunk);
     }
     __syncthreads();  // the bitmaps are used again
-  } while (draws);
+  } while (num_chunks > static_cast<int>(gridDim.x));  // otherwise one for each block is all there are
 
   // The last block hands the sums over and leaves the workspace as it was.
   if (thread == 0) {
