@@ -21,6 +21,12 @@ bool sends(const CombineCall& call) { return call.header.in_place_slot < 0 || ca
 // call (`apart`), and where copies follow it.
 bool meets_first(const CombineCall& call, bool apart) { return call.header.carries_rows || (apart && !sends(call)); }
 
+// The entry of a rank that sends nothing.
+void enter_at_once(cuda::Handshake* handshake) {
+  handshake->entry_post = cuda::LineWord::kEnter;
+  handshake->posts_data_at_entry = true;
+}
+
 // Whether what a combine sends lies where it writes a result. All must have been sent then before anything is summed.
 bool are_read(const TensorView& result, const CombineArgs& args) {
   return overlap(result, args.rows) || overlap(result, args.factors) || overlap(result, args.carried_weights);
@@ -130,10 +136,7 @@ CombineCall CudaPlan::begin(const CombineArgs& args, Halves halves, StreamSectio
   if (sends(call) && !call.header.with_segments) fold(call, launch);
   if (meets_first(call, halves == Halves::kApart)) {
     cuda::Handshake handshake = combine_handshake(call);
-    if (!sends(call)) {
-      handshake.entry_post = cuda::LineWord::kEnter;
-      handshake.posts_data_at_entry = true;
-    }
+    if (!sends(call)) enter_at_once(&handshake);
     meet(call.turn, handshake, launch);
   }
   if (call.header.carries_rows) carry_rows(call, launch);
@@ -168,10 +171,7 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
   const bool folds = call->header.with_segments;
   cuda::Handshake handshake = folds ? entering_handshake(*call) : combine_handshake(*call);
   if (!folds) {
-    if (!sends(*call) && !meets_first(*call, halves == Halves::kApart)) {
-      handshake.entry_post = cuda::LineWord::kEnter;
-      handshake.posts_data_at_entry = true;
-    }
+    if (!sends(*call) && !meets_first(*call, halves == Halves::kApart)) enter_at_once(&handshake);
     handshake.reads_calls = true;
     handshake.checks_headers = !sends(*call);
     handshake.entry_wait = cuda::LineWord::kData;

@@ -178,7 +178,7 @@ class CudaPlan final : public Plan::Impl {
   }
   // In groups with copy engines, to all ranks, whether their own calls can use them or not.
   void open_carried_windows();
-  bool carries_rows() const { return !carried_windows_[0].empty(); }
+  bool has_carried_windows() const { return !carried_windows_[0].empty(); }
   // Behind what `launch.stream` has been asked for, in which this rank has entered the turn.
   void carry_rows(const CombineCall& call, const cuda::Launch& launch);
   void reduce_carried(const CombineCall& call, cuda::ReduceArgs reduce, const cuda::Launch& launch);

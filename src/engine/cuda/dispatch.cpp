@@ -163,7 +163,7 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .ticket = num_tickets_,
                .sent = device.sent,
                .host_sent = grows ? host_blocks(slot) : nullptr,
-               .host_received = carries_rows() ? host_blocks(slot) + dimensions_.num_ranks : nullptr,
+               .host_received = has_carried_windows() ? host_blocks(slot) + dimensions_.num_ranks : nullptr,
                .routing_id = device.id,
                .routing_slot = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
                .handshake = handshake,
@@ -183,7 +183,7 @@ void CudaPlan::size_routing(Routing::Data* routing, const cuda::PlaceTotals* tot
   if (totals != nullptr) {
     const SentBlock* blocks = host_blocks(slot_idx);
     routing->sent.assign(blocks, blocks + dimensions_.num_ranks);
-    if (carries_rows()) routing->received.assign(blocks + dimensions_.num_ranks, blocks + 2 * dimensions_.num_ranks);
+    if (has_carried_windows()) routing->received.assign(blocks + dimensions_.num_ranks, blocks + 2 * dimensions_.num_ranks);
   }
   const bool padded = shape_.layout == Layout::kExpertPadded;
   const bool contiguous = shape_.layout == Layout::kExpertContiguous;

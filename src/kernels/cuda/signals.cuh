@@ -34,9 +34,9 @@ static __device__ __noinline__ std::uint64_t failure_of_host(const Signals& sign
   return failure;
 }
 
-// The same by warps in turn, of which this is look number `num_looks`; 0 as well where it is not this warp's turn. A read there
-// takes more than a microsecond, one after the other: if hundreds of waiting warps all looked, they would wait for the host's
-// memory and not for their peers.
+// The same by warps in turn, of which this is look number `num_looks`; 0 as well where it is not this warp's turn. Reads there
+// come one after the other: hundreds of waiting warps that all looked have been seen to wait for the host's memory for
+// milliseconds, and not for their peers.
 static __device__ __noinline__ std::uint64_t failure_of_host_in_turn(const Signals& signals, int num_looks) {
   constexpr unsigned kWarpsAtOnce = 8;
   const unsigned num_warps = gridDim.x * (blockDim.x / 32);
