@@ -11,8 +11,8 @@
 
 #include "exchange/job_file.hpp"
 #include "tests/exchange/kinds.hpp"
-#include "tests/exchange/temporary_directory.hpp"
 #include "tests/support/exchange_ranks.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace tokenyard::test {
 namespace {

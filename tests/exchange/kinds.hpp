@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/exchange/temporary_directory.hpp"
 #include "tests/support/exchange_ranks.hpp"
+#include "tests/support/temporary_directory.hpp"
 #include "tokenyard/exchange.hpp"
 
 namespace tokenyard::test {

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "tests/exchange/kinds.hpp"
-#include "tests/exchange/temporary_directory.hpp"
 #include "tests/support/exchange_ranks.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace tokenyard::test {
 namespace {

@@ -9,9 +9,9 @@
 #include "exchange/slurm_hosts.hpp"
 #include "exchange/tcp_wire.hpp"
 #include "tests/exchange/kinds.hpp"
-#include "tests/exchange/temporary_directory.hpp"
 #include "tests/fuzz/fuzz_settings.hpp"
 #include "tests/fuzz/hostile_messages.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace tokenyard::test {
 namespace {

@@ -4,10 +4,10 @@
 
 #include <barrier>
 
-#include "tests/exchange/temporary_directory.hpp"
 #include "tests/group/many_groups.hpp"
 #include "tests/support/exchange_ranks.hpp"
 #include "tests/support/run_ranks.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace tokenyard::test {
 namespace {
