@@ -382,7 +382,7 @@ void run_counts(Bench& bench) {
   struct Device {
     DeviceArray<std::int64_t> ids, row, source_offsets;
     DeviceArray<cuda::PlaceTotals> totals;
-    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts, matrix, announced;
+    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, matrix, announced;
     DeviceArray<std::int32_t*> all_rank_counts, all_expert_counts;
     DeviceArray<std::byte> workspace;
     std::unique_ptr<DevicePlacement> placement;
@@ -400,8 +400,6 @@ void run_counts(Bench& bench) {
     device.destination = DeviceArray<std::int32_t>(tokens.destination.size());
     device.ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
     device.local_idx = DeviceArray<std::int32_t>(tokens.local_idx.size());
-    device.rank_counts = DeviceArray<std::int32_t>(kNumRanks);
-    device.expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
     device.matrix = DeviceArray<std::int32_t>(routed.matrix);
     device.announced = DeviceArray<std::int32_t>(routed.ranks[rank].expert_counts.size());
     std::vector<std::int32_t*> rank_counts(kNumRanks);
@@ -427,18 +425,16 @@ void run_counts(Bench& bench) {
                  .row = device.row.data(),
                  .ordinal = device.ordinal.data(),
                  .local_idx = device.local_idx.data(),
-                 .rank_counts = device.rank_counts.data(),
-                 .expert_counts = device.expert_counts.data(),
+                 .rank_counts = device.all_rank_counts.data(),
+                 .expert_counts = device.all_expert_counts.data(),
                  .workspace = device.workspace.data()},
                 {.stream = gpus.stream(rank), .num_sms = 16});
   };
   const auto place = [&](int rank) {
     const Device& device = devices[rank];
-    cuda::place({.own_rank_counts = device.rank_counts.data(),
-                 .own_expert_counts = device.expert_counts.data(),
+    cuda::place({.rank_counts = device.matrix.data(),
+                 .expert_counts = device.announced.data(),
                  .max_local_experts = routed.dimensions.max_local_experts,
-                 .rank_counts = device.all_rank_counts.data(),
-                 .expert_counts = device.all_expert_counts.data(),
                  .rank = rank,
                  .num_ranks = kNumRanks,
                  .capacity = routed.capacity,
@@ -449,8 +445,7 @@ void run_counts(Bench& bench) {
                  .row = device.row.data(),
                  .source_offsets = device.source_offsets.data(),
                  .num_local_experts = routed.placement.num_local_experts(rank),
-                 .totals = device.totals.data(),
-                 .state = gpus.state(rank)},
+                 .totals = device.totals.data()},
                 {.stream = gpus.stream(rank), .num_sms = 16});
   };
   fmt::print("\n4,096 x 8 ids, 16 SMs: count {:.1f} us, place {:.1f} us\n", bench.time(count), bench.time(place));
@@ -507,9 +502,11 @@ void run_indexing(Bench& bench) {
     device.codes = DeviceArray<std::byte>(kNumTokens * kHidden);
   }
   const auto launch_on = [&](int rank, int num_sms) { return cuda::Launch{.stream = gpus.stream(rank), .num_sms = num_sms}; };
-  const auto collect = [&](int rank, bool counts) {
+  enum class Counts { kLater, kHere, kAsAnnounced };
+  const auto collect = [&](int rank, Counts counts) {
     const Device& device = devices[rank];
-    cuda::CollectRowsArgs args{.top_k = top_k,
+    cuda::CollectRowsArgs args{.all_arrive = counts == Counts::kAsAnnounced,
+                               .top_k = top_k,
                                .num_local_experts = num_experts,
                                .num_ranks = kNumRanks,
                                .source_offsets = device.source_offsets.data(),
@@ -522,7 +519,7 @@ void run_indexing(Bench& bench) {
                                .topk_weights = device.weights.data(),
                                .source_token = device.token.data(),
                                .ordinal = device.ordinal.data()};
-    if (counts) {
+    if (counts != Counts::kLater) {
       args.announced_counts = device.announced.data();
       args.max_local_experts = num_experts;
       args.expert_counts = device.counts.data();
@@ -569,14 +566,15 @@ void run_indexing(Bench& bench) {
                           .expanded_weights = device.expanded_weights.data()},
                          launch_on(rank, kNumSms));
   };
-  const double collected = bench.time([&](int rank) { collect(rank, false); });
-  const double counted = bench.time([&](int rank) { collect(rank, true); });
+  const double collected = bench.time([&](int rank) { collect(rank, Counts::kLater); });
+  const double counted = bench.time([&](int rank) { collect(rank, Counts::kHere); });
+  const double announced = bench.time([&](int rank) { collect(rank, Counts::kAsAnnounced); });
   const double grouped = bench.time(group);
   const double indexed = bench.time(index);
   fmt::print(
-      "{} rows x {} ids, {} local experts, {} SMs: collect_rows {:.1f} us, counting {:.1f} us, group_by_expert {:.1f} us, "
-      "index_expanded {:.1f} us\n",
-      devices[0].num_rows, top_k, num_experts, kNumSms, collected, counted, grouped, indexed);
+      "{} rows x {} ids, {} local experts, {} SMs: collect_rows {:.1f} us, counting {:.1f} us, with announced "
+      "counts {:.1f} us, group_by_expert {:.1f} us, index_expanded {:.1f} us\n",
+      devices[0].num_rows, top_k, num_experts, kNumSms, collected, counted, announced, grouped, indexed);
   for (const int num_sms : {16, 24, 132}) {
     const double microseconds = bench.time([&](int rank) {
       const Device& device = devices[rank];

@@ -152,8 +152,6 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
       scratch.segments[track] = carve.take<std::uint64_t*>(num_ranks);
       scratch.segments_done[track] = carve.take<std::uint32_t>(num_ranks * num_segments(dimensions_.max_tokens));
     }
-    scratch.rank_counts = carve.take<std::int32_t>(num_ranks);
-    scratch.expert_counts = carve.take<std::int32_t>(num_ranks * num_experts);
     scratch.announced_counts = carve.take<std::int32_t>(num_ranks * num_experts);
     scratch.rank_count_matrices = carve.take<std::int32_t*>(num_ranks);
     scratch.expert_count_matrices = carve.take<std::int32_t*>(num_ranks);

@@ -62,8 +62,6 @@ class CudaPlan final : public Plan::Impl {
     std::array<PeerLine**, kNumTracks> lines{};              // [R]
     std::array<std::uint64_t**, kNumTracks> segments{};      // [R]
     std::array<std::uint32_t*, kNumTracks> segments_done{};  // [R, segments]
-    std::int32_t* rank_counts = nullptr;                     // [R]: what this rank sends
-    std::int32_t* expert_counts = nullptr;                   // [R, L]
     std::int32_t* announced_counts = nullptr;                // [R, L]: what all ranks send to this one's experts
     std::int32_t** rank_count_matrices = nullptr;            // [R]
     std::int32_t** expert_count_matrices = nullptr;          // [R]
@@ -126,11 +124,12 @@ class CudaPlan final : public Plan::Impl {
   // Steps of a dispatch.
   RoutingBounds routing_bounds(std::int64_t num_rows) const;
   std::shared_ptr<Routing::Data> make_routing(std::int64_t num_rows);
-  void count(const DispatchArgs& args, const Turn& turn, const Routing::Data& routing, const cuda::Launch& launch,
-             std::chrono::milliseconds timeout);
-  enum class Entry : std::uint8_t { kMeet, kAgain };
-  void place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch, Entry entry,
-                  std::int64_t capacity);
+  cuda::Handshake exchange_of_counts(const DispatchCall& call) const;
+  // Without posts and waits in `exchange`, counts are those that have been exchanged before.
+  void count(const DispatchArgs& args, const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch,
+             const cuda::Handshake& exchange);
+  void place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch,
+                  const cuda::Handshake& exchange, std::int64_t capacity);
   SentBlock* host_blocks(int slot) const { return blocks_ + std::ptrdiff_t{2} * slot * dimensions_.num_ranks; }
   cuda::PlaceTotals await_totals(const DispatchCall& call);
   // The lanes that travel: those given, of which FP8 may have to be made first.

@@ -100,10 +100,26 @@ void CudaPlan::check_tensors(const DispatchArgs& args) const {
   for (const TensorView& output : args.outputs) check_reachable("an output", output);
 }
 
-void CudaPlan::count(const DispatchArgs& args, const Turn& turn, const Routing::Data& routing, const cuda::Launch& launch,
-                     std::chrono::milliseconds timeout) {
-  const SlotScratch& scratch = scratch_[turn.slot];
+// `count` tells the others and enters, `place` waits for them.
+cuda::Handshake CudaPlan::exchange_of_counts(const DispatchCall& call) const {
+  cuda::Handshake handshake;
+  handshake.signals = signals_of(Track::kDispatch, call.turn.slot, call.timeout);
+  handshake.header = {.kind = CallKind::kDispatch,
+                      .with_weights = call.header.with_weights,
+                      .with_segments = call.header.with_segments,
+                      .placement = placement_word_};
+  handshake.entry_post = cuda::LineWord::kEnter;
+  handshake.entry_wait = cuda::LineWord::kEnter;
+  handshake.checks_headers = true;
+  handshake.entry_phase = Phase::kDispatchCounts;
+  return handshake;
+}
+
+void CudaPlan::count(const DispatchArgs& args, const DispatchCall& call, const Routing::Data& routing,
+                     const cuda::Launch& launch, const cuda::Handshake& exchange) {
+  const SlotScratch& scratch = scratch_[call.turn.slot];
   const DeviceRouting& device = *routing.device;
+  const bool tells = exchange.entry_post != cuda::LineWord::kNone;
   cuda::count({.topk_idx = args.topk_idx,
                .placement = {.num_experts = shape_.num_experts, .replicas = replicas_, .first_replica = first_replica_},
                .rank = peers_->rank(),
@@ -115,36 +131,23 @@ void CudaPlan::count(const DispatchArgs& args, const Turn& turn, const Routing::
                .row = device.row,
                .ordinal = device.ordinal,
                .local_idx = device.local_idx,
-               .rank_counts = scratch.rank_counts,
-               .expert_counts = scratch.expert_counts,
-               .signals = signals_of(turn.track, turn.slot, timeout),
+               .rank_counts = tells ? scratch.rank_count_matrices : nullptr,
+               .expert_counts = tells ? scratch.expert_count_matrices : nullptr,
+               .handshake = exchange,
                .workspace = scratch.count_workspace},
               launch);
 }
 
-void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch, Entry entry,
-                          std::int64_t capacity) {
+void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing, const cuda::Launch& launch,
+                          const cuda::Handshake& exchange, std::int64_t capacity) {
   const int slot = call.turn.slot;
   const SlotScratch& scratch = scratch_[slot];
   const DeviceRouting& device = *routing.device;
-  cuda::Handshake handshake;
-  handshake.signals = signals_of(Track::kDispatch, slot, call.timeout);
-  if (entry == Entry::kMeet) {
-    handshake.header = {.kind = CallKind::kDispatch,
-                        .with_weights = call.header.with_weights,
-                        .with_segments = call.header.with_segments,
-                        .placement = placement_word_};
-    handshake.entry_post = cuda::LineWord::kEnter;
-    handshake.entry_wait = cuda::LineWord::kEnter;
-    handshake.checks_headers = true;
-    handshake.entry_phase = Phase::kDispatchCounts;
-  }
+  const std::byte* control = control_[peers_->rank()]->data();
   const bool grows = shape_.overflow == Overflow::kGrow;
-  cuda::place({.own_rank_counts = scratch.rank_counts,
-               .own_expert_counts = scratch.expert_counts,
+  cuda::place({.rank_counts = reinterpret_cast<const std::int32_t*>(control + control_layout_.rank_counts[slot]),
+               .expert_counts = reinterpret_cast<const std::int32_t*>(control + control_layout_.expert_counts[slot]),
                .max_local_experts = dimensions_.max_local_experts,
-               .rank_counts = scratch.rank_count_matrices,
-               .expert_counts = scratch.expert_count_matrices,
                .rank = peers_->rank(),
                .num_ranks = dimensions_.num_ranks,
                .capacity = capacity,
@@ -158,7 +161,7 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .gate = scratch.gate,
                .announced_counts = scratch.announced_counts,
                .num_local_experts = routing.num_local_experts,
-               .expert_alignment = shape_.layout == Layout::kExpertContiguous ? shape_.expert_alignment : 1,
+               .expert_alignment = shape_.layout == Layout::kExpertContiguous ? shape_.expert_alignment : 0,
                .totals = grows ? &totals_[slot] : nullptr,
                .ticket = num_tickets_,
                .sent = device.sent,
@@ -166,8 +169,7 @@ void CudaPlan::place_rows(const DispatchCall& call, const Routing::Data& routing
                .host_received = has_carried_windows() ? host_blocks(slot) + dimensions_.num_ranks : nullptr,
                .routing_id = device.id,
                .routing_slot = static_cast<std::uint64_t>(place_.plan_idx) * kNumSlots + static_cast<std::uint64_t>(slot) + 1,
-               .handshake = handshake,
-               .state = scratch.state[static_cast<int>(Track::kDispatch)]},
+               .handshake = exchange},
               launch);
 }
 
@@ -288,7 +290,8 @@ void CudaPlan::index_rows(const DispatchCall& call, const cuda::Launch& launch) 
   const std::byte* window = slot.windows[peers_->rank()]->data();
   const bool compact = shape_.layout == Layout::kCompact;
   float* weights = routing.has_weights ? device.topk_weights : nullptr;
-  cuda::collect_rows({.top_k = shape_.top_k,
+  cuda::collect_rows({.all_arrive = shape_.overflow == Overflow::kGrow,
+                      .top_k = shape_.top_k,
                       .num_local_experts = routing.num_local_experts,
                       .num_ranks = dimensions_.num_ranks,
                       .source_offsets = device.source_offsets,
@@ -435,9 +438,10 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
   const bool by_engines = uses_engines(args.execution);
   const bool pushes = !by_engines && !waits_for_outputs;
   ++num_tickets_;
-  count(args, call.turn, *call.made, launch, call.timeout);
+  const cuda::Handshake exchange = exchange_of_counts(call);
+  count(args, call, *call.made, launch, exchange);
   const bool is_open = !slot.in_doubt;
-  place_rows(call, *call.made, launch, Entry::kMeet, is_open ? slot.capacity : -1);
+  place_rows(call, *call.made, launch, exchange, is_open ? slot.capacity : -1);
   if (!grows) {
     size_routing(call.made.get(), nullptr, slot_idx);
     find_outputs(&call);
@@ -465,8 +469,9 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
     call.routing = call.made;
     section->enter(order_of(*call.made));
     ++num_tickets_;
-    count(args, call.turn, *call.made, launch, call.timeout);
-    place_rows(call, *call.made, launch, Entry::kAgain, slot.capacity);
+    const cuda::Handshake nothing_new{.signals = exchange.signals};
+    count(args, call, *call.made, launch, nothing_new);
+    place_rows(call, *call.made, launch, nothing_new, slot.capacity);
     if (pushes) push(lanes, args, &call, launch, halves);
   }
   size_routing(call.made.get(), &totals, slot_idx);

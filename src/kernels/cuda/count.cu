@@ -45,9 +45,9 @@ struct Kernel {
   std::int64_t* row;
   std::int32_t* ordinal;
   std::int32_t* local_idx;
-  std::int32_t* rank_counts;
-  std::int32_t* expert_counts;
-  Signals signals;
+  std::int32_t* const* rank_counts;
+  std::int32_t* const* expert_counts;
+  Handshake handshake;
   Progress* progress;
   std::uint64_t* published;  // [chunks, R]: epoch << 32 | rows
   std::int32_t* sums;        // [R], then [R, L]; zero between launches
@@ -132,8 +132,8 @@ __device__ void find_replicas(const Kernel& kernel, std::int64_t first, int num_
       replicas[i] = pick(kernel.placement.replicas + begins[i], num_choices, kernel.rank, token);
     }
   }
-  if (is_bad && kernel.signals.failures != nullptr) {
-    fail(kernel.signals, ErrorCode::kInvalidArgument, Phase::kDispatchCounts, kernel.rank);
+  if (is_bad && kernel.handshake.signals.failures != nullptr) {
+    fail(kernel.handshake.signals, ErrorCode::kInvalidArgument, Phase::kDispatchCounts, kernel.rank);
   }
 }
 
@@ -219,6 +219,22 @@ __device__ std::int64_t rows_before(const Kernel& kernel, std::uint32_t epoch, i
   return num_rows;
 }
 
+// One of the sums, to the matrices that it belongs to: rows sent to a rank to all of them, an expert's to that of its rank.
+__device__ void tell_sum(const Kernel& kernel, int idx, std::int32_t sum) {
+  if (idx >= kernel.num_ranks) {
+    const int rank = (idx - kernel.num_ranks) / kernel.max_local_experts;
+    const int expert = (idx - kernel.num_ranks) % kernel.max_local_experts;
+    std::int32_t* const matrix = kernel.expert_counts[rank];
+    if (matrix != nullptr) matrix[static_cast<std::int64_t>(kernel.rank) * kernel.max_local_experts + expert] = sum;
+    return;
+  }
+#pragma unroll 1
+  for (int rank = 0; rank < kernel.num_ranks; ++rank) {
+    std::int32_t* const matrix = kernel.rank_counts[rank];
+    if (matrix != nullptr) matrix[static_cast<std::int64_t>(kernel.rank) * kernel.num_ranks + idx] = sum;
+  }
+}
+
 __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid_constant__ Kernel kernel) {
   extern __shared__ std::uint32_t shared[];
   std::uint32_t* bitmaps = shared;  // [R, kChunkWords]: which tokens of the chunk visit the rank
@@ -281,7 +297,7 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid
     __syncthreads();  // the bitmaps are used again
   } while (num_chunks > static_cast<int>(gridDim.x));  // otherwise one for each block is all there are
 
-  // The last block hands the sums over and leaves the workspace as it was.
+  // The last block tells everybody the sums, and leaves the workspace as it was.
   if (thread == 0) {
     __threadfence();
     is_last = atomicAdd(&kernel.progress->num_done, 1U) == gridDim.x - 1;
@@ -289,13 +305,17 @@ __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid
   }
   __syncthreads();
   if (!is_last) return;
-  const std::int64_t num_sums = kernel.num_ranks * (1 + static_cast<std::int64_t>(kernel.max_local_experts));
-  for (std::int64_t i = thread; i < num_sums; i += blockDim.x) {
+  const CallTurn call_turn = load_turn(kernel.handshake);
+  const bool tells = kernel.rank_counts != nullptr && call_turn.may_work();
+  const int num_sums = kernel.num_ranks + num_counts;
+  for (int i = thread; i < num_sums; i += static_cast<int>(blockDim.x)) {
     const std::int32_t sum = __ldcg(&kernel.sums[i]);
     kernel.sums[i] = 0;
-    (i < kernel.num_ranks ? kernel.rank_counts[i] : kernel.expert_counts[i - kernel.num_ranks]) = sum;
+    if (tells) tell_sum(kernel, i, sum);
   }
   if (thread == 0) *kernel.progress = {epoch, 0, 0};
+  __syncthreads();
+  if (thread < kWarp) post_entry_by_warp(kernel.handshake, call_turn, lane);
 }
 
 std::int64_t chunks_of(std::int64_t num_tokens) { return (num_tokens + kChunkTokens - 1) / kChunkTokens; }
@@ -338,7 +358,7 @@ void count(const CountArgs& args, const Launch& launch) {
   kernel.local_idx = args.local_idx;
   kernel.rank_counts = args.rank_counts;
   kernel.expert_counts = args.expert_counts;
-  kernel.signals = args.signals;
+  kernel.handshake = args.handshake;
   kernel.progress = reinterpret_cast<Progress*>(args.workspace);
   kernel.sums = reinterpret_cast<std::int32_t*>(args.workspace + kProgressBytes);
   kernel.published =

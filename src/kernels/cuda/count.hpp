@@ -1,5 +1,5 @@
 // First step of a dispatch: who gets how many of this rank's tokens, and each token's position among those sent to one rank. As
-// kernels/host/count.hpp, on a device.
+// kernels/host/count.hpp, on a device; and all ranks are told.
 #pragma once
 
 #include <cstddef>
@@ -28,18 +28,21 @@ struct CountArgs {
   int max_fan_out = 0;
   int max_local_experts = 0;
 
-  std::int32_t* fan_out = nullptr;        // [T]
-  std::int32_t* destination = nullptr;    // [T, F]
-  std::int64_t* row = nullptr;            // [T, F]: position among this rank's tokens for that destination
-  std::int32_t* ordinal = nullptr;        // [T, k]
-  std::int32_t* local_idx = nullptr;      // [T, k]
-  std::int32_t* rank_counts = nullptr;    // [R]
-  std::int32_t* expert_counts = nullptr;  // [R, L]
+  std::int32_t* fan_out = nullptr;      // [T]
+  std::int32_t* destination = nullptr;  // [T, F]
+  std::int64_t* row = nullptr;          // [T, F]: position among this rank's tokens for that destination
+  std::int32_t* ordinal = nullptr;      // [T, k]
+  std::int32_t* local_idx = nullptr;    // [T, k]
 
-  // An id that is neither -1 nor an expert counts as -1. If signals are given, it is a failure of this rank, kInvalidArgument
-  // in dispatch/counts, of which all are told; lines are not used.
-  Signals signals{};
+  // [R]: every rank's matrices, those of this rank among them; null for ranks that take no part. Rank counts are [R, R]: row i
+  // says how many rows rank i sends to each rank; expert counts [R, L]: how many to each expert of the matrix's owner. This
+  // rank's rows of all are written; or both null, if they have been.
+  std::int32_t* const* rank_counts = nullptr;
+  std::int32_t* const* expert_counts = nullptr;
+  Handshake handshake{};  // its entry post comes behind the counts. What else it says is left to `place`
 
+  // An id that is neither -1 nor an expert counts as -1. If the handshake has signals, it is a failure of this rank,
+  // kInvalidArgument in dispatch/counts, of which all are told.
   std::byte* workspace = nullptr;  // count_workspace_bytes(), zero at first; launches that share it must not overlap
 };
 

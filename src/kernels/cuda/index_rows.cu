@@ -16,28 +16,46 @@ constexpr int kNumThreads = 1024;
 __device__ std::int64_t first_of_thread() { return static_cast<std::int64_t>(blockIdx.x) * kNumThreads + threadIdx.x; }
 __device__ std::int64_t num_threads_of_grid() { return static_cast<std::int64_t>(gridDim.x) * kNumThreads; }
 
-// Copies `num_values` values, each as `change` returns it, and fills the rest.
+// A window's array, the Routing's, and what fills that behind the values that have come. Without a target there is nothing to
+// do.
+struct Column {
+  std::int32_t* target;
+  const std::int32_t* source;
+  std::int32_t filler;
+
+  __device__ bool is_aligned() const {
+    return (reinterpret_cast<std::uintptr_t>(target) | reinterpret_cast<std::uintptr_t>(source)) % sizeof(int4) == 0;
+  }
+};
+
+// Copies `num_values` values of two columns, those of the first as `change` returns them, and fills the rest. What both hold at
+// a place is under way together.
 template <class Change>
-__device__ void collect(std::int32_t* target, const std::int32_t* source, std::int64_t num_values, std::int64_t num_view_values,
-                        std::int32_t filler, Change&& change) {
+__device__ void collect(const Column& changed, const Column& other, std::int64_t num_values, std::int64_t num_view_values,
+                        Change&& change) {
   constexpr int kAtOnce = 4;
-  const auto value_at = [&](std::int64_t i) { return i < num_values ? change(source[i]) : filler; };
-  const bool by_vectors =
-      (reinterpret_cast<std::uintptr_t>(target) | reinterpret_cast<std::uintptr_t>(source)) % sizeof(int4) == 0;
+  const auto changed_at = [&](std::int64_t i) { return i < num_values ? change(changed.source[i]) : changed.filler; };
+  const auto other_at = [&](std::int64_t i) { return i < num_values ? other.source[i] : other.filler; };
+  const bool by_vectors = changed.is_aligned() && other.is_aligned();
   const std::int64_t num_vectors = by_vectors ? num_view_values / kAtOnce : 0;
   for (std::int64_t i = first_of_thread(); i < num_vectors; i += num_threads_of_grid()) {
     const std::int64_t first = i * kAtOnce;
     int4 values;
+    int4 others{};
     if (first + kAtOnce <= num_values) {
-      values = reinterpret_cast<const int4*>(source)[i];
+      values = reinterpret_cast<const int4*>(changed.source)[i];
+      if (other.target != nullptr) others = reinterpret_cast<const int4*>(other.source)[i];
       values = {change(values.x), change(values.y), change(values.z), change(values.w)};
     } else {
-      values = {value_at(first), value_at(first + 1), value_at(first + 2), value_at(first + 3)};
+      values = {changed_at(first), changed_at(first + 1), changed_at(first + 2), changed_at(first + 3)};
+      if (other.target != nullptr) others = {other_at(first), other_at(first + 1), other_at(first + 2), other_at(first + 3)};
     }
-    reinterpret_cast<int4*>(target)[i] = values;
+    reinterpret_cast<int4*>(changed.target)[i] = values;
+    if (other.target != nullptr) reinterpret_cast<int4*>(other.target)[i] = others;
   }
   for (std::int64_t i = num_vectors * kAtOnce + first_of_thread(); i < num_view_values; i += num_threads_of_grid()) {
-    target[i] = value_at(i);
+    changed.target[i] = changed_at(i);
+    if (other.target != nullptr) other.target[i] = other_at(i);
   }
 }
 
@@ -79,31 +97,34 @@ __device__ void add_counts(const CollectRowsArgs& args, const std::int32_t* coun
 
 __global__ void __launch_bounds__(kNumThreads, 1) collect_all(const __grid_constant__ CollectRowsArgs args) {
   extern __shared__ std::int32_t counts[];  // [L], if experts are counted
-  const std::int64_t num_rows = args.source_offsets[args.num_ranks];
-  const std::int64_t num_pairs = num_rows * args.top_k;
-  const std::int64_t num_view_pairs = args.num_view_rows * args.top_k;
-  const auto unchanged = [](std::int32_t value) { return value; };
-  const auto local_expert = [&](std::int32_t expert) { return expert < args.num_local_experts ? max(expert, -1) : -1; };
-  collect(args.source_token, args.received_source_token, num_rows, args.num_view_rows, -1, unchanged);
-  collect(args.ordinal, args.received_ordinal, num_rows, args.num_view_rows, -1, unchanged);
-  if (args.topk_weights != nullptr) {
-    // By their bits, so that NaNs stay as they are; those of 0.0F are 0.
-    collect(reinterpret_cast<std::int32_t*>(args.topk_weights),
-            reinterpret_cast<const std::int32_t*>(args.received_topk_weights), num_pairs, num_view_pairs, 0, unchanged);
+  const std::int64_t num_rows = args.all_arrive ? args.num_view_rows : args.source_offsets[args.num_ranks];
+  const bool counts_here = args.expert_counts != nullptr && !args.all_arrive;
+  if (counts_here) {
+    for (int expert = static_cast<int>(threadIdx.x); expert < args.num_local_experts; expert += kNumThreads) counts[expert] = 0;
+    __syncthreads();
   }
-  if (args.expert_counts == nullptr) {
-    collect(args.topk_idx, args.received_topk_idx, num_pairs, num_view_pairs, -1, local_expert);
+  // Weights by their bits, so that NaNs stay as they are; those of 0.0F are 0.
+  collect({args.topk_idx, args.received_topk_idx, -1},
+          {reinterpret_cast<std::int32_t*>(args.topk_weights),
+           reinterpret_cast<const std::int32_t*>(args.received_topk_weights), 0},
+          num_rows * args.top_k, args.num_view_rows * args.top_k, [&](std::int32_t received) {
+            const bool is_local = received >= 0 && received < args.num_local_experts;
+            if (counts_here && is_local) atomicAdd(&counts[received], 1);
+            return is_local ? received : -1;
+          });
+  collect({args.source_token, args.received_source_token, -1}, {args.ordinal, args.received_ordinal, -1}, num_rows,
+          args.num_view_rows, [](std::int32_t value) { return value; });
+  if (counts_here) {
+    __syncthreads();
+    add_counts(args, counts);
     return;
   }
-  for (int expert = static_cast<int>(threadIdx.x); expert < args.num_local_experts; expert += kNumThreads) counts[expert] = 0;
-  __syncthreads();
-  collect(args.topk_idx, args.received_topk_idx, num_pairs, num_view_pairs, -1, [&](std::int32_t received) {
-    const std::int32_t expert = local_expert(received);
-    if (expert >= 0) atomicAdd(&counts[expert], 1);
-    return expert;
-  });
-  __syncthreads();
-  add_counts(args, counts);
+  if (args.expert_counts == nullptr) return;
+  for (std::int64_t expert = first_of_thread(); expert < args.num_local_experts; expert += num_threads_of_grid()) {
+    args.expert_counts[expert] =
+        announced(args.announced_counts, args.num_ranks, args.max_local_experts, static_cast<int>(expert));
+    args.expert_dropped[expert] = 0;
+  }
 }
 
 // Whether a row of the layout is in no expert's group, or in its gap.
@@ -157,7 +178,8 @@ const RegisteredKernels kKernels{address_of(collect_all), address_of(index_all)}
 }  // namespace
 
 void collect_rows(const CollectRowsArgs& args, const Launch& launch) {
-  const std::size_t shared_bytes = args.expert_counts == nullptr ? 0 : args.num_local_experts * sizeof(std::int32_t);
+  const bool counts = args.expert_counts != nullptr && !args.all_arrive;
+  const std::size_t shared_bytes = counts ? args.num_local_experts * sizeof(std::int32_t) : 0;
   const int num_blocks = num_blocks_for(args.num_view_rows * args.top_k, launch);
   collect_all<<<num_blocks, kNumThreads, shared_bytes, launch.stream>>>(args);
   check_cuda(cudaGetLastError(), "collect_rows");

@@ -10,6 +10,9 @@ namespace tokenyard::cuda {
 // Takes the metadata of received rows out of a dispatch window, whose memory the next dispatch will overwrite. Pointers are to
 // device memory. N, the number of received rows, is source_offsets[R]: the host need not know it.
 struct CollectRowsArgs {
+  // The host knows it: N is num_view_rows, and all that was announced is among the rows. Nobody counts then, so neither
+  // source_offsets nor workspace and state are needed.
+  bool all_arrive = false;
   int top_k = 0;
   int num_local_experts = 0;
   int num_ranks = 1;

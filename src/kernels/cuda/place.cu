@@ -15,13 +15,11 @@ namespace {
 constexpr int kNumThreads = 512;
 
 __device__ std::int64_t count_at(const PlaceArgs& args, int source, int destination) {
-  if (source == args.rank) return args.own_rank_counts[destination];  // other blocks do not wait for this rank's copy
-  return __ldcg(&args.rank_counts[args.rank][static_cast<std::int64_t>(source) * args.num_ranks + destination]);
+  return __ldcg(&args.rank_counts[static_cast<std::int64_t>(source) * args.num_ranks + destination]);
 }
 
 __device__ std::int64_t expert_count_at(const PlaceArgs& args, int source, int expert) {
-  const std::int32_t* counts = source == args.rank ? args.own_expert_counts : args.expert_counts[args.rank];
-  return __ldcg(&counts[static_cast<std::int64_t>(source) * args.max_local_experts + expert]);
+  return __ldcg(&args.expert_counts[static_cast<std::int64_t>(source) * args.max_local_experts + expert]);
 }
 
 // Of each destination, in shared memory.
@@ -58,25 +56,6 @@ __device__ std::int64_t sum_up_to_lane(std::int64_t value, int lane) {
   return value;
 }
 
-// A warp per peer: this rank's counts, and behind them `enter`.
-__device__ void enter(const PlaceArgs& args, const CallTurn& call_turn) {
-  const Signals& signals = args.handshake.signals;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int peer = static_cast<int>(threadIdx.x) / 32; peer < args.num_ranks; peer += kNumThreads / 32) {
-    if (args.rank_counts[peer] == nullptr) continue;
-    std::int32_t* rank_counts = args.rank_counts[peer] + static_cast<std::int64_t>(args.rank) * args.num_ranks;
-    for (int rank = lane; rank < args.num_ranks; rank += 32) rank_counts[rank] = args.own_rank_counts[rank];
-    std::int32_t* expert_counts = args.expert_counts[peer] + static_cast<std::int64_t>(args.rank) * args.max_local_experts;
-    const std::int32_t* own = args.own_expert_counts + static_cast<std::int64_t>(peer) * args.max_local_experts;
-    for (int expert = lane; expert < args.max_local_experts; expert += 32) expert_counts[expert] = own[expert];
-    __syncwarp();
-    if (lane != 0) continue;
-    ptx::fence_system();
-    PeerLine* const line = line_at(signals, peer);
-    if (line != nullptr) post_enter(signals, line, call_word_of(args.handshake.header), peer, call_turn.turn);
-  }
-}
-
 // The most rows that any rank is sent; by a warp.
 __device__ std::int64_t most_rows(const PlaceArgs& args, const Sums& sums, int lane) {
   std::int64_t most = 0;
@@ -88,6 +67,7 @@ __device__ std::int64_t most_rows(const PlaceArgs& args, const Sums& sums, int l
 // Rows of this rank's experts, with the gaps behind their groups; by a warp.
 __device__ std::int64_t expanded_rows(const PlaceArgs& args, int lane) {
   std::int64_t num_rows = 0;
+  if (args.expert_alignment == 0) return num_rows;
   for (int expert = lane; expert < args.num_local_experts; expert += 32) {
     std::int64_t count = 0;
     for (int source = 0; source < args.num_ranks; ++source) count += expert_count_at(args, source, expert);
@@ -104,7 +84,7 @@ __device__ void describe_sent(const PlaceArgs& args, const Sums& sums, int lane)
   for (int first = 0; first < args.num_ranks; first += 32) {
     const int rank = first + lane;
     const bool is_rank = rank < args.num_ranks;
-    const std::int64_t num_rows = is_rank ? args.own_rank_counts[rank] : 0;
+    const std::int64_t num_rows = is_rank ? count_at(args, args.rank, rank) : 0;
     const std::int64_t num_staged = rank == args.rank ? 0 : num_rows;
     const std::int64_t sum = sum_up_to_lane(num_staged, lane);
     if (is_rank) {
@@ -146,10 +126,9 @@ __device__ void place_sources(const PlaceArgs& args, const Sums& sums, bool fits
   if (lane == 0 && args.routing_id != nullptr) *args.routing_id = routing_number(turn, args.routing_slot);
   describe_sent(args, sums, lane);
   if (args.totals == nullptr) return;
-  __threadfence_system();  // what the host is told, before the ticket
-  __syncwarp();
   const std::int64_t num_expanded_rows = expanded_rows(args, lane);
   const std::int64_t most = most_rows(args, sums, lane);
+  __syncwarp();  // what the other lanes have told the host is released with the ticket
   if (lane == 0) {
     args.totals->num_recv_rows = sums.num_rows[args.rank];
     args.totals->max_recv_rows = most;
@@ -168,35 +147,49 @@ __device__ void keep_announced(const PlaceArgs& args) {
   }
 }
 
+// One of a token's destinations, and the position there.
+struct Position {
+  std::int32_t destination = -1;  // none
+  std::int64_t row = -1;
+};
+
+__device__ Position load_position(const PlaceArgs& args, std::int64_t entry) {
+  if (entry >= args.num_tokens * args.max_fan_out || entry % args.max_fan_out >= args.fan_out[entry / args.max_fan_out]) {
+    return {};
+  }
+  return {args.destination[entry], args.row[entry]};
+}
+
 __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_constant__ PlaceArgs args) {
   extern __shared__ std::int64_t shared[];  // [2, R]
   const Sums sums{shared, shared + args.num_ranks};
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32;
   const CallTurn call_turn = load_turn(args.handshake);
-  const bool enters = args.handshake.entry_post == LineWord::kEnter;
-  if (enters && blockIdx.x == 0 && call_turn.may_work()) enter(args, call_turn);
-  const bool is_well = __syncthreads_and(await_entry(args.handshake, call_turn)) != 0;
-  if (is_well) {
-    keep_announced(args);
-    const bool is_too_much = __syncthreads_or(sum_counts(args, sums)) != 0;
-    const bool fits = !args.must_fit || !is_too_much;
-    // While the other warps move positions.
-    if (thread >= kNumThreads - 32 && blockIdx.x == 0) place_sources(args, sums, fits, call_turn.turn, lane);
-    const std::int64_t num_entries = fits ? args.num_tokens * args.max_fan_out : 0;
-    for (std::int64_t entry = static_cast<std::int64_t>(blockIdx.x) * kNumThreads + thread; entry < num_entries;
-         entry += static_cast<std::int64_t>(gridDim.x) * kNumThreads) {
-      if (entry % args.max_fan_out >= args.fan_out[entry / args.max_fan_out]) continue;
-      const std::int64_t row = sums.first_row[args.destination[entry]] + args.row[entry];
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kNumThreads + thread;
+  Position position = load_position(args, first);  // while peers are awaited
+  if (__syncthreads_and(await_entry(args.handshake, call_turn)) == 0) {
+    // After a failure nothing has come, as far as later kernels can see.
+    for (int source = thread; blockIdx.x == 0 && source <= args.num_ranks; source += kNumThreads) {
+      args.source_offsets[source] = 0;
+      if (args.sent != nullptr && source < args.num_ranks) args.sent[source] = {};
+    }
+    return;
+  }
+  keep_announced(args);
+  const bool is_too_much = __syncthreads_or(sum_counts(args, sums)) != 0;
+  const bool fits = !args.must_fit || !is_too_much;
+  // While the other warps move positions.
+  if (thread >= kNumThreads - 32 && blockIdx.x == 0) place_sources(args, sums, fits, call_turn.turn, lane);
+  const std::int64_t num_entries = fits ? args.num_tokens * args.max_fan_out : 0;
+  for (std::int64_t entry = first; entry < num_entries;) {
+    if (position.destination >= 0) {
+      const std::int64_t row = sums.first_row[position.destination] + position.row;
       args.row[entry] = row < args.capacity ? row : -1;
     }
+    entry += static_cast<std::int64_t>(gridDim.x) * kNumThreads;
+    position = load_position(args, entry);
   }
-  // After a failure nothing has come, as far as later kernels can see.
-  for (int source = thread; !is_well && blockIdx.x == 0 && source <= args.num_ranks; source += kNumThreads) {
-    args.source_offsets[source] = 0;
-    if (args.sent != nullptr && source < args.num_ranks) args.sent[source] = {};
-  }
-  leave_kernel(args.handshake, call_turn, is_well, args.state);
 }
 
 const RegisteredKernels kKernels{address_of(place_tokens)};

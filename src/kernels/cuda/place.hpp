@@ -14,21 +14,16 @@ namespace tokenyard::cuda {
 struct PlaceTotals {
   std::int64_t num_recv_rows;      // that this rank is sent: more than the capacity, if some are dropped
   std::int64_t max_recv_rows;      // the most that any rank is sent. Every rank finds the same number
-  std::int64_t num_expanded_rows;  // of the experts' groups as announced, each aligned
+  std::int64_t num_expanded_rows;  // of the experts' groups as announced, each aligned; 0 without an alignment
   std::uint64_t ticket;
 };
 
 // Pointers are to device memory.
 struct PlaceArgs {
-  // From `count`: what this rank sends. Goes to the peers' matrices before `enter`, if the handshake posts that.
-  const std::int32_t* own_rank_counts = nullptr;    // [R]
-  const std::int32_t* own_expert_counts = nullptr;  // [R, max_local_experts]
+  // This rank's matrices, as `count` of all ranks has left them.
+  const std::int32_t* rank_counts = nullptr;    // [R, R]
+  const std::int32_t* expert_counts = nullptr;  // [R, max_local_experts]
   int max_local_experts = 0;
-  // [R]: every rank's matrices, which its peers write to; null for ranks that take no part. Rank counts are [R, R]: row i says
-  // how many rows rank i sends to each rank; expert counts [R, max_local_experts]: how many to each expert of the matrix's
-  // owner.
-  std::int32_t* const* rank_counts = nullptr;
-  std::int32_t* const* expert_counts = nullptr;
   int rank = 0;
   int num_ranks = 1;
   std::int64_t capacity = 0;  // rows that a slot holds; rows beyond it are dropped
@@ -50,7 +45,7 @@ struct PlaceArgs {
   std::int32_t* announced_counts = nullptr;
 
   int num_local_experts = 0;
-  int expert_alignment = 1;       // of kExpertContiguous
+  int expert_alignment = 0;       // of kExpertContiguous; 0: another layout, and nobody asks for num_expanded_rows
   PlaceTotals* totals = nullptr;  // pinned, or null
   std::uint64_t ticket = 0;
 
@@ -65,8 +60,7 @@ struct PlaceArgs {
   std::uint64_t* routing_id = nullptr;
   std::uint64_t routing_slot = 0;  // the slot's number among those of all plans
 
-  Handshake handshake{};  // its entry wait comes before the matrices are read
-  LaunchState* state = nullptr;
+  Handshake handshake{};  // its entry wait comes before the matrices are read. What it posts is left to `count`
 };
 
 // Stream-ordered, capturable.

@@ -37,12 +37,14 @@ DeviceIds put_ids(RandomBits& random, const std::vector<std::int64_t>& ids, std:
   return put;
 }
 
-// Where count and place write.
+// Where count and place of a rank write, and what they share with others.
 struct DeviceRouting {
-  DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts;
+  DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts, announced;
+  DeviceArray<std::int32_t*> all_rank_counts, all_expert_counts;
   DeviceArray<std::int64_t> row, source_offsets;
   DeviceArray<cuda::PlaceTotals> totals;
   DeviceArray<SentBlock> sent, received;
+  DeviceArray<std::byte> workspace;
 
   DeviceRouting(const RoutedCase& routed, int rank) {
     const RoutedTokens& tokens = routed.ranks[rank];
@@ -51,14 +53,44 @@ struct DeviceRouting {
     row = DeviceArray<std::int64_t>(std::vector<std::int64_t>(tokens.row.size(), -1));
     ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
     local_idx = DeviceArray<std::int32_t>(tokens.local_idx.size());
-    rank_counts = DeviceArray<std::int32_t>(tokens.rank_counts.size());
-    expert_counts = DeviceArray<std::int32_t>(tokens.expert_counts.size());
+    rank_counts = DeviceArray<std::int32_t>(std::vector<std::int32_t>(routed.matrix.size(), -1));
+    const std::size_t num_counts = static_cast<std::size_t>(routed.num_ranks) * routed.dimensions.max_local_experts;
+    expert_counts = DeviceArray<std::int32_t>(std::vector<std::int32_t>(num_counts, -1));
+    announced = DeviceArray<std::int32_t>(num_counts);
     source_offsets = DeviceArray<std::int64_t>(tokens.source_offsets.size());
     totals = DeviceArray<cuda::PlaceTotals>(1);
     sent = DeviceArray<SentBlock>(tokens.rank_counts.size());
     received = DeviceArray<SentBlock>(tokens.rank_counts.size());
+    workspace = DeviceArray<std::byte>(
+        cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
   }
 };
+
+std::vector<DeviceRouting> on_device(const RoutedCase& routed) {
+  std::vector<DeviceRouting> devices;
+  std::vector<std::int32_t*> rank_counts;
+  std::vector<std::int32_t*> expert_counts;
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    DeviceRouting& device = devices.emplace_back(routed, rank);
+    rank_counts.push_back(device.rank_counts.data());
+    expert_counts.push_back(device.expert_counts.data());
+  }
+  for (DeviceRouting& device : devices) {
+    device.all_rank_counts = DeviceArray<std::int32_t*>(rank_counts);
+    device.all_expert_counts = DeviceArray<std::int32_t*>(expert_counts);
+  }
+  return devices;
+}
+
+// One handshake for both.
+cuda::Handshake exchange(const GpuRanks& gpus, int rank) {
+  return {.signals = gpus.signals(rank),
+          .header = {.kind = CallKind::kDispatch},
+          .entry_post = cuda::LineWord::kEnter,
+          .entry_wait = cuda::LineWord::kEnter,
+          .checks_headers = true,
+          .entry_phase = Phase::kDispatchCounts};
+}
 
 void expect_counted(const DeviceRouting& device, const RoutedTokens& tokens) {
   EXPECT_EQ(device.fan_out.contents(), tokens.fan_out);
@@ -66,12 +98,13 @@ void expect_counted(const DeviceRouting& device, const RoutedTokens& tokens) {
   EXPECT_EQ(device.row.contents(), tokens.position);
   EXPECT_EQ(device.ordinal.contents(), tokens.ordinal);
   EXPECT_EQ(device.local_idx.contents(), tokens.local_idx);
-  EXPECT_EQ(device.rank_counts.contents(), tokens.rank_counts);
-  EXPECT_EQ(device.expert_counts.contents(), tokens.expert_counts);
 }
 
+enum class Tells : std::uint8_t { kNobody, kAll };
+
 void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, const ConstTensorView& ids,
-                     const DevicePlacement& placement, const DeviceRouting& device, std::byte* workspace, int num_sms) {
+                     const DevicePlacement& placement, const DeviceRouting& device, int num_sms, Tells tells) {
+  cuda::Handshake nothing{.signals = gpus.signals(rank)};
   cuda::count({.topk_idx = ids,
                .placement = placement.view(),
                .rank = rank,
@@ -83,10 +116,10 @@ void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, c
                .row = device.row.data(),
                .ordinal = device.ordinal.data(),
                .local_idx = device.local_idx.data(),
-               .rank_counts = device.rank_counts.data(),
-               .expert_counts = device.expert_counts.data(),
-               .signals = gpus.signals(rank),
-               .workspace = workspace},
+               .rank_counts = tells == Tells::kAll ? device.all_rank_counts.data() : nullptr,
+               .expert_counts = tells == Tells::kAll ? device.all_expert_counts.data() : nullptr,
+               .handshake = tells == Tells::kAll ? exchange(gpus, rank) : nothing,
+               .workspace = device.workspace.data()},
               {.stream = gpus.stream(rank), .num_sms = num_sms});
 }
 
@@ -126,7 +159,40 @@ void expect_block(const SentBlock& block, const RoutedCase& routed, int source, 
   }
 }
 
-// Every rank counts twice over one workspace, then places.
+// The most rows that any rank is sent.
+std::int64_t most_rows(const RoutedCase& routed) {
+  std::int64_t most = 0;
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    std::int64_t num_rows = 0;
+    for (int source = 0; source < routed.num_ranks; ++source) num_rows += routed.matrix[source * routed.num_ranks + rank];
+    most = std::max(most, num_rows);
+  }
+  return most;
+}
+
+void expect_placed(const RoutedCase& routed, int rank, const DeviceRouting& device, int alignment) {
+  const RoutedTokens& tokens = routed.ranks[rank];
+  const int max_local_experts = routed.dimensions.max_local_experts;
+  const std::vector<std::int32_t> announced = announced_to(routed, rank);
+  EXPECT_EQ(device.rank_counts.contents(), routed.matrix);
+  EXPECT_EQ(device.expert_counts.contents(), announced);
+  EXPECT_EQ(device.announced.contents(), announced);
+  EXPECT_EQ(device.row.contents(), tokens.row);
+  EXPECT_EQ(device.source_offsets.contents(), tokens.source_offsets);
+  const cuda::PlaceTotals totals = device.totals.contents()[0];
+  EXPECT_EQ(totals.max_recv_rows, most_rows(routed));
+  EXPECT_EQ(std::min(totals.num_recv_rows, routed.capacity), tokens.source_offsets.back());
+  const int num_local_experts = routed.placement.num_local_experts(rank);
+  EXPECT_EQ(totals.num_expanded_rows,
+            alignment == 0 ? 0 : expanded_rows(announced, max_local_experts, num_local_experts, alignment));
+  EXPECT_EQ(totals.ticket, 7);
+  for (int peer = 0; peer < routed.num_ranks; ++peer) {
+    expect_block(device.sent.contents()[peer], routed, rank, peer);
+    if (peer != rank) expect_block(device.received.contents()[peer], routed, peer, rank);
+  }
+}
+
+// Every rank counts twice over one workspace and tells the others the second time, then places.
 void count_and_place_as_the_host_does(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RandomBits random(seed);
@@ -134,44 +200,26 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
                                              {.max_ranks = 12, .max_tokens = 3'000, .max_top_k = 32});
   const GpuRanks gpus(routed.num_ranks, 1);
   const DevicePlacement placement(routed.placement);
-  const DeviceArray<std::int32_t> matrix(routed.matrix);
-  std::int64_t most = 0;
-  for (int rank = 0; rank < routed.num_ranks; ++rank) {
-    std::int64_t num_rows = 0;
-    for (int source = 0; source < routed.num_ranks; ++source) num_rows += routed.matrix[source * routed.num_ranks + rank];
-    most = std::max(most, num_rows);
-  }
+  const std::vector<DeviceRouting> devices = on_device(routed);
+  std::vector<DeviceIds> ids;
   for (int rank = 0; rank < routed.num_ranks; ++rank) {
     const RoutedTokens& tokens = routed.ranks[rank];
-    const int num_sms = static_cast<int>(random.from(1, 20));
-    const DeviceIds ids = put_ids(random, tokens.ids, tokens.num_tokens, routed.shape.top_k);
-    const DeviceArray<std::byte> workspace(
-        cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
-    const DeviceRouting device(routed, rank);
-    for (int round = 0; round < 2; ++round) {
-      count_on_device(gpus, routed, rank, ids.view, placement, device, workspace.data(), num_sms);
+    ids.push_back(put_ids(random, tokens.ids, tokens.num_tokens, routed.shape.top_k));
+    for (const Tells tells : {Tells::kNobody, Tells::kAll}) {
+      count_on_device(gpus, routed, rank, ids.back().view, placement, devices[rank], static_cast<int>(random.from(1, 20)),
+                      tells);
     }
-    check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
+  }
+  gpus.finish();
+  for (int rank = 0; rank < routed.num_ranks; ++rank) {
+    SCOPED_TRACE(testing::Message() << "rank " << rank);
+    const RoutedTokens& tokens = routed.ranks[rank];
+    const DeviceRouting& device = devices[rank];
     expect_counted(device, tokens);
-    EXPECT_EQ(gpus.failure(rank), 0);
-
-    // The matrices of this rank, as its peers have left them.
-    const std::vector<std::int32_t> announced = announced_to(routed, rank);
-    const DeviceArray<std::int32_t> device_announced(announced);
-    std::vector<std::int32_t*> rank_counts(routed.num_ranks);
-    std::vector<std::int32_t*> expert_counts(routed.num_ranks);
-    rank_counts[rank] = matrix.data();
-    expert_counts[rank] = device_announced.data();
-    const DeviceArray<std::int32_t*> all_rank_counts(rank_counts);
-    const DeviceArray<std::int32_t*> all_expert_counts(expert_counts);
-    const DeviceArray<std::int32_t> kept_announced(announced.size());
-    const int alignment = random.pick({1, 16, 128});
-    const int num_local_experts = routed.placement.num_local_experts(rank);
-    cuda::place({.own_rank_counts = device.rank_counts.data(),
-                 .own_expert_counts = device.expert_counts.data(),
+    const int alignment = random.pick({0, 1, 16, 128});
+    cuda::place({.rank_counts = device.rank_counts.data(),
+                 .expert_counts = device.expert_counts.data(),
                  .max_local_experts = routed.dimensions.max_local_experts,
-                 .rank_counts = all_rank_counts.data(),
-                 .expert_counts = all_expert_counts.data(),
                  .rank = rank,
                  .num_ranks = routed.num_ranks,
                  .capacity = routed.capacity,
@@ -181,29 +229,18 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
                  .destination = device.destination.data(),
                  .row = device.row.data(),
                  .source_offsets = device.source_offsets.data(),
-                 .announced_counts = kept_announced.data(),
-                 .num_local_experts = num_local_experts,
+                 .announced_counts = device.announced.data(),
+                 .num_local_experts = routed.placement.num_local_experts(rank),
                  .expert_alignment = alignment,
                  .totals = device.totals.data(),
                  .ticket = 7,
                  .sent = device.sent.data(),
                  .host_received = device.received.data(),
-                 .state = gpus.state(rank)},
-                {.stream = gpus.stream(rank), .num_sms = num_sms});
+                 .handshake = exchange(gpus, rank)},
+                {.stream = gpus.stream(rank), .num_sms = static_cast<int>(random.from(1, 20))});
     check_cuda(cudaStreamSynchronize(gpus.stream(rank)), "cudaStreamSynchronize");
-    EXPECT_EQ(device.row.contents(), tokens.row);
-    EXPECT_EQ(device.source_offsets.contents(), tokens.source_offsets);
-    EXPECT_EQ(kept_announced.contents(), announced);
-    const cuda::PlaceTotals totals = device.totals.contents()[0];
-    EXPECT_EQ(totals.max_recv_rows, most);
-    EXPECT_EQ(std::min(totals.num_recv_rows, routed.capacity), tokens.source_offsets.back());
-    EXPECT_EQ(totals.num_expanded_rows,
-              expanded_rows(announced, routed.dimensions.max_local_experts, num_local_experts, alignment));
-    EXPECT_EQ(totals.ticket, 7);
-    for (int peer = 0; peer < routed.num_ranks; ++peer) {
-      expect_block(device.sent.contents()[peer], routed, rank, peer);
-      if (peer != rank) expect_block(device.received.contents()[peer], routed, peer, rank);
-    }
+    EXPECT_EQ(gpus.failure(rank), 0);
+    expect_placed(routed, rank, device, alignment);
     if (testing::Test::HasFailure()) return;
   }
 }
@@ -233,11 +270,9 @@ TEST(cuda_count, bad_ids_count_as_none_and_all_ranks_are_told) {
   const GpuRanks gpus(routed.num_ranks, 1);
   const DevicePlacement placement(routed.placement);
   const DeviceArray<std::int64_t> ids(bad_ids);
-  const DeviceArray<std::byte> workspace(
-      cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
   const DeviceRouting device(routed, 0);
   count_on_device(gpus, routed, 0, {ids.data(), DataType::kInt64, {tokens.num_tokens, routed.shape.top_k}}, placement, device,
-                  workspace.data(), 4);
+                  4, Tells::kNobody);
   check_cuda(cudaStreamSynchronize(gpus.stream(0)), "cudaStreamSynchronize");
   expect_counted(device, tokens);
   for (int rank = 0; rank < routed.num_ranks; ++rank) EXPECT_NE(gpus.failure(rank), 0) << "rank " << rank << " is not told";

@@ -210,6 +210,27 @@ void collect_and_count(const ReceivedCase& received, int num_sms, std::int64_t s
   for (int i = 1; i <= kNumGuards; ++i) ASSERT_EQ(workspace[workspace.size() - i], poison<std::int32_t>());
 }
 
+// The same where all that was announced has come: with nothing that counting needs.
+void collect_announced(ReceivedCase received, int num_sms, std::int64_t shift) {
+  received.num_view_rows = received.num_rows;
+  SCOPED_TRACE(text_of(received) + ", SMs " + std::to_string(num_sms));
+  const GpuRanks gpus(1, 1);
+  const OnDevice device(received, num_sms, shift);
+  cuda::CollectRowsArgs args = device.args(received);
+  args.all_arrive = true;
+  args.source_offsets = nullptr;
+  args.announced_counts = device.announced_counts.data();
+  args.max_local_experts = received.max_local_experts;
+  args.expert_counts = device.expert_counts.data();
+  args.expert_dropped = device.expert_dropped.data();
+  cuda::collect_rows(args, {.stream = gpus.stream(0), .num_sms = num_sms});
+  gpus.finish();
+  device.expect_rows(received);
+  const std::vector<std::int64_t> nothing(received.num_local_experts);
+  expect_contents("expert_counts", device.expert_counts, dropped(received, nothing));
+  expect_contents("expert_dropped", device.expert_dropped, nothing);
+}
+
 struct LayoutOfExperts {
   Layout layout = Layout::kExpertContiguous;
   int alignment = 1;
@@ -333,6 +354,7 @@ TEST(cuda_index_rows, rows_are_copied_out_and_the_rest_of_the_view_is_filled) {
     RandomBits random(seed);
     const ReceivedCase received = draw_case(random, 3'000, random.one_in(2));
     collect_and_count(received, static_cast<int>(random.from(1, 132)), random.from(0, 3));
+    collect_announced(received, static_cast<int>(random.from(1, 132)), random.from(0, 3));
     if (HasFatalFailure()) return;
   }
 }
