@@ -382,7 +382,7 @@ void run_counts(Bench& bench) {
   struct Device {
     DeviceArray<std::int64_t> ids, row, source_offsets;
     DeviceArray<cuda::PlaceTotals> totals;
-    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, matrix, announced;
+    DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, chunk_positions, matrix, announced;
     DeviceArray<std::int32_t*> all_rank_counts, all_expert_counts;
     DeviceArray<std::byte> workspace;
     std::unique_ptr<DevicePlacement> placement;
@@ -400,6 +400,7 @@ void run_counts(Bench& bench) {
     device.destination = DeviceArray<std::int32_t>(tokens.destination.size());
     device.ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
     device.local_idx = DeviceArray<std::int32_t>(tokens.local_idx.size());
+    device.chunk_positions = DeviceArray<std::int32_t>(kNumRanks * cuda::count_chunks(tokens.num_tokens, routed.shape.top_k));
     device.matrix = DeviceArray<std::int32_t>(routed.matrix);
     device.announced = DeviceArray<std::int32_t>(routed.ranks[rank].expert_counts.size());
     std::vector<std::int32_t*> rank_counts(kNumRanks);
@@ -408,8 +409,7 @@ void run_counts(Bench& bench) {
     expert_counts[rank] = device.announced.data();
     device.all_rank_counts = DeviceArray<std::int32_t*>(rank_counts);
     device.all_expert_counts = DeviceArray<std::int32_t*>(expert_counts);
-    device.workspace =
-        DeviceArray<std::byte>(cuda::count_workspace_bytes(tokens.num_tokens, kNumRanks, routed.dimensions.max_local_experts));
+    device.workspace = DeviceArray<std::byte>(cuda::count_workspace_bytes(kNumRanks, routed.dimensions.max_local_experts));
     device.placement = std::make_unique<DevicePlacement>(routed.placement);
   }
   const auto count = [&](int rank) {
@@ -422,9 +422,10 @@ void run_counts(Bench& bench) {
                  .max_local_experts = routed.dimensions.max_local_experts,
                  .fan_out = device.fan_out.data(),
                  .destination = device.destination.data(),
-                 .row = device.row.data(),
                  .ordinal = device.ordinal.data(),
                  .local_idx = device.local_idx.data(),
+                 .row = device.row.data(),
+                 .chunk_positions = device.chunk_positions.data(),
                  .rank_counts = device.all_rank_counts.data(),
                  .expert_counts = device.all_expert_counts.data(),
                  .workspace = device.workspace.data()},
@@ -443,6 +444,8 @@ void run_counts(Bench& bench) {
                  .fan_out = device.fan_out.data(),
                  .destination = device.destination.data(),
                  .row = device.row.data(),
+                 .chunk_positions = device.chunk_positions.data(),
+                 .chunk_tokens = cuda::count_chunk_tokens(routed.shape.top_k),
                  .source_offsets = device.source_offsets.data(),
                  .num_local_experts = routed.placement.num_local_experts(rank),
                  .totals = device.totals.data()},

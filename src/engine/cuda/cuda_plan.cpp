@@ -163,8 +163,8 @@ std::size_t CudaPlan::carve_scratch(std::byte* memory) {
     scratch.packed = carve.take<std::uint64_t>(PackOrder::kMaxPieces);
     for (std::uint64_t*& copied : scratch.copied) copied = carve.take<std::uint64_t>(1);
     scratch.gate = carve.take<std::uint32_t>(1);
-    const std::size_t count_bytes =
-        cuda::count_workspace_bytes(dimensions_.max_tokens, num_ranks, dimensions_.max_local_experts);
+    scratch.chunk_positions = carve.take<std::int32_t>(num_ranks * cuda::count_chunks(dimensions_.max_tokens, shape_.top_k));
+    const std::size_t count_bytes = cuda::count_workspace_bytes(num_ranks, dimensions_.max_local_experts);
     scratch.count_workspace = carve.take<std::byte>(static_cast<std::int64_t>(count_bytes));
     scratch.expert_workspace = carve.take<std::int32_t>(device_.num_sms * num_experts);
   }

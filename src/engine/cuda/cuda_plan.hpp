@@ -75,6 +75,7 @@ class CudaPlan final : public Plan::Impl {
     std::uint64_t* packed = nullptr;
     std::array<std::uint64_t*, kNumTracks> copied{};
     std::uint32_t* gate = nullptr;
+    std::int32_t* chunk_positions = nullptr;  // [R, chunks of count]
     std::byte* count_workspace = nullptr;
     std::int32_t* expert_workspace = nullptr;  // [num_sms, L]
   };

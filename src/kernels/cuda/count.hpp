@@ -19,7 +19,11 @@ struct PlacementView {
   const std::int32_t* first_replica = nullptr;  // [E + 1]
 };
 
-// T tokens, k = top-k, F = max_fan_out, R ranks, L = max_local_experts. Pointers are to device memory.
+// Positions are worked out for chunks of so many tokens, each by itself.
+int count_chunk_tokens(int top_k);
+std::int64_t count_chunks(std::int64_t num_tokens, int top_k);
+
+// T tokens, k = top-k, F = max_fan_out, R ranks, L = max_local_experts, C = count_chunks(). Pointers are to device memory.
 struct CountArgs {
   ConstTensorView topk_idx{};  // i32 or i64 [T, k], any strides
   PlacementView placement{};
@@ -30,9 +34,11 @@ struct CountArgs {
 
   std::int32_t* fan_out = nullptr;      // [T]
   std::int32_t* destination = nullptr;  // [T, F]
-  std::int64_t* row = nullptr;          // [T, F]: position among this rank's tokens for that destination
   std::int32_t* ordinal = nullptr;      // [T, k]
   std::int32_t* local_idx = nullptr;    // [T, k]
+  // A token's position among this rank's tokens for a destination is the sum of the two.
+  std::int64_t* row = nullptr;              // [T, F]: position among those of its chunk
+  std::int32_t* chunk_positions = nullptr;  // [R, C]: where those of the chunk begin
 
   // [R]: every rank's matrices, those of this rank among them; null for ranks that take no part. Rank counts are [R, R]: row i
   // says how many rows rank i sends to each rank; expert counts [R, L]: how many to each expert of the matrix's owner. This
@@ -46,8 +52,7 @@ struct CountArgs {
   std::byte* workspace = nullptr;  // count_workspace_bytes(), zero at first; launches that share it must not overlap
 };
 
-// For at most `max_tokens` tokens.
-std::size_t count_workspace_bytes(std::int64_t max_tokens, int num_ranks, int max_local_experts);
+std::size_t count_workspace_bytes(int num_ranks, int max_local_experts);
 
 // Stream-ordered, capturable; the results depend on nothing but the ids and the placement.
 void count(const CountArgs& args, const Launch& launch);

@@ -147,17 +147,19 @@ __device__ void keep_announced(const PlaceArgs& args) {
   }
 }
 
-// One of a token's destinations, and the position there.
+// One of a token's destinations, and its position among this rank's tokens for it.
 struct Position {
   std::int32_t destination = -1;  // none
   std::int64_t row = -1;
 };
 
 __device__ Position load_position(const PlaceArgs& args, std::int64_t entry) {
-  if (entry >= args.num_tokens * args.max_fan_out || entry % args.max_fan_out >= args.fan_out[entry / args.max_fan_out]) {
-    return {};
-  }
-  return {args.destination[entry], args.row[entry]};
+  const std::int64_t token = entry / args.max_fan_out;
+  if (token >= args.num_tokens || entry % args.max_fan_out >= args.fan_out[token]) return {};
+  const std::int64_t in_chunk = args.row[entry];
+  const std::int32_t destination = args.destination[entry];
+  const std::int64_t num_chunks = (args.num_tokens + args.chunk_tokens - 1) / args.chunk_tokens;
+  return {destination, in_chunk + args.chunk_positions[destination * num_chunks + token / args.chunk_tokens]};
 }
 
 __global__ void __launch_bounds__(kNumThreads, 1) place_tokens(const __grid_constant__ PlaceArgs args) {

@@ -37,9 +37,13 @@ DeviceIds put_ids(RandomBits& random, const std::vector<std::int64_t>& ids, std:
   return put;
 }
 
+std::int64_t num_chunk_positions(const RoutedCase& routed, const RoutedTokens& tokens) {
+  return routed.num_ranks * cuda::count_chunks(tokens.num_tokens, routed.shape.top_k);
+}
+
 // Where count and place of a rank write, and what they share with others.
 struct DeviceRouting {
-  DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, rank_counts, expert_counts, announced;
+  DeviceArray<std::int32_t> fan_out, destination, ordinal, local_idx, chunk_positions, rank_counts, expert_counts, announced;
   DeviceArray<std::int32_t*> all_rank_counts, all_expert_counts;
   DeviceArray<std::int64_t> row, source_offsets;
   DeviceArray<cuda::PlaceTotals> totals;
@@ -53,6 +57,7 @@ struct DeviceRouting {
     row = DeviceArray<std::int64_t>(std::vector<std::int64_t>(tokens.row.size(), -1));
     ordinal = DeviceArray<std::int32_t>(tokens.ordinal.size());
     local_idx = DeviceArray<std::int32_t>(tokens.local_idx.size());
+    chunk_positions = DeviceArray<std::int32_t>(num_chunk_positions(routed, tokens));
     rank_counts = DeviceArray<std::int32_t>(std::vector<std::int32_t>(routed.matrix.size(), -1));
     const std::size_t num_counts = static_cast<std::size_t>(routed.num_ranks) * routed.dimensions.max_local_experts;
     expert_counts = DeviceArray<std::int32_t>(std::vector<std::int32_t>(num_counts, -1));
@@ -61,8 +66,7 @@ struct DeviceRouting {
     totals = DeviceArray<cuda::PlaceTotals>(1);
     sent = DeviceArray<SentBlock>(tokens.rank_counts.size());
     received = DeviceArray<SentBlock>(tokens.rank_counts.size());
-    workspace = DeviceArray<std::byte>(
-        cuda::count_workspace_bytes(tokens.num_tokens, routed.num_ranks, routed.dimensions.max_local_experts));
+    workspace = DeviceArray<std::byte>(cuda::count_workspace_bytes(routed.num_ranks, routed.dimensions.max_local_experts));
   }
 };
 
@@ -92,10 +96,31 @@ cuda::Handshake exchange(const GpuRanks& gpus, int rank) {
           .entry_phase = Phase::kDispatchCounts};
 }
 
-void expect_counted(const DeviceRouting& device, const RoutedTokens& tokens) {
+// The host's positions, as the device tells them: those of chunks apart.
+void expect_positions(const DeviceRouting& device, const RoutedCase& routed, const RoutedTokens& tokens) {
+  const std::int64_t chunk_tokens = cuda::count_chunk_tokens(routed.shape.top_k);
+  const std::int64_t num_chunks = cuda::count_chunks(tokens.num_tokens, routed.shape.top_k);
+  std::vector<std::int64_t> positions = tokens.position;
+  std::vector<std::int32_t> chunk_positions(num_chunk_positions(routed, tokens));
+  std::vector<std::int32_t> num_before(routed.num_ranks);
+  for (std::int64_t token = 0; token < tokens.num_tokens; ++token) {
+    const std::int64_t chunk = token / chunk_tokens;
+    const auto in_chunk = [&](int rank) -> std::int32_t& { return chunk_positions[rank * num_chunks + chunk]; };
+    for (int rank = 0; token % chunk_tokens == 0 && rank < routed.num_ranks; ++rank) in_chunk(rank) = num_before[rank];
+    for (int o = 0; o < tokens.fan_out[token]; ++o) {
+      const std::int64_t entry = token * routed.dimensions.max_fan_out + o;
+      positions[entry] -= in_chunk(tokens.destination[entry]);
+      ++num_before[tokens.destination[entry]];
+    }
+  }
+  EXPECT_EQ(device.row.contents(), positions);
+  EXPECT_EQ(device.chunk_positions.contents(), chunk_positions);
+}
+
+void expect_counted(const DeviceRouting& device, const RoutedCase& routed, const RoutedTokens& tokens) {
   EXPECT_EQ(device.fan_out.contents(), tokens.fan_out);
   EXPECT_EQ(device.destination.contents(), tokens.destination);
-  EXPECT_EQ(device.row.contents(), tokens.position);
+  expect_positions(device, routed, tokens);
   EXPECT_EQ(device.ordinal.contents(), tokens.ordinal);
   EXPECT_EQ(device.local_idx.contents(), tokens.local_idx);
 }
@@ -113,9 +138,10 @@ void count_on_device(const GpuRanks& gpus, const RoutedCase& routed, int rank, c
                .max_local_experts = routed.dimensions.max_local_experts,
                .fan_out = device.fan_out.data(),
                .destination = device.destination.data(),
-               .row = device.row.data(),
                .ordinal = device.ordinal.data(),
                .local_idx = device.local_idx.data(),
+               .row = device.row.data(),
+               .chunk_positions = device.chunk_positions.data(),
                .rank_counts = tells == Tells::kAll ? device.all_rank_counts.data() : nullptr,
                .expert_counts = tells == Tells::kAll ? device.all_expert_counts.data() : nullptr,
                .handshake = tells == Tells::kAll ? exchange(gpus, rank) : nothing,
@@ -193,11 +219,10 @@ void expect_placed(const RoutedCase& routed, int rank, const DeviceRouting& devi
 }
 
 // Every rank counts twice over one workspace and tells the others the second time, then places.
-void count_and_place_as_the_host_does(std::uint64_t seed) {
+void count_and_place_as_the_host_does(std::uint64_t seed, const CaseLimits& limits) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RandomBits random(seed);
-  const RoutedCase routed = make_routed_case(random, {{.dtype = DataType::kByte, .num_elements = 16}},
-                                             {.max_ranks = 12, .max_tokens = 3'000, .max_top_k = 32});
+  const RoutedCase routed = make_routed_case(random, {{.dtype = DataType::kByte, .num_elements = 16}}, limits);
   const GpuRanks gpus(routed.num_ranks, 1);
   const DevicePlacement placement(routed.placement);
   const std::vector<DeviceRouting> devices = on_device(routed);
@@ -215,7 +240,7 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
     SCOPED_TRACE(testing::Message() << "rank " << rank);
     const RoutedTokens& tokens = routed.ranks[rank];
     const DeviceRouting& device = devices[rank];
-    expect_counted(device, tokens);
+    expect_counted(device, routed, tokens);
     const int alignment = random.pick({0, 1, 16, 128});
     cuda::place({.rank_counts = device.rank_counts.data(),
                  .expert_counts = device.expert_counts.data(),
@@ -228,6 +253,8 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
                  .fan_out = device.fan_out.data(),
                  .destination = device.destination.data(),
                  .row = device.row.data(),
+                 .chunk_positions = device.chunk_positions.data(),
+                 .chunk_tokens = cuda::count_chunk_tokens(routed.shape.top_k),
                  .source_offsets = device.source_offsets.data(),
                  .announced_counts = device.announced.data(),
                  .num_local_experts = routed.placement.num_local_experts(rank),
@@ -248,7 +275,15 @@ void count_and_place_as_the_host_does(std::uint64_t seed) {
 TEST(cuda_count, count_and_place_find_what_the_host_finds) {
   SKIP_WITHOUT_GPUS(1);
   for (const std::uint64_t seed : seeds(60)) {
-    count_and_place_as_the_host_does(seed);
+    count_and_place_as_the_host_does(seed, {.max_ranks = 12, .max_tokens = 3'000, .max_top_k = 32});
+    if (HasFailure()) return;
+  }
+}
+
+TEST(cuda_count, counts_of_more_experts_than_shared_memory_holds) {
+  SKIP_WITHOUT_GPUS(1);
+  for (const std::uint64_t seed : seeds(4)) {
+    count_and_place_as_the_host_does(seed, {.max_tokens = 1'000, .min_experts = 24'000, .max_experts = 30'000});
     if (HasFailure()) return;
   }
 }
@@ -274,7 +309,7 @@ TEST(cuda_count, bad_ids_count_as_none_and_all_ranks_are_told) {
   count_on_device(gpus, routed, 0, {ids.data(), DataType::kInt64, {tokens.num_tokens, routed.shape.top_k}}, placement, device,
                   4, Tells::kNobody);
   check_cuda(cudaStreamSynchronize(gpus.stream(0)), "cudaStreamSynchronize");
-  expect_counted(device, tokens);
+  expect_counted(device, routed, tokens);
   for (int rank = 0; rank < routed.num_ranks; ++rank) EXPECT_NE(gpus.failure(rank), 0) << "rank " << rank << " is not told";
   const Failure seen = unpack_failure(gpus.failure(0));
   EXPECT_EQ(seen.code, ErrorCode::kInvalidArgument);

@@ -44,7 +44,7 @@ void draw_ids(RandomBits& random, const Shape& shape, RoutedTokens* tokens) {
 RoutedCase make_routed_case(RandomBits& random, const std::vector<Lane>& lanes, const CaseLimits& limits) {
   const int num_ranks = static_cast<int>(random.from(1, limits.max_ranks));
   Shape shape;
-  shape.num_experts = static_cast<int>(random.from(1, 64));
+  shape.num_experts = static_cast<int>(random.from(limits.min_experts, limits.max_experts));
   shape.top_k = static_cast<int>(random.from(1, std::min(limits.max_top_k, shape.num_experts)));
   shape.max_tokens = random.any_magnitude(1, limits.max_tokens);
   shape.lanes = lanes;

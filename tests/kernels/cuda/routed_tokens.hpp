@@ -41,6 +41,8 @@ struct CaseLimits {
   int max_ranks = 8;
   std::int64_t max_tokens = 300;
   int max_top_k = 12;
+  int min_experts = 1;
+  int max_experts = 64;
 };
 
 // `lanes` may depend on the same random numbers, so the caller draws them first.
