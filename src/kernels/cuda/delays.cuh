@@ -12,7 +12,7 @@
 
 namespace tokenyard::cuda {
 
-enum class DelayPlace : std::uint8_t { kPost, kWait, kLeave };
+enum class DelayPlace : std::uint8_t { kPost, kWait, kStay, kLeave };
 
 #ifdef TOKENYARD_TEST_HOOKS
 
