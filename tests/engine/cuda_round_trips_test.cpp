@@ -41,6 +41,31 @@ TEST_P(CudaRoundTrips, return_every_row) {
 INSTANTIATE_TEST_SUITE_P(Of, CudaRoundTrips, testing::Values(1, 2, 3, 8),
                          [](const auto& param_info) { return std::to_string(param_info.param) + "_ranks"; });
 
+// Who wants its rows in a tensor says so in a header: others must have looked there before they say that all is sent, since
+// what comes next in the slot may say something else.
+TEST(CudaDispatches, of_ranks_that_want_their_rows_elsewhere_now_and_then_go_together) {
+  SKIP_WITHOUT_GPUS(1);
+  constexpr int kNumDispatches = 60;
+  run_cuda_threads(4, [](CudaSmallRank& rank) {
+    rank.meet();
+    rank.gpu->delay_kernels(20'261'127);
+    rank.meet();
+    std::optional<TensorView> elsewhere;
+    for (int i = 0; i < kNumDispatches && !testing::Test::HasFailure(); ++i) {
+      DispatchArgs args = rank.dispatch(kAmple);
+      args.slot = 0;
+      if (elsewhere && rank.rank % 2 == i % 2) args.outputs = {&*elsewhere, 1};
+      const Received received = rank.capacity_plan.dispatch(args);
+      if (!elsewhere) elsewhere = rank.zeros({received.lane(0).shape[0], received.lane(0).shape[1]});
+    }
+    rank.finish();
+    EXPECT_FALSE(rank.group.status().has_value());
+    rank.meet();
+    rank.gpu->delay_kernels(0);
+    rank.expect_sum_of(rank.capacity_plan);
+  });
+}
+
 // Those that are read in place say so in a header, and those that send their rows say something else in theirs: however late
 // the blocks of their kernels come, it stands there before it is looked at.
 TEST(CudaCombines, of_ranks_that_send_and_ranks_that_are_read_in_place_go_together) {

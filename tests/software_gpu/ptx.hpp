@@ -36,7 +36,6 @@ inline void store_release_system(std::uint64_t* address, std::uint64_t value) {
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
 }
 inline void store_relaxed_system(std::uint64_t* address, std::uint64_t value) { store_release_system(address, value); }
-inline void store_relaxed_device(std::uint64_t* address, std::uint64_t value) { store_release_system(address, value); }
 // Readers look at the first word before they look at the second.
 inline void store_relaxed_system(std::uint64_t* address, std::uint64_t first, std::uint64_t second) {
   check_alignment(address);

@@ -237,8 +237,9 @@ __device__ void tell_counts(const Kernel& kernel, int thread) {
     }
   }
   if (thread == 0) *kernel.num_done = 0;
-  __syncthreads();
-  if (thread < kWarp) post_entry_by_warp(kernel.handshake, call_turn, lane);
+  // A failure may have become known to some threads alone.
+  const bool all_tell = __syncthreads_and(tells) != 0;
+  if (all_tell && thread < kWarp) post_entry_by_warp(kernel.handshake, call_turn, lane);
 }
 
 __global__ void __launch_bounds__(kNumWarps* kWarp, 1) count_tokens(const __grid_constant__ Kernel kernel) {

@@ -58,10 +58,6 @@ __device__ inline std::uint32_t load_relaxed_device(const std::uint32_t* address
   return value;
 }
 
-__device__ inline void store_relaxed_device(std::uint64_t* address, std::uint64_t value) {
-  asm volatile("st.relaxed.gpu.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
-}
-
 // --- 16 bytes at a time -----------------------------------------------------------------------------------------------------
 
 // Rows are read once: they need not stay in the first cache. Coherent, unlike loads through the read-only path.

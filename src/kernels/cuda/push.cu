@@ -235,6 +235,7 @@ __device__ bool count_and_announce(const PushKernel& kernel, SentQueue* queues, 
     return false;
   }
   Announcer announcer(kernel.segments, kernel.handshake.signals, SentBlocks{kernel}, kernel.row_parts, next_segments, lane);
+  __syncwarp();  // all lanes have looked at the peers' headers before one says so
   if (kernel.num_split > 0 && lane == 0) arrive(kernel, num_arrived, call_turn.turn);
   if (!kernel.copies_out && announcer.is_over()) {  // nobody wants to hear anything
     counter.close();

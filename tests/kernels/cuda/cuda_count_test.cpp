@@ -305,9 +305,10 @@ TEST(cuda_count, bad_ids_count_as_none_and_all_ranks_are_told) {
   const GpuRanks gpus(routed.num_ranks, 1);
   const DevicePlacement placement(routed.placement);
   const DeviceArray<std::int64_t> ids(bad_ids);
-  const DeviceRouting device(routed, 0);
+  const std::vector<DeviceRouting> devices = on_device(routed);
+  const DeviceRouting& device = devices[0];
   count_on_device(gpus, routed, 0, {ids.data(), DataType::kInt64, {tokens.num_tokens, routed.shape.top_k}}, placement, device,
-                  4, Tells::kNobody);
+                  4, Tells::kAll);
   check_cuda(cudaStreamSynchronize(gpus.stream(0)), "cudaStreamSynchronize");
   expect_counted(device, routed, tokens);
   for (int rank = 0; rank < routed.num_ranks; ++rank) EXPECT_NE(gpus.failure(rank), 0) << "rank " << rank << " is not told";
@@ -315,6 +316,10 @@ TEST(cuda_count, bad_ids_count_as_none_and_all_ranks_are_told) {
   EXPECT_EQ(seen.code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(seen.phase, Phase::kDispatchCounts);
   EXPECT_EQ(seen.culprit, 0);
+  // It does not enter, nor does it say how much it would send.
+  const std::vector<std::int32_t> untold(routed.matrix.size(), -1);
+  for (const DeviceRouting& one : devices) EXPECT_EQ(one.rank_counts.contents(), untold);
+  for (int rank = 1; rank < routed.num_ranks; ++rank) EXPECT_EQ(gpus.entered(rank, 0), 0) << "at rank " << rank;
 }
 
 }  // namespace

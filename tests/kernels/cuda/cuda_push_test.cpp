@@ -223,7 +223,7 @@ void push_as_the_host_does(std::uint64_t seed, int num_gpus) {
       std::byte* const rows = expected[rank].data() + layout.lanes[i];
       const std::vector<std::byte> output = devices[rank].outputs[i].contents();
       const auto num_rows = std::min<std::int64_t>(offsets.back(), devices[rank].output_views[i].shape[0]);
-      ASSERT_EQ(std::memcmp(output.data(), rows, num_rows * row_bytes), 0)
+      ASSERT_TRUE(num_rows == 0 || std::memcmp(output.data(), rows, num_rows * row_bytes) == 0)
           << "lane " << i << " of rank " << rank << " of " << routed.num_ranks << ", " << num_sms << " blocks, plain copies "
           << plain_copies;
       // The rank's own rows did not pass through the window.

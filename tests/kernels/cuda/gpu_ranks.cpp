@@ -79,6 +79,13 @@ std::uint64_t GpuRanks::failure(int rank) const {
   return failure;
 }
 
+std::uint64_t GpuRanks::entered(int rank, int peer) const {
+  PeerLine line{};
+  check_cuda(cudaMemcpy(&line, ranks_[rank].lines->data() + peer * sizeof(PeerLine), sizeof(line), cudaMemcpyDeviceToHost),
+             "cudaMemcpy");
+  return line.enter;
+}
+
 void GpuRanks::settle() const {
   for (const int device : devices_) {
     check_cuda(cudaSetDevice(device), "cudaSetDevice");

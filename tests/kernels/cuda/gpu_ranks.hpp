@@ -42,6 +42,7 @@ class GpuRanks {
   void set_turn(int rank, std::uint64_t turn, int track = 0);
   std::uint64_t turn(int rank, int track = 0) const;
   std::uint64_t failure(int rank) const;
+  std::uint64_t entered(int rank, int peer) const;  // the `enter` that `peer` has posted to `rank` on track 0
 
   // Waits for all that has been asked of all GPUs, as copies to windows, which the ranks' streams do not wait for.
   void settle() const;
