@@ -46,15 +46,6 @@ __device__ void tell_sent(const PushKernel& kernel, std::uint32_t num_all, std::
   }
 }
 
-// By one thread of each warp of a block that has something to say, when the warp has done all that concerns other ranks: the
-// last one speaks for the block.
-__device__ void arrive(const PushKernel& kernel, unsigned* num_arrived, std::uint64_t turn) {
-  const auto num_all = static_cast<unsigned>(kernel.num_push_warps + (kernel.segments.words == nullptr ? 0 : 1));
-  __threadfence_block();
-  if (atomicAdd(num_arrived, 1U) + 1 != num_all) return;
-  tell_sent(kernel, gridDim.x, turn);
-}
-
 // What is announced.
 struct SentBlocks {
   const PushKernel& kernel;
@@ -98,6 +89,15 @@ __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std
 }
 
 #if __CUDA_ARCH__ >= 900
+
+// By one thread of each warp of a block that has something to say, when the warp has done all that concerns other ranks: the
+// last one speaks for the block.
+__device__ void arrive(const PushKernel& kernel, unsigned* num_arrived, std::uint64_t turn) {
+  const auto num_all = static_cast<unsigned>(kernel.num_push_warps + (kernel.segments.words == nullptr ? 0 : 1));
+  __threadfence_block();
+  if (atomicAdd(num_arrived, 1U) + 1 != num_all) return;
+  tell_sent(kernel, gridDim.x, turn);
+}
 
 // By one warp. False if a wait of it has failed.
 __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, unsigned* num_arrived,
