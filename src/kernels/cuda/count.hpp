@@ -48,7 +48,8 @@ struct CountArgs {
   Handshake handshake{};  // its entry post comes behind the counts. What else it says is left to `place`
 
   // An id that is neither -1 nor an expert counts as -1. If the handshake has signals, it is a failure of this rank,
-  // kInvalidArgument in dispatch/counts, of which all are told.
+  // kInvalidArgument in dispatch/counts, of which all are told; it neither tells its counts nor enters.
+
   std::byte* workspace = nullptr;  // count_workspace_bytes(), zero at first; launches that share it must not overlap
 };
 

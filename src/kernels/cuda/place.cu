@@ -1,5 +1,5 @@
 // Every block works out for itself where this rank's rows begin at each destination, and then moves its share of the positions
-// there.
+// there, from the place that `count` has given them in their chunk.
 
 #include <algorithm>
 
