@@ -39,6 +39,7 @@ const std::vector<CudaSilence>& cuda_silences() {
 
 const std::vector<CudaSilence>& cuda_silences_by_engines() {
   static const std::vector<CudaSilence> silences{
+      {"sized_dispatch", CudaCall::kSizedDispatch, Phase::kDispatchCounts, Copies::kEngine},
       {"cached_dispatch", CudaCall::kCachedDispatch, Phase::kDispatchFree, Copies::kEngine},
       {"combine_in_place", CudaCall::kCombineInPlace, Phase::kCombineRows, Copies::kEngine}};
   return silences;
@@ -59,7 +60,12 @@ void rank_0_keeps_silent(CudaSmallRank& rank, const CudaSilence& silence) {
     return error_of([&] {
       switch (silence.call) {
         case CudaCall::kSizedDispatch:
-        case CudaCall::kCapacityDispatch: plan.dispatch(rank.dispatch(timeout)); break;
+        case CudaCall::kCapacityDispatch: {
+          DispatchArgs args = rank.dispatch(timeout);
+          args.execution.copies = silence.copies;
+          plan.dispatch(args);
+          break;
+        }
         case CudaCall::kCachedDispatch: {
           DispatchArgs args = rank.cached(routing, timeout);
           args.execution.copies = silence.copies;

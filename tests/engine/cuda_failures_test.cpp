@@ -41,7 +41,8 @@ class CudaSilentRankByEngines : public testing::TestWithParam<CudaSilence> {
   void SetUp() override { SKIP_WITHOUT_GPUS(2); }
 };
 
-// Copies have been enqueued behind the wait that fails: streams go on all the same.
+// Copies have been enqueued behind the wait that fails, or are never enqueued because the host learns of it where it waits for
+// sizes, and has launched already what waits for them: streams go on all the same.
 TEST_P(CudaSilentRankByEngines, is_named_to_everybody_until_the_group_recovers) {
   run_cuda_threads(2, [&](CudaSmallRank& rank) { rank_0_keeps_silent(rank, GetParam()); });
 }
