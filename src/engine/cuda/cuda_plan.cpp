@@ -288,10 +288,10 @@ cuda::Launch CudaPlan::launch_of(const Execution& execution) {
 
 // A pointer to memory that the GPU cannot reach would end the process's use of CUDA.
 void CudaPlan::check_reachable(const char* name, const ConstTensorView& tensor) const {
-  if (tensor.data == nullptr || tensor.num_elements() == 0) return;
+  if (device_.reaches_pageable_memory || tensor.data == nullptr || tensor.num_elements() == 0) return;
   cudaPointerAttributes attributes{};
   check_cuda(cudaPointerGetAttributes(&attributes, tensor.data), "cudaPointerGetAttributes");
-  if (attributes.type == cudaMemoryTypeUnregistered && !device_.reaches_pageable_memory) {
+  if (attributes.type == cudaMemoryTypeUnregistered) {
     fail_argument("{} lies in host memory that GPU {} cannot reach: give memory of the GPU, or pinned memory", name,
                   memory_.device);
   }
