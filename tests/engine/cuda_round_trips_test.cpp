@@ -1,6 +1,7 @@
 // The round trips of the small layer with ranks on GPUs.
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <optional>
 
 #include "base/cuda_error.hpp"
@@ -41,27 +42,34 @@ TEST_P(CudaRoundTrips, return_every_row) {
 INSTANTIATE_TEST_SUITE_P(Of, CudaRoundTrips, testing::Values(1, 2, 3, 8),
                          [](const auto& param_info) { return std::to_string(param_info.param) + "_ranks"; });
 
+// Makes calls while the kernels of all ranks dawdle; collective.
+void call_with_delays(CudaSmallRank& rank, std::uint64_t seed, const std::function<void()>& calls) {
+  rank.meet();
+  rank.gpu->delay_kernels(seed);
+  rank.meet();
+  calls();
+  rank.finish();
+  EXPECT_FALSE(rank.group.status().has_value());
+  rank.meet();
+  rank.gpu->delay_kernels(0);
+}
+
 // Who wants its rows in a tensor says so in a header: others must have looked there before they say that all is sent, since
 // what comes next in the slot may say something else.
 TEST(CudaDispatches, of_ranks_that_want_their_rows_elsewhere_now_and_then_go_together) {
   SKIP_WITHOUT_GPUS(1);
   constexpr int kNumDispatches = 60;
   run_cuda_threads(4, [](CudaSmallRank& rank) {
-    rank.meet();
-    rank.gpu->delay_kernels(20'261'127);
-    rank.meet();
-    std::optional<TensorView> elsewhere;
-    for (int i = 0; i < kNumDispatches && !testing::Test::HasFailure(); ++i) {
-      DispatchArgs args = rank.dispatch(kAmple);
-      args.slot = 0;
-      if (elsewhere && rank.rank % 2 == i % 2) args.outputs = {&*elsewhere, 1};
-      const Received received = rank.capacity_plan.dispatch(args);
-      if (!elsewhere) elsewhere = rank.zeros({received.lane(0).shape[0], received.lane(0).shape[1]});
-    }
-    rank.finish();
-    EXPECT_FALSE(rank.group.status().has_value());
-    rank.meet();
-    rank.gpu->delay_kernels(0);
+    call_with_delays(rank, 20'261'127, [&] {
+      std::optional<TensorView> elsewhere;
+      for (int i = 0; i < kNumDispatches && !testing::Test::HasFailure(); ++i) {
+        DispatchArgs args = rank.dispatch(kAmple);
+        args.slot = 0;
+        if (elsewhere && rank.rank % 2 == i % 2) args.outputs = {&*elsewhere, 1};
+        const Received received = rank.capacity_plan.dispatch(args);
+        if (!elsewhere) elsewhere = rank.zeros({received.lane(0).shape[0], received.lane(0).shape[1]});
+      }
+    });
     rank.expect_sum_of(rank.capacity_plan);
   });
 }
@@ -72,27 +80,24 @@ TEST(CudaCombines, of_ranks_that_send_and_ranks_that_are_read_in_place_go_togeth
   SKIP_WITHOUT_GPUS(1);
   constexpr int kNumCombines = 60;
   run_cuda_threads(4, [](CudaSmallRank& rank) {
-    rank.meet();
-    rank.gpu->delay_kernels(20'250'101);
-    rank.meet();
-    std::optional<TensorView> elsewhere;
-    for (int i = 0; i < kNumCombines && !testing::Test::HasFailure(); ++i) {
-      const Received received = rank.capacity_plan.dispatch(rank.dispatch(kAmple));
-      const Routing routing = received.routing();
-      ConstTensorView rows = received.lane(0);
-      if (rank.rank % 2 == i % 2) {
-        const std::size_t num_bytes = rows.num_elements() * size_of(rows.dtype);
-        if (!elsewhere) elsewhere = rank.zeros({rows.shape[0], rows.shape[1]});
-        check_cuda(cudaMemcpyAsync(elsewhere->data, rows.data, num_bytes, cudaMemcpyDefault, rank.gpu->stream()), "a copy");
-        rows = *elsewhere;
+    call_with_delays(rank, 20'250'101, [&] {
+      std::optional<TensorView> elsewhere;
+      for (int i = 0; i < kNumCombines && !testing::Test::HasFailure(); ++i) {
+        const Received received = rank.capacity_plan.dispatch(rank.dispatch(kAmple));
+        const Routing routing = received.routing();
+        ConstTensorView rows = received.lane(0);
+        if (rank.rank % 2 == i % 2) {
+          const std::size_t num_bytes = rows.num_elements() * size_of(rows.dtype);
+          if (!elsewhere) elsewhere = rank.zeros({rows.shape[0], rows.shape[1]});
+          check_cuda(cudaMemcpyAsync(elsewhere->data, rows.data, num_bytes, cudaMemcpyDefault, rank.gpu->stream()), "a copy");
+          rows = *elsewhere;
+        }
+        rank.capacity_plan.combine(rank.combine(routing, rows, kAmple));
+        rank.finish();
+        EXPECT_FALSE(rank.group.status().has_value());
+        rank.expect_sum();
       }
-      rank.capacity_plan.combine(rank.combine(routing, rows, kAmple));
-      rank.finish();
-      EXPECT_FALSE(rank.group.status().has_value());
-      rank.expect_sum();
-    }
-    rank.meet();
-    rank.gpu->delay_kernels(0);
+    });
   });
 }
 

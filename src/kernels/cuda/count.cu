@@ -9,7 +9,7 @@
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/signals.cuh"
-#include "kernels/cuda/warp.hpp"
+#include "kernels/cuda/warp.cuh"
 #include "tokenyard/shape.hpp"
 
 namespace tokenyard::cuda {
@@ -203,11 +203,7 @@ __device__ std::int32_t add_chunks(const Kernel& kernel, int rank, int lane) {
   for (int first = 0; first < kernel.num_chunks; first += kWarp) {
     const int chunk = first + lane;
     const std::int32_t num_rows = chunk < kernel.num_chunks ? __ldcg(&positions[chunk]) : 0;
-    std::int32_t sum = num_rows;
-    for (int distance = 1; distance < kWarp; distance *= 2) {
-      const std::int32_t before = __shfl_up_sync(kAllLanes, sum, distance);
-      if (lane >= distance) sum += before;
-    }
+    const std::int32_t sum = sum_up_to_lane(num_rows, lane);
     if (chunk < kernel.num_chunks) positions[chunk] = num_before + sum - num_rows;
     num_before += __shfl_sync(kAllLanes, sum, kWarp - 1);
   }

@@ -16,8 +16,7 @@ constexpr int kNumThreads = 1024;
 __device__ std::int64_t first_of_thread() { return static_cast<std::int64_t>(blockIdx.x) * kNumThreads + threadIdx.x; }
 __device__ std::int64_t num_threads_of_grid() { return static_cast<std::int64_t>(gridDim.x) * kNumThreads; }
 
-// A window's array, the Routing's, and what fills that behind the values that have come. Without a target there is nothing to
-// do.
+// A window's array, the Routing's, and what fills that behind the values that have come.
 struct Column {
   std::int32_t* target;
   const std::int32_t* source;
@@ -29,7 +28,7 @@ struct Column {
 };
 
 // Copies `num_values` values of two columns, those of the first as `change` returns them, and fills the rest. What both hold at
-// a place is under way together.
+// a place is under way together. The second may be without a target.
 template <class Change>
 __device__ void collect(const Column& changed, const Column& other, std::int64_t num_values, std::int64_t num_view_values,
                         Change&& change) {

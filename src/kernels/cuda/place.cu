@@ -7,7 +7,7 @@
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/place.hpp"
 #include "kernels/cuda/signals.cuh"
-#include "kernels/cuda/warp.hpp"
+#include "kernels/cuda/warp.cuh"
 
 namespace tokenyard::cuda {
 namespace {
@@ -45,15 +45,6 @@ __device__ bool sum_counts(const PlaceArgs& args, const Sums& sums) {
     is_too_much = is_too_much || num_rows > args.capacity;
   }
   return is_too_much;
-}
-
-// The sum of `value` over the lanes up to this one.
-__device__ std::int64_t sum_up_to_lane(std::int64_t value, int lane) {
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const std::int64_t before = __shfl_up_sync(kAllLanes, value, distance);
-    if (lane >= distance) value += before;
-  }
-  return value;
 }
 
 // The most rows that any rank is sent; by a warp.

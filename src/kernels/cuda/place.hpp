@@ -35,7 +35,7 @@ struct PlaceArgs {
   const std::int32_t* destination = nullptr;
   std::int64_t* row = nullptr;
   const std::int32_t* chunk_positions = nullptr;
-  int chunk_tokens = 1;
+  int chunk_tokens = 1;  // count_chunk_tokens()
 
   std::int64_t* source_offsets = nullptr;  // [R + 1]: rows [i, i + 1) of this rank's slot come from rank i
   // All rows have to fit the capacity. If any rank is sent more, the positions stay as they are, and the gate is closed.

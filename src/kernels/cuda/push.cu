@@ -135,7 +135,7 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
     is_well = may_store = await_entry(kernel.handshake, call_turn);
     if (is_well) destinations.hear_peers(lane);
   };
-  for (;;) {
+  const auto push_parts = [&] {
     while (is_well && routes.next(kernel, destinations, &route)) {
       for (int part = route.first_part; part < route.first_part + route.num_parts;) {
         const Run run = begin_run(kernel, route, &part, own_window, conveyor, lane);
@@ -168,6 +168,9 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
       sent = routes.ticket();
       sent_end = conveyor.num_loaded();
     }
+  };
+  for (;;) {
+    push_parts();
     // A rank that sends nothing enters and leaves with the others all the same.
     if (is_well && !may_store) enter();
     while (!conveyor.is_empty()) {
