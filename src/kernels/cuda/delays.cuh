@@ -12,8 +12,8 @@
 
 namespace tokenyard::cuda {
 
-// Before a post, before a wait, before the last of the rows that stay, and at the end of a block.
-enum class DelayPlace : std::uint8_t { kPost, kWait, kStay, kLeave };
+// Before a post, before a wait, and at the end of a block.
+enum class DelayPlace : std::uint8_t { kPost, kWait, kLeave };
 
 #ifdef TOKENYARD_TEST_HOOKS
 

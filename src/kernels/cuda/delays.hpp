@@ -13,8 +13,8 @@ class RegisteredDelays {
   explicit RegisteredDelays(const std::uint64_t& seed);
 };
 
-// Whether kernels of the current device dawdle, as before they signal and before they wait, and where; not at all with 0, which
-// it is at first. To be called while no kernel of this process waits for another rank.
+// Whether kernels of the current device dawdle before they signal and before they wait, and where; not at all with 0, which it
+// is at first. To be called while no kernel of this process waits for another rank.
 void set_kernel_delays(std::uint64_t seed);
 
 }  // namespace tokenyard::cuda

@@ -52,7 +52,6 @@ struct Payload {
   std::int64_t num_tokens;
   std::int64_t first_token;  // ranks may begin at different ones, see Routes
   int num_rounds;            // how often all tokens come, each time for other destinations; if not once, first_token is 0
-  int num_split;             // if once: of the last tokens, rows for this rank come behind everything that others get
   int rank;
   int parts_per_ticket;  // at most
   int max_fan_out;

@@ -90,18 +90,8 @@ __device__ bool await_rows(const PushKernel& kernel, const CopiedRows& rows, std
 
 #if __CUDA_ARCH__ >= 900
 
-// By one thread of each warp of a block that has something to say, when the warp has done all that concerns other ranks: the
-// last one speaks for the block.
-__device__ void arrive(const PushKernel& kernel, unsigned* num_arrived, std::uint64_t turn) {
-  const auto num_all = static_cast<unsigned>(kernel.num_push_warps + (kernel.segments.words == nullptr ? 0 : 1));
-  __threadfence_block();
-  if (atomicAdd(num_arrived, 1U) + 1 != num_all) return;
-  tell_sent(kernel, gridDim.x, turn);
-}
-
 // By one warp. False if a wait of it has failed.
-__device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, unsigned* num_arrived,
-                          const CallTurn& call_turn, int lane) {
+__device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueue* queue, const CallTurn& call_turn, int lane) {
   constexpr int kPartsPerGroup = 4;  // that are pushed between two groups
   Routes routes(kernel, share_of(kernel), lane);
   Destinations destinations(kernel, lane);
@@ -135,61 +125,51 @@ __device__ bool push_rows(const PushKernel& kernel, Conveyor& conveyor, SentQueu
     is_well = may_store = await_entry(kernel.handshake, call_turn);
     if (is_well) destinations.hear_peers(lane);
   };
-  const auto push_parts = [&] {
-    while (is_well && routes.next(kernel, destinations, &route)) {
-      for (int part = route.first_part; part < route.first_part + route.num_parts;) {
-        const Run run = begin_run(kernel, route, &part, own_window, conveyor, lane);
-        int loaded = run.begin;
-        if (!may_store) {
-          loaded = min(run.begin + conveyor.num_free() * run.part_bytes, run.end);
-          conveyor.move(run.from, run.begin, loaded, run.part_bytes, works);
-          if (loaded < run.end || kernel.has_plain_part) enter();
-          if (!is_well) break;
-        }
-        conveyor.move(run.from, loaded, run.end, run.part_bytes, works);
-        __syncwarp();
-      }
-      if (!is_well) break;
-      if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, own_window, lane);
-      if (may_store && has_groups && conveyor.num_loaded() >= next_group_at) {
-        next_group_at += kPartsPerGroup;
-        push_next_group();
-      }
-      __syncwarp();
-      if (may_store && !destinations.counts()) continue;
-      if (!routes.ticket_is_over()) continue;
-      if (sent_end >= 0) {
-        if (!may_store) enter();
+  while (is_well && routes.next(kernel, destinations, &route)) {
+    for (int part = route.first_part; part < route.first_part + route.num_parts;) {
+      const Run run = begin_run(kernel, route, &part, own_window, conveyor, lane);
+      int loaded = run.begin;
+      if (!may_store) {
+        loaded = min(run.begin + conveyor.num_free() * run.part_bytes, run.end);
+        conveyor.move(run.from, run.begin, loaded, run.part_bytes, works);
+        if (loaded < run.end || kernel.has_plain_part) enter();
         if (!is_well) break;
-        while (conveyor.num_stored() < sent_end) conveyor.store_next(works);
-        if (works) conveyor.await_written(sent_end);
-        if (destinations.counts()) leave_word(sent);
       }
-      sent = routes.ticket();
-      sent_end = conveyor.num_loaded();
+      conveyor.move(run.from, loaded, run.end, run.part_bytes, works);
+      __syncwarp();
     }
-  };
-  for (;;) {
-    push_parts();
-    // A rank that sends nothing enters and leaves with the others all the same.
-    if (is_well && !may_store) enter();
-    while (!conveyor.is_empty()) {
-      if (is_well) {
-        conveyor.store_next(works);
-      } else {
-        conveyor.abandon_next(works);
-      }
+    if (!is_well) break;
+    if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, own_window, lane);
+    if (may_store && has_groups && conveyor.num_loaded() >= next_group_at) {
+      next_group_at += kPartsPerGroup;
+      push_next_group();
     }
-    while (is_well && has_groups) push_next_group();
-    if (works) ptx::bulk_wait_written<0>();
     __syncwarp();
-    if (is_well && destinations.counts() && sent_end >= 0) leave_word(sent);
-    sent_end = -1;
-    if (!is_well || !routes.has_own_parts()) break;
-    if (works) arrive(kernel, num_arrived, call_turn.turn);
-    delay_point(DelayPlace::kStay, kernel.rank, 0, call_turn.turn);
-    routes.go_on();
+    if (may_store && !destinations.counts()) continue;
+    if (!routes.ticket_is_over()) continue;
+    if (sent_end >= 0) {
+      if (!may_store) enter();
+      if (!is_well) break;
+      while (conveyor.num_stored() < sent_end) conveyor.store_next(works);
+      if (works) conveyor.await_written(sent_end);
+      if (destinations.counts()) leave_word(sent);
+    }
+    sent = routes.ticket();
+    sent_end = conveyor.num_loaded();
   }
+  // A rank that sends nothing enters and leaves with the others all the same.
+  if (is_well && !may_store) enter();
+  while (!conveyor.is_empty()) {
+    if (is_well) {
+      conveyor.store_next(works);
+    } else {
+      conveyor.abandon_next(works);
+    }
+  }
+  while (is_well && has_groups) push_next_group();
+  if (works) ptx::bulk_wait_written<0>();
+  __syncwarp();
+  if (is_well && destinations.counts() && sent_end >= 0) leave_word(sent);
   if (works && kernel.segments.words != nullptr) queue->end(is_well);
   return is_well;
 }
@@ -226,8 +206,8 @@ __device__ bool copy_out(const PushKernel& kernel, Conveyor& conveyor, std::uint
 }
 
 // By the warp behind those with conveyors. False if something has failed.
-__device__ bool count_and_announce(const PushKernel& kernel, SentQueue* queues, int* next_segments, unsigned* num_arrived,
-                                   const CallTurn& call_turn, int lane) {
+__device__ bool count_and_announce(const PushKernel& kernel, SentQueue* queues, int* next_segments, const CallTurn& call_turn,
+                                   int lane) {
   const bool pushes = static_cast<int>(blockIdx.x) < kernel.num_push_blocks;
   const bool announces = blockIdx.x == gridDim.x - 1;
   // Other blocks may begin when the peers have been told already, and make their next calls: they must look at nobody's words.
@@ -238,8 +218,6 @@ __device__ bool count_and_announce(const PushKernel& kernel, SentQueue* queues, 
     return false;
   }
   Announcer announcer(kernel.segments, kernel.handshake.signals, SentBlocks{kernel}, kernel.row_parts, next_segments, lane);
-  __syncwarp();  // all lanes have looked at the peers' headers before one says so
-  if (kernel.num_split > 0 && lane == 0) arrive(kernel, num_arrived, call_turn.turn);
   if (!kernel.copies_out && announcer.is_over()) {  // nobody wants to hear anything
     counter.close();
     return true;
@@ -259,20 +237,19 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
   post_entry(kernel.handshake, call_turn);
   auto* const queues =
       reinterpret_cast<SentQueue*>(shared + kernel.num_push_warps * conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out));
-  __shared__ unsigned num_arrived;
-  if (threadIdx.x == 0) num_arrived = 0;
-  if (kernel.segments.words != nullptr && static_cast<int>(threadIdx.x) < kernel.num_push_warps) queues[threadIdx.x].init();
-  __syncthreads();
+  if (kernel.segments.words != nullptr) {
+    if (static_cast<int>(threadIdx.x) < kernel.num_push_warps) queues[threadIdx.x].init();
+    __syncthreads();
+  }
   bool is_well = true;
   if (warp == kernel.num_push_warps) {
-    is_well = count_and_announce(kernel, queues, reinterpret_cast<int*>(queues + kernel.num_push_warps), &num_arrived,
-                                 call_turn, lane);
+    is_well = count_and_announce(kernel, queues, reinterpret_cast<int*>(queues + kernel.num_push_warps), call_turn, lane);
   } else {
     Conveyor conveyor(shared, kernel.stage_bytes, kernel.max_fan_out, warp, kernel.num_push_warps);
     if (lane == 0) conveyor.init();
     __syncwarp();
     if (static_cast<int>(blockIdx.x) < kernel.num_push_blocks) {
-      is_well = push_rows(kernel, conveyor, queues + warp, &num_arrived, call_turn, lane);
+      is_well = push_rows(kernel, conveyor, queues + warp, call_turn, lane);
     }
     if (kernel.copies_out && is_well && call_turn.may_work()) {
       conveyor.load_ahead(2);
@@ -401,22 +378,6 @@ int num_push_blocks(const PushKernel& kernel, int num_blocks) {
   return kernel.copies_out ? (num_blocks * 5 + 7) / 8 : num_blocks;
 }
 
-// What a multiprocessor stores while peers hear of the last rows, and say that they have sent theirs. That much of what stays
-// here can come behind it.
-constexpr std::int64_t kStoredMeanwhile = 160 * 1024;
-
-// Rows that others get are all there, and they have been told, while the last of those that stay are still being stored.
-void split_last_tokens(PushKernel* kernel, int num_blocks) {
-  const bool is_waited_for = kernel->handshake.exit_post != LineWord::kNone && kernel->handshake.signals.lines != nullptr;
-  if (kernel->copies_out || !is_waited_for || kernel->num_ranks == 1) return;
-  std::int64_t token_bytes = 0;
-  for (int i = 0; i < kernel->num_lanes; ++i) token_bytes += kernel->lanes[i].row_bytes;
-  kernel->num_split = static_cast<int>(std::min(num_blocks * kStoredMeanwhile / token_bytes, kernel->num_tokens / 4));
-  if (kernel->num_split == 0) return;
-  kernel->sent_post = kernel->handshake.exit_post;
-  kernel->handshake.exit_post = LineWord::kNone;
-}
-
 const RegisteredKernels kKernels{address_of(push_in_bulk), address_of(push_by_threads)};
 
 }  // namespace
@@ -449,7 +410,6 @@ void push(const PushArgs& args, const Launch& launch) {
   constexpr int kStaticBytes = 1024;  // room for what the kernel keeps besides
   kernel.num_push_warps = std::clamp((device.max_shared_bytes - kStaticBytes - segment_bytes) / warp_bytes, 2, kMaxConveyors);
   kernel.num_push_blocks = num_push_blocks(kernel, launch.num_sms);
-  split_last_tokens(&kernel, kernel.num_push_blocks);
   push_in_bulk<<<launch.num_sms, (kernel.num_push_warps + (counts ? 1 : 0)) * kWarp,
                  kernel.num_push_warps * warp_bytes + segment_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "push");

@@ -29,7 +29,7 @@ struct PushKernel : Payload {
   int num_push_warps;   // of a block. In bulk: all that have a conveyor; behind them stands the one that counts and announces
   int num_push_blocks;  // that push; the others copy what has come, and these as well when they have pushed
   int pieces_of_segment;
-  LineWord sent_post;  // when all that others get has been pushed, before the kernel ends
+  LineWord sent_post;  // when all has been pushed
 
   Handshake handshake;
   LaunchState* state;
@@ -63,8 +63,8 @@ class Destinations {
   __device__ bool counts() const { return counts_; }
 
   // By all lanes of a warp.
-  __device__ Sent find(bool is_sent, std::int32_t destination, std::int64_t row, int round) const {
-    is_sent = is_sent && row >= 0 && (round <= 0 || (destination == kernel_.rank) == (round == kOwnRound));
+  __device__ Sent find(bool is_sent, std::int32_t destination, std::int64_t row, int) const {
+    is_sent = is_sent && row >= 0;
     const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window_), is_sent ? destination % kWarp : 0);
     Sent sent{is_sent ? reinterpret_cast<std::byte*>(window) : nullptr, row, is_sent ? destination : -1};
     if (is_sent && destination >= kWarp) sent.window = kernel_.windows[destination];

@@ -13,9 +13,6 @@ namespace tokenyard::cuda {
 inline constexpr int kMaxGroupTokens = 8;
 // Instead of a round: what is sent in any.
 inline constexpr int kAllRounds = -1;
-// Tokens that are split come in these two; the others, and all where none is, in round 0.
-inline constexpr int kOthersRound = 1;
-inline constexpr int kOwnRound = 2;
 
 // A warp's place among those that share the work.
 struct Share {
@@ -62,8 +59,7 @@ class Routes {
         num_tokens_(static_cast<int>(payload.num_tokens)),
         num_rounds_(payload.num_rounds),
         lane_(lane) {
-    end_ = static_cast<unsigned>(num_tokens_ * num_rounds_) * payload.num_parts;
-    num_parts_all_ = end_ + static_cast<unsigned>(payload.num_split) * payload.num_parts;
+    num_parts_all_ = static_cast<unsigned>(num_tokens_) * payload.num_parts * static_cast<unsigned>(payload.num_rounds);
     while (width_ < payload.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(payload.parts_per_ticket, kWarp / width_);
     group_tokens_ = min(kMaxGroupTokens, kWarp / width_);
@@ -73,20 +69,16 @@ class Routes {
 
   // Whether the next part, if there is one, belongs to another ticket than the last.
   __device__ bool ticket_is_over() const { return num_left_ == 0; }
-  // Whether next() has ended before parts that only this rank gets, and says so no more when it has been told to go on.
-  __device__ bool has_own_parts() const { return end_ < num_parts_all_; }
-  __device__ void go_on() { end_ = num_parts_all_; }
   // What the lanes send of the present ticket.
   __device__ const Sent& ticket() const { return sent_; }
 
-  // False when there are no more; where tokens are split, first of all when no more go to others. Tokens that go nowhere are
-  // left out.
+  // False when there are no more. Tokens that go nowhere are left out.
   template <class Destinations>
   __device__ bool next(const Payload& payload, const Destinations& destinations, Route* route) {
     for (;;) {
       if (num_left_ == 0) {
         first_ = loaded_first_;
-        if (first_ >= end_) return false;
+        if (first_ >= num_parts_all_) return false;
         num_left_ = static_cast<int>(min(static_cast<unsigned>(parts_per_ticket_), num_parts_all_ - first_));
         num_taken_ = 0;
         sent_ = destinations.find(lane_ % width_ < loaded_fan_out_, loaded_destination_, loaded_row_,
@@ -154,15 +146,11 @@ class Routes {
     return static_cast<int>(payload.num_parts == 1 ? position : position / payload.num_parts);
   }
   __device__ int round_at(const Payload& payload, unsigned position) const {
-    const int idx = idx_at(payload, position);
-    if (num_rounds_ > 1) return idx / num_tokens_;
-    if (idx < num_tokens_ - payload.num_split) return 0;
-    return idx < num_tokens_ ? kOthersRound : kOwnRound;
+    return num_rounds_ == 1 ? 0 : idx_at(payload, position) / num_tokens_;
   }
   __device__ int token_at(const Payload& payload, unsigned position) const {
     const int idx = idx_at(payload, position);
-    if (num_rounds_ > 1) return idx % num_tokens_;
-    return rotated(idx < num_tokens_ ? idx : idx - payload.num_split);
+    return rotated(num_rounds_ == 1 ? idx : idx % num_tokens_);
   }
 
   __device__ void draw() {
@@ -186,7 +174,6 @@ class Routes {
   int num_tokens_;
   int num_rounds_;
   unsigned num_parts_all_;
-  unsigned end_;
   int lane_;
   int width_ = 1;  // a power of two
   int parts_per_ticket_;
