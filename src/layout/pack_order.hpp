@@ -2,8 +2,9 @@
 //
 // Blocks go pass by pass, in each pass to another rank, or to a few where there are many, and every rank begins with the one
 // behind itself. So as long as ranks keep step no two send to the same one: copies that meet there take twice as long. The
-// blocks of the first pass are cut into chunks, because copies shall begin early; later ones are packed while those cross.
-// Pieces are numbered in the order in which they are complete: the chunks of the first pass, then one piece per pass.
+// blocks of the first pass are cut into chunks, because copies shall begin early; later ones are packed while those cross. The
+// first chunk is not packed: as copies cannot begin before something is, the link is free for rows that are stored at the
+// peers. Pieces are numbered in the order in which they are complete: the chunks of the first pass, then one piece per pass.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +23,8 @@ constexpr int peer_at(int rank, int distance, int num_ranks) {
 struct PackOrder {
   static constexpr int kMaxPasses = 8;
   static constexpr int kMaxPieces = Chunks::kMaxChunks + kMaxPasses - 1;
+  static constexpr int kStoredPiece = 0;  // at the peers; the others are packed
+  static constexpr int kFirstPacked = 1;
 
   int rank = 0;
   int num_ranks = 1;
@@ -57,6 +60,10 @@ struct PackOrder {
   }
   constexpr std::int64_t num_rows(int piece, std::int64_t num_rows) const {
     return end(piece, num_rows) - begin(piece, num_rows);
+  }
+  // Of a block of the pass, which has `num_rows`: the first ones, which are stored at the peer.
+  constexpr std::int64_t num_stored(int pass, std::int64_t num_rows) const {
+    return pass == 0 ? end(kStoredPiece, num_rows) : 0;
   }
 };
 

@@ -15,10 +15,10 @@
 namespace tokenyard {
 namespace {
 
-// SMs pack half as fast again as a link carries, or more. So the first chunk is small, for the copies to begin early, and each
-// of the others is what has been packed when the one before it has crossed; between two ranks the last crosses when all is
-// packed, and goes fastest. A chunk more costs some 6 us, half of it for the word that is awaited.
-constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {4, 12, 28, 64}};
+// The first chunk is stored at the peers while the second is packed, which is so small that copies begin early. SMs pack half
+// as fast again as a link carries, or more: each of the others is what has been packed when the one before it has crossed. A
+// chunk more costs some 6 us, half of it for the word that is awaited.
+constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {6, 14, 30, 64}};
 static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
 
 // An array with an element for each row, in what is packed and in the window that it goes to.
@@ -126,7 +126,8 @@ OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const Dis
   const DispatchLayout staged = staged_layout(routing.num_tokens);
   cuda::PackArgs pack{.lanes = lanes,
                       .staging = {staging_[slot_idx]->data(), staged},
-                      .window = {slot.windows[peers_->rank()]->data(), slot.layout},
+                      .layout = &slot.layout,
+                      .windows = scratch.windows,
                       .rank = peers_->rank(),
                       .num_ranks = dimensions_.num_ranks,
                       .num_tokens = routing.num_tokens,
@@ -189,7 +190,7 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, O
   const PackOrder order = PackOrder::of(peers_->rank(), dimensions_.num_ranks, kPushChunks);
   CopyStreams& streams = copy_streams(call.turn);
   const CopySection section(memory_.device, &streams, copy_order(call.turn));
-  for (int piece = 0; piece < order.num_pieces(); ++piece) {
+  for (int piece = PackOrder::kFirstPacked; piece < order.num_pieces(); ++piece) {
     // That of the first also says that the peers have opened their slots.
     streams.await_word(scratch_[slot_idx].packed + piece, num_copyings_);
     for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
@@ -200,7 +201,8 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, O
       const bool ends_block = order.end(piece, block.num_rows) == block.num_rows;
       for (const TravellingArray& array : arrays) {
         if (!array.in_pieces && !ends_block) continue;
-        const std::int64_t first = array.in_pieces ? order.begin(piece, block.num_rows) : 0;
+        const std::int64_t first =
+            array.in_pieces ? order.begin(piece, block.num_rows) : order.num_stored(order.pass_of(peer), block.num_rows);
         const auto bytes_of = [&](std::int64_t num_rows) { return static_cast<std::size_t>(num_rows) * array.row_bytes; };
         streams.copy(window + array.to + bytes_of(block.first_row + first),
                      staging + array.from + bytes_of(block.staged_row + first),

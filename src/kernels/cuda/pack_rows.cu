@@ -1,5 +1,6 @@
 // Warps draw tickets for parts of tokens, as push's do: in every pass of the order of the rows that belong to it, in the order
-// of tokens, so that one piece after the other is complete; then of the rows that stay. Every warp is a conveyor of its own.
+// of tokens, so that one piece after the other is complete; then of the rows that stay. Those that are stored at peers and the
+// next, which are packed first, come in turns: the link is the limit of the ones alone. Every warp is a conveyor of its own.
 
 #include <algorithm>
 #include <limits>
@@ -22,9 +23,10 @@ constexpr int kNoPiece = -1;
 
 constexpr int kPartsPerTicket = 4;  // see push_routes.cuh
 
+// Rows that are packed go to the lanes' outputs, which lie in the staging; the others to windows.
 struct PackKernel : Payload {
   std::byte* staging;
-  std::byte* window;
+  std::byte* const* windows;
   int num_ranks;
   const SentBlock* sent;
 
@@ -52,52 +54,47 @@ __device__ Share share_of(const PackKernel& kernel, int num_movers) {
 class Blocks {
  public:
   __device__ Blocks(const PackKernel& kernel, int lane) : kernel_(kernel) {
-    if (lane < kernel.num_ranks) block_ = load(lane);
+    if (kernel.num_tokens > 0 && lane < kernel.num_ranks) block_ = load(lane);
   }
 
-  // What the lanes send to `row` of `destination`; by all of them. Rounds are passes.
+  // What the lanes send to `row` of `destination`, or to its place where it is packed; by all of them. Rounds are passes.
   __device__ Sent find(bool is_sent, std::int32_t destination, std::int64_t row, int round) const {
     is_sent = is_sent && row >= 0 && (round == kAllRounds || round == kernel_.order.pass_of(destination));
-    const int holder = is_sent ? destination % kWarp : 0;
-    const auto memory = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(block_.memory), holder);
-    std::int64_t shift = __shfl_sync(kAllLanes, block_.shift, holder);
-    Sent sent{is_sent ? reinterpret_cast<std::byte*>(memory) : nullptr, row, is_sent ? destination : -1};
-    if (is_sent && destination >= kWarp) {
-      const Block block = load(destination);
-      sent.window = block.memory;
-      shift = block.shift;
-    }
-    sent.row += shift;
-    return sent;
+    const Block block = block_of(is_sent ? destination : 0);
+    if (!is_sent) return {};
+    const std::int64_t row_in_block = row - block.sent.first_row;
+    const bool is_packed = destination != kernel_.rank &&
+                           row_in_block >= kernel_.order.num_stored(kernel_.order.pass_of(destination), block.sent.num_rows);
+    if (is_packed) return {kernel_.staging, block.sent.staged_row + row_in_block, destination};
+    return {block.window, row, destination};
   }
 
   // Of each lane's row, or kNoPiece: nothing is sent, or it stays.
   __device__ int piece_of(const Sent& sent) const {
     const bool is_sent = sent.window != nullptr && sent.destination != kernel_.rank;
-    const int holder = is_sent ? sent.destination % kWarp : 0;
-    std::int64_t staged_row = __shfl_sync(kAllLanes, block_.staged_row, holder);
-    std::int64_t num_rows = __shfl_sync(kAllLanes, block_.num_rows, holder);
+    const Block block = block_of(is_sent ? sent.destination : 0);
     if (!is_sent) return kNoPiece;
-    if (sent.destination >= kWarp) {
-      const Block block = load(sent.destination);
-      staged_row = block.staged_row;
-      num_rows = block.num_rows;
-    }
-    return kernel_.order.piece_of(kernel_.order.pass_of(sent.destination), sent.row - staged_row, num_rows);
+    if (sent.window != kernel_.staging) return PackOrder::kStoredPiece;
+    const PackOrder& order = kernel_.order;
+    return order.piece_of(order.pass_of(sent.destination), sent.row - block.sent.staged_row, block.sent.num_rows);
   }
 
  private:
   struct Block {
-    std::byte* memory = nullptr;
-    std::int64_t shift = 0;  // from a row's number at the destination to that in the memory
-    std::int64_t staged_row = 0;
-    std::int64_t num_rows = 0;
+    std::byte* window = nullptr;
+    SentBlock sent{};
   };
 
-  __device__ Block load(int rank) const {
-    if (rank == kernel_.rank) return {.memory = kernel_.window};
-    const SentBlock& sent = kernel_.sent[rank];
-    return {kernel_.staging, sent.staged_row - sent.first_row, sent.staged_row, sent.num_rows};
+  __device__ Block load(int rank) const { return {kernel_.windows[rank], kernel_.sent[rank]}; }
+
+  __device__ Block block_of(int rank) const {
+    const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(block_.window), rank % kWarp);
+    Block block{reinterpret_cast<std::byte*>(window),
+                {__shfl_sync(kAllLanes, block_.sent.first_row, rank % kWarp),
+                 __shfl_sync(kAllLanes, block_.sent.num_rows, rank % kWarp),
+                 __shfl_sync(kAllLanes, block_.sent.staged_row, rank % kWarp)}};
+    if (rank >= kWarp) block = load(rank);
+    return block;
   }
 
   const PackKernel& kernel_;
@@ -124,19 +121,21 @@ __device__ std::uint32_t parts_of_piece(const PackKernel& kernel, int piece) {
   return static_cast<std::uint32_t>(num_rows) * kernel.row_parts;
 }
 
-// What a warp has packed and not yet counted. Lane p counts for piece p.
+constexpr unsigned kStored = 1U << PackOrder::kStoredPiece;
+
+// What a warp has packed and not yet counted. Lane p counts for piece p; what is stored at peers need not be.
 class Tally {
  public:
   __device__ Tally(const PackKernel& kernel, int lane) : kernel_(kernel), lane_(lane) {}
 
   // Whether what is of these pieces may be added; otherwise the others would have to wait for it.
-  __device__ bool may_add(unsigned pieces) const { return pieces_ == 0 || pieces_ == pieces; }
+  __device__ bool may_add(unsigned pieces) const { return pieces_ == 0 || pieces == kStored || pieces_ == (pieces & ~kStored); }
 
   // A part of each lane's piece, which are those of `pieces`.
   __device__ void add(int piece, unsigned pieces) {
-    pieces_ = pieces;
+    pieces_ |= pieces & ~kStored;
 #pragma unroll 1
-    for (unsigned rest = pieces; rest != 0; rest &= rest - 1) {
+    for (unsigned rest = pieces & ~kStored; rest != 0; rest &= rest - 1) {
       const int counted = __ffs(static_cast<int>(rest)) - 1;
       const unsigned holders = __ballot_sync(kAllLanes, piece == counted);
       if (lane_ == counted) num_parts_ += static_cast<std::uint32_t>(__popc(holders));
@@ -160,17 +159,38 @@ class Tally {
 
 __device__ unsigned set_of(int piece) { return __reduce_or_sync(kAllLanes, piece == kNoPiece ? 0U : 1U << piece); }
 
-// The block's last warp, while the others pack. One of the launch says how much there is; of the first piece only when the
-// peers have come.
+// Before the first row that is stored at a peer; by all lanes of a warp.
+class Entry {
+ public:
+  __device__ Entry(const Handshake& handshake, const CallTurn& call_turn) : handshake_(handshake), call_turn_(call_turn) {}
+
+  __device__ bool await() {
+    if (!is_over_) is_well_ = await_entry(handshake_, call_turn_, false);
+    is_over_ = true;
+    return is_well_;
+  }
+  // No wait has failed.
+  __device__ bool is_well() const { return is_well_; }
+
+ private:
+  const Handshake& handshake_;
+  const CallTurn& call_turn_;
+  bool is_over_ = false;
+  bool is_well_ = true;
+};
+
+// The block's last warp, while the others pack. One of the launch says how much there is; of the first piece that is packed
+// only when the peers have come.
 __device__ bool await_peers(const PackKernel& kernel, const CallTurn& call_turn, int lane) {
   if (blockIdx.x != 0) return true;
-  const bool counts = call_turn.may_work() && lane < kernel.order.num_pieces();
+  const bool counts = call_turn.may_work() && lane >= PackOrder::kFirstPacked && lane < kernel.order.num_pieces();
   const std::uint32_t num_parts = counts ? parts_of_piece(kernel, lane) : 0;
-  if (counts && lane != 0) count_packed(kernel, lane, 0U - num_parts);
+  if (counts && lane != PackOrder::kFirstPacked) count_packed(kernel, lane, 0U - num_parts);
   __syncwarp();
   const bool is_well = await_entry(kernel.handshake, call_turn, true);
   if (lane == 0 && !is_well) tell_all(kernel.handshake.signals);
-  if (counts && lane == 0) count_packed(kernel, lane, 0U - num_parts);
+  __syncwarp();
+  if (counts && lane == PackOrder::kFirstPacked) count_packed(kernel, lane, 0U - num_parts);
   return is_well;
 }
 
@@ -183,7 +203,7 @@ __device__ void end_packing(const PackKernel& kernel) {
   kernel.pack_state->num_blocks_done = 0;  // the pieces' counters have come to zero by themselves, or this rank has failed
   ptx::fence_system();
 #pragma unroll 1
-  for (int piece = 0; piece < kernel.order.num_pieces(); ++piece) {
+  for (int piece = PackOrder::kFirstPacked; piece < kernel.order.num_pieces(); ++piece) {
     ptx::store_release_system(&kernel.piece_words[piece], kernel.copies.number);
   }
 }
@@ -219,7 +239,8 @@ __device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_
 // Goes through the routes that a warp draws: `move(route, in_first_pass)` moves one, `drain()` ends when all that was moved has
 // been written.
 template <class Drain, class Move>
-__device__ void move_routes(const PackKernel& kernel, Routes& routes, const Blocks& blocks, int lane, Drain drain, Move move) {
+__device__ void move_routes(const PackKernel& kernel, Routes& routes, const Blocks& blocks, Entry& entry, int lane, Drain drain,
+                            Move move) {
   Tally tally(kernel, lane);
   Route route;
   bool in_first_pass = true;
@@ -235,6 +256,7 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
       }
       tally.add(piece, pieces);
       in_first_pass = (pieces & ((1U << kernel.order.chunks.num_chunks) - 1)) != 0;
+      if ((pieces & kStored) != 0 && !entry.await()) break;
     }
     move(route, in_first_pass);
   }
@@ -257,14 +279,16 @@ class Groups {
   }
 
   // Those that begin not far behind `token`. They need not be counted with the parts: their lanes have written them at once.
-  __device__ void move_until(std::int64_t token, const Routes& routes, const Blocks& blocks) {
+  __device__ void move_until(std::int64_t token, const Routes& routes, const Blocks& blocks, Entry& entry) {
 #pragma unroll 1
     while (has_group_ && number_ * routes.group_tokens() <= token + num_tokens_ahead_) {
       const TokenGroup group = routes.group(kernel_, blocks, static_cast<int>(number_));
-      send_group(kernel_, group, kernel_.window);
       const int piece = blocks.piece_of(group.sent);
+      const unsigned pieces = set_of(piece);
+      if ((pieces & kStored) != 0 && !entry.await()) break;
+      send_group(kernel_, group, kernel_.staging);
       Tally tally(kernel_, lane_);
-      tally.add(piece, set_of(piece));
+      tally.add(piece, pieces);
       tally.count();
       draw(routes);
     }
@@ -285,8 +309,9 @@ class Groups {
   bool has_group_ = false;
 };
 
-// By one warp.
-__device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int num_movers, int lane) {
+// By one warp. False if a wait of it has failed.
+__device__ bool move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int num_movers, const CallTurn& call_turn,
+                             int lane) {
   const bool works = lane == 0;
   const Share share = share_of(kernel, num_movers);
   Routes routes(kernel, share, lane);
@@ -296,17 +321,19 @@ __device__ void move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
     while (!conveyor.is_empty()) conveyor.store_next(works);
     if (works) ptx::bulk_wait_written<0>();
   };
-  move_routes(kernel, routes, blocks, lane, drain, [&](const Route& route, bool in_first_pass) {
+  Entry entry(kernel.handshake, call_turn);
+  move_routes(kernel, routes, blocks, entry, lane, drain, [&](const Route& route, bool in_first_pass) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
-      const Run run = begin_run(kernel, route, &part, kernel.window, conveyor, lane);
+      const Run run = begin_run(kernel, route, &part, kernel.staging, conveyor, lane);
       conveyor.move(run.from, run.begin, run.end, run.part_bytes, works);
       __syncwarp();
     }
-    if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, kernel.window, lane);
-    groups.move_until(in_first_pass ? route.token : kernel.num_tokens, routes, blocks);
+    if (kernel.has_plain_part && route.first_part == 0) send_plainly(kernel, route, kernel.staging, lane);
+    groups.move_until(in_first_pass ? route.token : kernel.num_tokens, routes, blocks, entry);
     __syncwarp();
   });
-  groups.move_until(kernel.num_tokens, routes, blocks);
+  if (entry.is_well()) groups.move_until(kernel.num_tokens, routes, blocks, entry);
+  return entry.is_well();
 }
 
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_in_bulk(const __grid_constant__ PackKernel kernel) {
@@ -324,7 +351,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_in_bulk(const __grid
     if (lane == 0) conveyor.init();
     __syncwarp();
     conveyor.load_ahead(2);
-    if (call_turn.may_work()) move_in_bulk(kernel, conveyor, num_movers, lane);
+    if (call_turn.may_work()) is_well = move_in_bulk(kernel, conveyor, num_movers, call_turn, lane);
   }
   end_packing(kernel);
   if (warp == num_movers) is_well = await_all_copies(kernel, call_turn, is_well, lane);
@@ -337,11 +364,14 @@ __global__ void pack_in_bulk(const __grid_constant__ PackKernel) {}  // never la
 
 #endif
 
-__device__ void move_by_threads(const PackKernel& kernel, int num_movers, int lane) {
+__device__ bool move_by_threads(const PackKernel& kernel, int num_movers, const CallTurn& call_turn, int lane) {
   Routes routes(kernel, share_of(kernel, num_movers), lane);
   const Blocks blocks(kernel, lane);
+  Entry entry(kernel.handshake, call_turn);
   move_routes(
-      kernel, routes, blocks, lane, [] {}, [&](const Route& route, bool) { send_plainly(kernel, route, kernel.window, lane); });
+      kernel, routes, blocks, entry, lane, [] {},
+      [&](const Route& route, bool) { send_plainly(kernel, route, kernel.staging, lane); });
+  return entry.is_well();
 }
 
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __grid_constant__ PackKernel kernel) {
@@ -354,7 +384,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __g
   if (warp == num_movers) {
     is_well = await_peers(kernel, call_turn, lane);
   } else if (call_turn.may_work()) {
-    move_by_threads(kernel, num_movers, lane);
+    is_well = move_by_threads(kernel, num_movers, call_turn, lane);
   }
   end_packing(kernel);
   if (warp == num_movers) is_well = await_all_copies(kernel, call_turn, is_well, lane);
@@ -363,18 +393,19 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __g
 
 PackKernel prepare(const PackArgs& args, bool in_bulk) {
   PackKernel kernel{};
-  static_cast<Payload&>(kernel) = make_payload(args, args.staging.layout, in_bulk);
+  static_cast<Payload&>(kernel) = make_payload(args, *args.layout, in_bulk);
   kernel.staging = args.staging.memory;
-  kernel.window = args.window.memory;
-  for (int i = 0; i < kernel.num_lanes; ++i) kernel.lanes[i].output = args.window.memory + args.window.layout.lanes[i];
+  kernel.windows = args.windows;
+  for (int i = 0; i < kernel.num_lanes; ++i) kernel.lanes[i].output = args.staging.memory + args.staging.layout.lanes[i];
   kernel.copies_out = true;
   kernel.num_output_rows = std::numeric_limits<std::int64_t>::max();
-  kernel.own_ids = id_targets(args.window.layout);
+  kernel.output_ids = id_targets(args.staging.layout);
   kernel.parts_per_ticket = kPartsPerTicket;
   kernel.num_ranks = args.num_ranks;
   kernel.sent = args.sent;
   kernel.order = PackOrder::of(args.rank, args.num_ranks, args.chunks);
   kernel.num_rounds = kernel.order.num_passes + 1;
+  kernel.num_pairs = std::min(args.chunks.end(PackOrder::kStoredPiece, args.num_tokens), args.num_tokens / 2);
   kernel.piece_words = args.piece_words;
   kernel.copies = args.copies;
   kernel.segments = args.segments;

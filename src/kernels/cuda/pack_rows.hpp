@@ -1,5 +1,6 @@
-// Third step of a dispatch where copy engines carry the rows: a rank's rows for each other rank are packed side by side, and
-// the rows that it keeps go to their final places. Then it waits for the copies, and tells the peers.
+// Third step of a dispatch where copy engines carry the rows: a rank's rows for each other rank are packed side by side, but
+// for the first ones, which go to their final places, as do the rows that it keeps: see PackOrder. Then it waits for the
+// copies, and tells the peers.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +24,8 @@ struct PackState {
   std::uint32_t num_blocks_done = 0;
 };
 
-// Memory that rows go to: a dispatch window, or what is packed for one.
-struct RowPlaces {
+// Memory for rows that are packed: a destination's block begins at its staged_row.
+struct Staging {
   std::byte* memory = nullptr;
   DispatchLayout layout{};
 };
@@ -32,8 +33,9 @@ struct RowPlaces {
 // Pointers are to device memory, but for the span. Elements are aligned to their size; the Routing as for `push`.
 struct PackArgs {
   std::span<const ConstTensorView> lanes{};  // [T, num_elements] each, any strides
-  RowPlaces staging{};                       // a destination's block begins at its staged_row
-  RowPlaces window{};                        // this rank's own
+  Staging staging{};
+  const DispatchLayout* layout = nullptr;  // of the windows
+  std::byte* const* windows = nullptr;     // [R]
   int rank = 0;
   int num_ranks = 1;
   std::int64_t num_tokens = 0;
@@ -49,17 +51,17 @@ struct PackArgs {
   const std::int32_t* local_idx = nullptr;  // [T, k]
   ConstTensorView topk_weights{};           // f32 [T, k], or empty
 
-  // Rows are packed piece by piece. As soon as a piece is, piece_words[piece] becomes `copies.number`; that of piece 0 also
-  // waits for the handshake's entry_wait. All do at the end of packing, also if the kernel has failed or its gate is closed:
-  // streams wait for these words, and would wait for ever. Where the entry wait fails, all ranks have been told of the failure
-  // before.
+  // Rows are packed piece by piece. As soon as a piece is, piece_words[piece] becomes `copies.number`; that of kFirstPacked
+  // also waits for the handshake's entry_wait. All do at the end of packing, also if the kernel has failed or its gate is
+  // closed: streams wait for these words, and would wait for ever. Where the entry wait fails, all ranks have been told of the
+  // failure before.
   Chunks chunks{};                       // of the PackOrder
-  std::uint64_t* piece_words = nullptr;  // [num_pieces]
+  std::uint64_t* piece_words = nullptr;  // [num_pieces]; that of kStoredPiece has no meaning
 
   CopyWord copies{};    // that follow, in another stream: the handshake's exit comes behind them; without a word, at once
   Segments segments{};  // with words: of what has been sent all are announced, to peers whose headers ask for that
 
-  Handshake handshake{};  // one warp waits for the entry while the others pack
+  Handshake handshake{};  // whoever packs waits for nothing; who stores at peers, and one more warp, for the entry
   LaunchState* state = nullptr;
   PackState* pack_state = nullptr;
 };

@@ -12,15 +12,15 @@
 
 namespace tokenyard::cuda {
 
-// `own_window`: rows for it go to the outputs instead; null: none do.
+// `output_window`: memory whose rows go to the outputs instead; null: none do.
 __device__ inline std::byte* place_of(const Payload& payload, const SourceLane& lane, std::byte* window, std::int64_t row,
-                                      const std::byte* own_window) {
-  const bool goes_out = payload.copies_out && window == own_window && row < payload.num_output_rows;
+                                      const std::byte* output_window) {
+  const bool goes_out = payload.copies_out && window == output_window && row < payload.num_output_rows;
   return (goes_out ? lane.output : window + lane.target) + row * lane.row_bytes;
 }
 
 // Ids, weights and source position, and lanes that go token by token.
-__device__ inline void send_plainly(const Payload& payload, const Route& route, const std::byte* own_window, int lane) {
+__device__ inline void send_plainly(const Payload& payload, const Route& route, const std::byte* output_window, int lane) {
   std::byte* window = route.window;
   const unsigned targets = __ballot_sync(kAllLanes, window != nullptr);
 #pragma unroll 1
@@ -28,7 +28,7 @@ __device__ inline void send_plainly(const Payload& payload, const Route& route, 
     const SourceLane& source_lane = payload.lanes[i];
     if (source_lane.way == Way::kBulk || source_lane.way == Way::kGroup) continue;
     const std::byte* source = source_lane.rows + route.token * source_lane.row_stride;
-    std::byte* target = window == nullptr ? nullptr : place_of(payload, source_lane, window, route.row, own_window);
+    std::byte* target = window == nullptr ? nullptr : place_of(payload, source_lane, window, route.row, output_window);
     if (source_lane.way == Way::kByThreads) {
       copy_to_all(targets, target, source, source_lane.row_bytes, lane);
       continue;
@@ -58,7 +58,7 @@ __device__ inline void send_plainly(const Payload& payload, const Route& route, 
     const int o = __ffs(static_cast<int>(rest)) - 1;
     auto* target = reinterpret_cast<std::byte*>(__shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(window), o));
     const std::int64_t row = __shfl_sync(kAllLanes, route.row, o);
-    const IdTargets& ids = target == own_window ? payload.own_ids : payload.ids;
+    const IdTargets& ids = target == output_window ? payload.output_ids : payload.ids;
     if (lane < payload.top_k) {
       const std::int64_t entry = row * payload.top_k + lane;
       reinterpret_cast<std::int32_t*>(target + ids.topk_idx)[entry] = ordinal == o ? local_idx : -1;
@@ -73,7 +73,7 @@ __device__ inline void send_plainly(const Payload& payload, const Route& route, 
 
 // The short rows of a group of tokens. Neighbouring tokens often go to the same rank, and stand side by side there: stores of
 // several tokens' rows are one piece.
-__device__ inline void send_group(const Payload& payload, const TokenGroup group, const std::byte* own_window) {
+__device__ inline void send_group(const Payload& payload, const TokenGroup group, const std::byte* output_window) {
   constexpr int kUnroll = 4;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll 1
@@ -106,7 +106,7 @@ __device__ inline void send_group(const Payload& payload, const TokenGroup group
           const auto window = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(group.sent.window), from);
           const std::int64_t row = __shfl_sync(kAllLanes, group.sent.row, from);
           if (holder[j] < 0 || window == 0) continue;
-          ptx::store_row(place_of(payload, source_lane, reinterpret_cast<std::byte*>(window), row, own_window) + offset[j],
+          ptx::store_row(place_of(payload, source_lane, reinterpret_cast<std::byte*>(window), row, output_window) + offset[j],
                          values[j]);
         }
       }
@@ -134,12 +134,12 @@ struct Run {
 
 // The next run of a route, which begins with `*part`; that moves behind it. Tells the conveyor where the run goes. By all
 // lanes, with a __syncwarp() between a run's end and the next one's beginning.
-__device__ inline Run begin_run(const Payload& payload, const Route& route, int* part, const std::byte* own_window,
+__device__ inline Run begin_run(const Payload& payload, const Route& route, int* part, const std::byte* output_window,
                                 Conveyor& conveyor, int lane) {
   const SourceLane& source = lane_of(payload, *part);
   if (lane < payload.max_fan_out) {
     conveyor.next_targets()[lane] =
-        route.window == nullptr ? nullptr : place_of(payload, source, route.window, route.row, own_window);
+        route.window == nullptr ? nullptr : place_of(payload, source, route.window, route.row, output_window);
   }
   __syncwarp();
   conveyor.begin_row();

@@ -26,7 +26,7 @@ struct SourceLane {
   int row_bytes;
   int element_bytes;
   std::size_t target;  // offset in the window
-  std::byte* output;   // where rows that this rank receives shall go in the end; null: they stay in the window
+  std::byte* output;   // for rows that do not go to a window, as place_of() says
   Way way;
   int first_part;  // kBulk: the number of its first part among those of all such lanes
   int part_bytes;  // of each but its last
@@ -52,6 +52,7 @@ struct Payload {
   std::int64_t num_tokens;
   std::int64_t first_token;  // ranks may begin at different ones, see Routes
   int num_rounds;            // how often all tokens come, each time for other destinations; if not once, first_token is 0
+  std::int64_t num_pairs;    // if not once: in the first round the first so many tokens and the next so many come in turns
   int rank;
   int parts_per_ticket;  // at most
   int max_fan_out;
@@ -66,9 +67,9 @@ struct Payload {
   std::int64_t weights_token_stride;  // bytes
   std::int64_t weights_k_stride;
   IdTargets ids;
-  IdTargets own_ids;  // in the rank's own window
+  IdTargets output_ids;  // in the memory whose rows go to the lanes' outputs
 
-  bool copies_out;  // rows that the rank keeps, to the lanes' outputs
+  bool copies_out;  // some rows go to the lanes' outputs
   std::int64_t num_output_rows;
 };
 
@@ -116,7 +117,7 @@ Payload make_payload(const Args& args, const DispatchLayout& layout, bool in_bul
     payload.weights_token_stride = args.topk_weights.strides[0] * static_cast<std::int64_t>(sizeof(float));
     payload.weights_k_stride = args.topk_weights.strides[1] * static_cast<std::int64_t>(sizeof(float));
   }
-  payload.ids = payload.own_ids = id_targets(layout);
+  payload.ids = payload.output_ids = id_targets(layout);
   return payload;
 }
 

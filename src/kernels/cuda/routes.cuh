@@ -11,6 +11,8 @@ namespace tokenyard::cuda {
 
 // Tokens whose small rows travel together, at most.
 inline constexpr int kMaxGroupTokens = 8;
+// Tokens that come in turns change sides after so many, so that both kinds come to the warps of all blocks.
+inline constexpr int kTurnsPerSide = 16;
 // Instead of a round: what is sent in any.
 inline constexpr int kAllRounds = -1;
 
@@ -150,7 +152,10 @@ class Routes {
   }
   __device__ int token_at(const Payload& payload, unsigned position) const {
     const int idx = idx_at(payload, position);
-    return rotated(num_rounds_ == 1 ? idx : idx % num_tokens_);
+    if (num_rounds_ == 1) return rotated(idx);
+    const auto num_pairs = static_cast<int>(payload.num_pairs);
+    if (idx >= 2 * num_pairs) return idx % num_tokens_;
+    return idx / 2 + ((idx ^ idx / kTurnsPerSide) % 2 == 0 ? 0 : num_pairs);
   }
 
   __device__ void draw() {

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <numeric>
+
 #include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/pack_rows.hpp"
 #include "kernels/host/push.hpp"
@@ -9,7 +12,6 @@ namespace tokenyard::test {
 namespace {
 
 constexpr std::uint64_t kNumber = 7;  // of the packing
-constexpr Chunks kTwoChunks{.num_chunks = 2, .ends = {10, 64}};
 
 std::vector<Lane> draw_lanes(RandomBits& random) {
   if (random.one_in(3)) return long_and_short_lanes(random);
@@ -26,7 +28,7 @@ Chunks draw_chunks(RandomBits& random) {
   Chunks chunks;
   chunks.num_chunks = static_cast<int>(random.from(1, Chunks::kMaxChunks));
   for (int chunk = 0; chunk < chunks.num_chunks; ++chunk) {
-    const int previous = chunk == 0 ? 0 : chunks.ends[chunk - 1];
+    const int previous = chunk == 0 ? -1 : chunks.ends[chunk - 1];
     const int most = Chunks::kNumParts - (chunks.num_chunks - 1 - chunk);
     chunks.ends[chunk] = chunk + 1 == chunks.num_chunks ? most : static_cast<int>(random.from(previous + 1, most));
   }
@@ -70,7 +72,8 @@ std::vector<Array> arrays_of(const Shape& shape, const DispatchLayout& layout, b
   return arrays;
 }
 
-// Of a single rank of many: its rows stand side by side as they do in the windows that the host has pushed them to.
+// Of a single rank of many: its rows stand as they do in the windows that the host has pushed them to, or side by side as they
+// do there.
 void pack_what_the_host_pushes(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RandomBits random(seed);
@@ -124,7 +127,12 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
   host::finish_copies();
 
   const DeviceArray<std::byte> staging(staged.num_bytes);
-  const DeviceArray<std::byte> own_window(layout.num_bytes);
+  std::vector<DeviceArray<std::byte>> device_windows;
+  std::vector<std::byte*> addresses;
+  for (int peer = 0; peer < routed.num_ranks; ++peer) {
+    addresses.push_back(device_windows.emplace_back(layout.num_bytes).data());
+  }
+  const DeviceArray<std::byte*> window_addresses(addresses);
   const DeviceArray<std::int32_t> fan_out(tokens.fan_out);
   const DeviceArray<std::int32_t> destination(tokens.destination);
   const DeviceArray<std::int64_t> row(tokens.row);
@@ -135,7 +143,8 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
   const DeviceArray<cuda::PackState> state(std::size_t{1});
   cuda::PackArgs args{.lanes = device_lanes,
                       .staging = {staging.data(), staged},
-                      .window = {own_window.data(), layout},
+                      .layout = &layout,
+                      .windows = window_addresses.data(),
                       .rank = rank,
                       .num_ranks = routed.num_ranks,
                       .num_tokens = tokens.num_tokens,
@@ -158,24 +167,32 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
   gpus.finish();
 
   const std::vector<std::byte> packed = staging.contents();
-  const std::vector<std::byte> kept = own_window.contents();
   const std::vector<Array> at = arrays_of(routed.shape, layout, cached, with_weights);
   const std::vector<Array> staged_at = arrays_of(routed.shape, staged, cached, with_weights);
-  for (std::size_t array = 0; array < at.size(); ++array) {
-    const std::size_t row_bytes = at[array].row_bytes;
-    for (int peer = 0; peer < routed.num_ranks; ++peer) {
-      const SentBlock& block = blocks[peer];
-      const std::byte* expected = windows[peer].data() + at[array].offset + block.first_row * row_bytes;
-      const std::byte* found = peer == rank ? kept.data() + at[array].offset + block.first_row * row_bytes
-                                            : packed.data() + staged_at[array].offset + block.staged_row * row_bytes;
-      for (std::size_t i = 0; i < block.num_rows * row_bytes; ++i) {
-        ASSERT_EQ(found[i], expected[i]) << "byte " << i << " of array " << array << " from rank " << rank << " for " << peer
-                                         << ", of " << routed.num_ranks << " ranks, " << num_sms << " blocks";
+  const PackOrder order = PackOrder::of(rank, routed.num_ranks, args.chunks);
+  for (int peer = 0; peer < routed.num_ranks; ++peer) {
+    const SentBlock& block = blocks[peer];
+    const std::int64_t num_stored = peer == rank ? block.num_rows : order.num_stored(order.pass_of(peer), block.num_rows);
+    const std::vector<std::byte> stored = device_windows[peer].contents();
+    std::vector<std::byte> expected(stored.size());  // nothing but these rows
+    for (std::size_t array = 0; array < at.size(); ++array) {
+      const std::size_t row_bytes = at[array].row_bytes;
+      const std::size_t first = at[array].offset + block.first_row * row_bytes;
+      const std::size_t first_packed = first + num_stored * row_bytes;
+      std::copy(windows[peer].begin() + first, windows[peer].begin() + first_packed, expected.begin() + first);
+      const std::byte* found = packed.data() + staged_at[array].offset + (block.staged_row + num_stored) * row_bytes;
+      for (std::size_t i = 0; i < (block.num_rows - num_stored) * row_bytes; ++i) {
+        ASSERT_EQ(found[i], windows[peer][first_packed + i])
+            << "packed byte " << i << " of array " << array << " from rank " << rank << " for " << peer << ", of "
+            << routed.num_ranks << " ranks, " << num_sms << " blocks";
       }
     }
+    for (std::size_t i = 0; i < stored.size(); ++i) {
+      ASSERT_EQ(stored[i], expected[i]) << "byte " << i << " of the window of rank " << peer << " from rank " << rank << ", of "
+                                        << routed.num_ranks << " ranks, " << num_sms << " blocks";
+    }
   }
-  const int num_pieces = PackOrder::of(rank, routed.num_ranks, args.chunks).num_pieces();
-  for (int piece = 0; piece < num_pieces; ++piece) EXPECT_EQ(words.contents()[piece], kNumber);
+  for (int piece = PackOrder::kFirstPacked; piece < order.num_pieces(); ++piece) EXPECT_EQ(words.contents()[piece], kNumber);
   const cuda::PackState left = state.contents()[0];
   for (const std::uint32_t num_packed : left.num_packed) EXPECT_EQ(num_packed, 0U);
   EXPECT_EQ(left.num_blocks_done, 0U);
@@ -189,33 +206,120 @@ TEST(cuda_pack_rows, blocks_hold_what_the_host_pushes) {
   }
 }
 
-// Streams wait for the words: they come in any case, behind the news of the failure.
+// Rank 0 has 32 tokens, which go to rank 1: 5 are stored there, and the others packed.
+class TokensForRank1 {
+ public:
+  static constexpr Chunks kChunks{.num_chunks = 2, .ends = {10, 64}};
+  static constexpr std::size_t kNumStored = 5;
+
+  cuda::PackArgs args() {
+    return {.lanes = lanes_,
+            .staging = {reinterpret_cast<std::byte*>(staging_.data()), {}},
+            .layout = &layout_,
+            .windows = windows_.data(),
+            .num_ranks = 2,
+            .num_tokens = kNumTokens,
+            .max_fan_out = 1,
+            .fan_out = fan_out_.data(),
+            .destination = fan_out_.data(),
+            .row = row_.data(),
+            .sent = sent_.data(),
+            .chunks = kChunks,
+            .piece_words = words_.data(),
+            .state = nullptr,
+            .pack_state = state_.data()};
+  }
+  std::uint64_t word() const { return words_.contents()[PackOrder::kFirstPacked]; }
+  cuda::PackState state() const { return state_.contents()[0]; }
+
+  void expect_nothing_stored() const { EXPECT_EQ(window_.contents(), std::vector<float>(values_.size())); }
+  void expect_nothing_packed() const { EXPECT_EQ(staging_.contents(), std::vector<float>(values_.size())); }
+  void expect_all_moved() const {
+    std::vector<float> stored(values_.size());
+    std::vector<float> packed = values_;
+    for (std::size_t i = 0; i < kNumStored * kNumElements; ++i) std::swap(stored[i], packed[i]);
+    EXPECT_EQ(window_.contents(), stored);
+    EXPECT_EQ(staging_.contents(), packed);
+  }
+
+ private:
+  static constexpr std::int64_t kNumTokens = 32;
+  static constexpr std::int64_t kNumElements = 4;
+
+  static std::vector<float> make_values() {
+    std::vector<float> values(kNumTokens * kNumElements);
+    std::iota(values.begin(), values.end(), 1.0F);
+    return values;
+  }
+  static std::vector<std::int64_t> make_rows() {
+    std::vector<std::int64_t> rows(kNumTokens);
+    std::iota(rows.begin(), rows.end(), 0);
+    return rows;
+  }
+
+  const DispatchLayout layout_{};
+  const std::vector<float> values_ = make_values();
+  const DeviceArray<float> lane_{values_};
+  const std::vector<ConstTensorView> lanes_{ConstTensorView(lane_.data(), DataType::kFloat32, {kNumTokens, kNumElements})};
+  const DeviceArray<float> staging_{values_.size()};
+  const DeviceArray<float> window_{values_.size()};
+  const DeviceArray<std::byte*> windows_{std::vector<std::byte*>{nullptr, reinterpret_cast<std::byte*>(window_.data())}};
+  const DeviceArray<std::int32_t> fan_out_{std::vector<std::int32_t>(kNumTokens, 1)};  // and destinations
+  const DeviceArray<std::int64_t> row_{make_rows()};
+  const DeviceArray<SentBlock> sent_{std::vector<SentBlock>{{0, 0, 0}, {0, kNumTokens, 0}}};
+  const DeviceArray<std::uint64_t> words_{std::size_t{PackOrder::kMaxPieces}};
+  const DeviceArray<cuda::PackState> state_{std::size_t{1}};
+};
+
+// Streams wait for the words: they come in any case, behind the news of the failure. Nothing is stored at a peer that has not
+// come.
 TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
   SKIP_WITHOUT_GPUS(1);
   GpuRanks gpus(2, 1);  // rank 1 stays away
-  const DeviceArray<std::uint64_t> words(std::size_t{PackOrder::kMaxPieces});
-  const DeviceArray<cuda::PackState> state(std::size_t{1});
-  const DeviceArray<SentBlock> sent(std::size_t{2});
-  const cuda::Handshake handshake{.signals = gpus.signals(0, std::chrono::milliseconds(50)),
-                                  .entry_post = cuda::LineWord::kFree,
-                                  .entry_wait = cuda::LineWord::kFree,
-                                  .entry_phase = Phase::kDispatchFree};
-  gpus.select(0);
+  TokensForRank1 tokens;
+  cuda::PackArgs args = tokens.args();
+  args.handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)),
+                    .entry_post = cuda::LineWord::kFree,
+                    .entry_wait = cuda::LineWord::kFree,
+                    .entry_phase = Phase::kDispatchFree};
+  args.state = gpus.state(0);
   for (std::uint64_t number = 1; number <= 2; ++number) {  // the second time the failure is known from the start
-    cuda::pack_rows({.num_ranks = 2,
-                     .sent = sent.data(),
-                     .chunks = kTwoChunks,
-                     .piece_words = words.data(),
-                     .copies = {.number = number},
-                     .handshake = handshake,
-                     .state = gpus.state(0),
-                     .pack_state = state.data()},
-                    {.stream = gpus.stream(0), .num_sms = 3});
+    args.copies = {.number = number};
+    gpus.select(0);
+    cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = 3, .plain_copies = number == 2});
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     EXPECT_NE(gpus.failure(0), 0);
-    for (int piece = 0; piece < 2; ++piece) EXPECT_EQ(words.contents()[piece], number);
-    EXPECT_EQ(state.contents()[0].num_blocks_done, 0U);
-    EXPECT_EQ(state.contents()[0].num_packed[0], 0U);
+    EXPECT_EQ(tokens.word(), number);
+    EXPECT_EQ(tokens.state().num_blocks_done, 0U);
+    tokens.expect_nothing_stored();
+  }
+}
+
+// What is stored at a peer comes behind its word, what is packed need not.
+TEST(cuda_pack_rows, rows_are_stored_when_the_peer_has_come) {
+  SKIP_WITHOUT_GPUS(1);
+  for (const bool plain_copies : {false, true}) {
+    GpuRanks gpus(2, 1);
+    TokensForRank1 tokens;
+    cuda::PackArgs args = tokens.args();
+    args.handshake = {.signals = gpus.signals(0),
+                      .entry_wait = cuda::LineWord::kFree,
+                      .entry_phase = Phase::kDispatchFree,
+                      .exit_post = cuda::LineWord::kData};
+    args.copies = {.number = kNumber};
+    args.state = gpus.state(0);
+    gpus.select(0);
+    cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = 3, .plain_copies = plain_copies});
+    gpus.select(1);
+    cuda::meet({.handshake = {.signals = gpus.signals(1),
+                              .entry_post = cuda::LineWord::kFree,
+                              .entry_wait = cuda::LineWord::kData,
+                              .entry_phase = Phase::kDispatchRows},
+                .state = gpus.state(1)},
+               {.stream = gpus.stream(1)});
+    gpus.finish();
+    EXPECT_EQ(tokens.word(), kNumber);
+    tokens.expect_all_moved();
   }
 }
 
@@ -228,10 +332,12 @@ TEST(cuda_pack_rows, data_is_announced_only_behind_copies) {
     const DeviceArray<std::uint64_t> copied(std::vector<std::uint64_t>{are_there ? kNumber : cuda::kNoCopies});
     const DeviceArray<cuda::PackState> state(std::size_t{1});
     const DeviceArray<SentBlock> sent(std::size_t{2});
+    const DispatchLayout layout{};
     gpus.select(0);
-    cuda::pack_rows({.num_ranks = 2,
+    cuda::pack_rows({.layout = &layout,
+                     .num_ranks = 2,
                      .sent = sent.data(),
-                     .chunks = kTwoChunks,
+                     .chunks = TokensForRank1::kChunks,
                      .piece_words = words.data(),
                      .copies = {copied.data(), kNumber},
                      .handshake = {.signals = gpus.signals(0), .exit_post = cuda::LineWord::kData},
@@ -250,45 +356,27 @@ TEST(cuda_pack_rows, data_is_announced_only_behind_copies) {
 }
 
 // A dispatch is packed before the host knows whether its rows fit: if they do not, it is packed again.
-TEST(cuda_pack_rows, nothing_is_packed_behind_a_closed_gate) {
+TEST(cuda_pack_rows, nothing_moves_behind_a_closed_gate) {
   SKIP_WITHOUT_GPUS(1);
   GpuRanks gpus(2, 1);
-  const std::vector<float> values{1, 2, 3, 4};
-  const DeviceArray<float> lane(values);
-  const ConstTensorView lanes[] = {ConstTensorView(lane.data(), DataType::kFloat32, {1, 4})};
-  const DeviceArray<float> staging(values.size());
-  const DeviceArray<float> window(values.size());
-  const DeviceArray<std::int32_t> fan_out(std::vector<std::int32_t>{1});
-  const DeviceArray<std::int32_t> destination(std::vector<std::int32_t>{1});
-  const DeviceArray<std::int64_t> row(std::vector<std::int64_t>{5});
-  const DeviceArray<SentBlock> sent(std::vector<SentBlock>{{0, 0, 0}, {5, 1, 0}});
-  const DeviceArray<std::uint64_t> words(std::size_t{PackOrder::kMaxPieces});
-  const DeviceArray<cuda::PackState> state(std::size_t{1});
+  TokensForRank1 tokens;
+  cuda::PackArgs args = tokens.args();
+  args.state = gpus.state(0);
   for (const std::uint32_t is_open : {0U, 1U}) {
     const DeviceArray<std::uint32_t> gate(std::vector<std::uint32_t>{is_open});
-    const std::uint64_t number = 1 + is_open;
+    args.copies = {.number = 1 + is_open};
+    args.handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)), .gate = gate.data()};
     gpus.select(0);
-    cuda::pack_rows({.lanes = lanes,
-                     .staging = {reinterpret_cast<std::byte*>(staging.data()), {}},
-                     .window = {reinterpret_cast<std::byte*>(window.data()), {}},
-                     .num_ranks = 2,
-                     .num_tokens = 1,
-                     .max_fan_out = 1,
-                     .fan_out = fan_out.data(),
-                     .destination = destination.data(),
-                     .row = row.data(),
-                     .sent = sent.data(),
-                     .chunks = kTwoChunks,
-                     .piece_words = words.data(),
-                     .copies = {.number = number},
-                     .handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)), .gate = gate.data()},
-                     .state = gpus.state(0),
-                     .pack_state = state.data()},
-                    {.stream = gpus.stream(0), .num_sms = 2});
+    cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = 2});
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-    EXPECT_EQ(staging.contents(), is_open != 0 ? values : std::vector<float>(values.size()));
+    if (is_open != 0) {
+      tokens.expect_all_moved();
+    } else {
+      tokens.expect_nothing_stored();
+      tokens.expect_nothing_packed();
+    }
     EXPECT_EQ(gpus.failure(0), 0);
-    for (int piece = 0; piece < 2; ++piece) EXPECT_EQ(words.contents()[piece], number);
+    EXPECT_EQ(tokens.word(), 1 + is_open);
   }
 }
 
