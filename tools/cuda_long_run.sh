@@ -72,35 +72,36 @@ num_runs=$(((shapes * 9 / 10 + per_run - 1) / per_run))
 num_runs=$((num_runs > 0 ? num_runs : 1))
 num_process_runs=$((((shapes + 9) / 10 + per_run - 1) / per_run))
 per_run_exchanges=$(((exchanges * 9 / 10 + num_runs - 1) / num_runs))
-num_workers=$((${#gpus[@]} * workers))
-worker_pids=()
-for ((worker = 0; worker < num_workers; ++worker)); do
-  {
-    trap stop INT TERM
-    for ((i = worker; i < num_runs; i += num_workers)); do
-      if is_over; then
-        touch "$logs/left_out"
-      else
-        run "${gpus[worker % ${#gpus[@]}]}" threads "$threads" $((seed + i)) "$per_run_exchanges"
-      fi
-    done
-  } &
-  worker_pids+=("$!")
-done
-started=("${worker_pids[@]}")
 status=0
-for pid in "${worker_pids[@]}"; do wait "$pid" || status=1; done
-both=$(
-  IFS=,
-  echo "${gpus[*]:0:2}"
-)
-for ((i = 0; i < num_process_runs; ++i)); do
-  if is_over; then
-    touch "$logs/left_out"
-  else
-    run "$both" processes "$processes" $((seed + i)) "$per_run_exchanges"
-  fi
-done
+
+# run_all NAME PROGRAM COUNT GPUS...: so many runs, one at a time on each of GPUS.
+run_all() {
+  local name=$1 program=$2 count=$3 worker pid
+  shift 3
+  local places=("$@") worker_pids=()
+  for ((worker = 0; worker < ${#places[@]}; ++worker)); do
+    {
+      trap stop INT TERM
+      for ((i = worker; i < count; i += ${#places[@]})); do
+        if is_over; then
+          touch "$logs/left_out"
+        else
+          run "${places[worker]}" "$name" "$program" $((seed + i)) "$per_run_exchanges"
+        fi
+      done
+    } &
+    worker_pids+=("$!")
+  done
+  started=("${worker_pids[@]}")
+  for pid in "${worker_pids[@]}"; do wait "$pid" || status=1; done
+}
+
+places=()
+for ((worker = 0; worker < workers; ++worker)); do places+=("${gpus[@]}"); done
+run_all threads "$threads" "$num_runs" "${places[@]}"
+pairs=("${gpus[0]}${gpus[1]:+,${gpus[1]}}")
+for ((i = 2; i + 1 < ${#gpus[@]}; i += 2)); do pairs+=("${gpus[i]},${gpus[i + 1]}"); done
+run_all processes "$processes" "$num_process_runs" "${pairs[@]}"
 
 for name in threads processes; do
   results=$logs/$name.results

@@ -15,10 +15,10 @@
 namespace tokenyard {
 namespace {
 
-// The first chunk is stored at the peers while the second is packed, which is so small that copies begin early. SMs pack half
-// as fast again as a link carries, or more: each of the others is what has been packed when the one before it has crossed. A
-// chunk more costs some 6 us, half of it for the word that is awaited.
-constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {6, 14, 30, 64}};
+// The first chunk is stored at the peers until copies begin, which is some 10 us after the second has been packed: so that one
+// is small. SMs pack half as fast again as a link carries, or more: each of the others is what has been packed when the one
+// before it has crossed. If it is not quite, its copy begins 10 us late. A chunk more costs some 8 us.
+constexpr Chunks kPushChunks{.num_chunks = 4, .ends = {14, 21, 36, 64}};
 static_assert(kPushChunks.ends[kPushChunks.num_chunks - 1] == Chunks::kNumParts);
 
 // An array with an element for each row, in what is packed and in the window that it goes to.

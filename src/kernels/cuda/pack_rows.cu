@@ -1,6 +1,8 @@
 // Warps draw tickets for parts of tokens, as push's do: in every pass of the order of the rows that belong to it, in the order
-// of tokens, so that one piece after the other is complete; then of the rows that stay. Those that are stored at peers and the
-// next, which are packed first, come in turns: the link is the limit of the ones alone. Every warp is a conveyor of its own.
+// of tokens, so that one piece after the other is complete; then of the rows that stay. Every warp is a conveyor of its own.
+//
+// Some blocks begin with the rows that are stored at peers. They do not share multiprocessors with those that pack meanwhile,
+// because copies would stand behind stores that wait for the link.
 
 #include <algorithm>
 #include <limits>
@@ -23,6 +25,9 @@ constexpr int kNoPiece = -1;
 
 constexpr int kPartsPerTicket = 4;  // see push_routes.cuh
 
+// Blocks that store at peers at first: 9 of 16, as these take longer, but no more than fill a link of 400 GB/s.
+constexpr int kMaxStoringBlocks = 9;
+
 // Rows that are packed go to the lanes' outputs, which lie in the staging; the others to windows.
 struct PackKernel : Payload {
   std::byte* staging;
@@ -31,7 +36,9 @@ struct PackKernel : Payload {
   const SentBlock* sent;
 
   PackOrder order;
-  std::uint32_t row_parts;  // that are counted of each row
+  int num_storing_blocks;
+  unsigned num_stored_parts;  // of the first round
+  std::uint32_t row_parts;    // that are counted of each row
   std::uint64_t* piece_words;
   CopyWord copies;
   Segments segments;
@@ -41,13 +48,27 @@ struct PackKernel : Payload {
   PackState* pack_state;
 };
 
-// A warp's place among those that move rows.
-__device__ Share share_of(const PackKernel& kernel, int num_movers) {
+__device__ bool begins_with_storing(const PackKernel& kernel) {
+  return static_cast<int>(blockIdx.x) < kernel.num_storing_blocks;
+}
+
+// A warp's place among those that store at peers.
+__device__ Share share_of_stored(const PackKernel& kernel, int num_movers) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const auto num_blocks = static_cast<int>(gridDim.x);
-  return {.idx = warp * num_blocks + static_cast<int>(blockIdx.x),
+  return {.idx = warp * kernel.num_storing_blocks + static_cast<int>(blockIdx.x),
+          .num_warps = kernel.num_storing_blocks * num_movers,
+          .next_ticket = &kernel.state->next_piece,
+          .end_part = kernel.num_stored_parts};
+}
+
+// And among those that do not.
+__device__ Share share_of_others(const PackKernel& kernel, int num_movers) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int num_blocks = static_cast<int>(gridDim.x) - kernel.num_storing_blocks;
+  return {.idx = warp * num_blocks + static_cast<int>(blockIdx.x) - kernel.num_storing_blocks,
           .num_warps = num_blocks * num_movers,
-          .next_ticket = &kernel.state->next_ticket};
+          .next_ticket = &kernel.state->next_ticket,
+          .begin_part = kernel.num_stored_parts};
 }
 
 // The blocks of rows that go to the ranks. Lane r of a warp keeps what it has to know of rank r's.
@@ -107,7 +128,7 @@ __device__ void count_packed(const PackKernel& kernel, int piece, std::uint32_t 
   ptx::fence_device();
   if (atomicAdd(&kernel.pack_state->num_packed[piece], num_parts) + num_parts != 0) return;
   ptx::fence_system();
-  ptx::store_release_system(&kernel.piece_words[piece], kernel.copies.number);
+  ptx::store_relaxed_system(&kernel.piece_words[piece], kernel.copies.number);
 }
 
 __device__ std::uint32_t parts_of_piece(const PackKernel& kernel, int piece) {
@@ -204,7 +225,7 @@ __device__ void end_packing(const PackKernel& kernel) {
   ptx::fence_system();
 #pragma unroll 1
   for (int piece = PackOrder::kFirstPacked; piece < kernel.order.num_pieces(); ++piece) {
-    ptx::store_release_system(&kernel.piece_words[piece], kernel.copies.number);
+    ptx::store_relaxed_system(&kernel.piece_words[piece], kernel.copies.number);
   }
 }
 
@@ -236,17 +257,28 @@ __device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_
   return is_well;
 }
 
-// Goes through the routes that a warp draws: `move(route, in_first_pass)` moves one, `drain()` ends when all that was moved has
-// been written.
+__device__ Routes first_routes(const PackKernel& kernel, int num_movers, int lane) {
+  const bool stores = begins_with_storing(kernel);
+  return Routes(kernel, stores ? share_of_stored(kernel, num_movers) : share_of_others(kernel, num_movers), lane);
+}
+
+// Goes through the routes that a warp draws, which begin with the first_routes: `move(route, in_first_pass)` moves one,
+// `drain()` ends when all that was moved has been written.
 template <class Drain, class Move>
-__device__ void move_routes(const PackKernel& kernel, Routes& routes, const Blocks& blocks, Entry& entry, int lane, Drain drain,
-                            Move move) {
+__device__ void move_routes(const PackKernel& kernel, Routes& routes, const Blocks& blocks, Entry& entry, int num_movers,
+                            int lane, Drain drain, Move move) {
   Tally tally(kernel, lane);
   Route route;
   bool in_first_pass = true;
+  bool is_storing = begins_with_storing(kernel);
   for (;;) {
     const bool begins_ticket = routes.ticket_is_over();
-    if (!routes.next(kernel, blocks, &route)) break;
+    if (!routes.next(kernel, blocks, &route)) {
+      if (!is_storing) break;
+      is_storing = false;
+      routes.join(kernel, share_of_others(kernel, num_movers));
+      continue;
+    }
     if (begins_ticket) {
       const int piece = blocks.piece_of(routes.ticket());
       const unsigned pieces = set_of(piece);
@@ -270,11 +302,10 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
 // first pass, and so piece by piece as these.
 class Groups {
  public:
-  __device__ Groups(const PackKernel& kernel, const Routes& routes, const Share& share, int lane)
-      : kernel_(kernel), lane_(lane) {
+  __device__ Groups(const PackKernel& kernel, const Routes& routes, int num_movers, int lane) : kernel_(kernel), lane_(lane) {
     if (!kernel.has_groups) return;
     // What all warps together have under way.
-    num_tokens_ahead_ = share.num_warps * kernel.parts_per_ticket / static_cast<int>(kernel.num_parts);
+    num_tokens_ahead_ = static_cast<int>(gridDim.x) * num_movers * kernel.parts_per_ticket / static_cast<int>(kernel.num_parts);
     draw(routes);
   }
 
@@ -313,16 +344,15 @@ class Groups {
 __device__ bool move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int num_movers, const CallTurn& call_turn,
                              int lane) {
   const bool works = lane == 0;
-  const Share share = share_of(kernel, num_movers);
-  Routes routes(kernel, share, lane);
+  Routes routes = first_routes(kernel, num_movers, lane);
   const Blocks blocks(kernel, lane);
-  Groups groups(kernel, routes, share, lane);
+  Groups groups(kernel, routes, num_movers, lane);
   const auto drain = [&] {
     while (!conveyor.is_empty()) conveyor.store_next(works);
     if (works) ptx::bulk_wait_written<0>();
   };
   Entry entry(kernel.handshake, call_turn);
-  move_routes(kernel, routes, blocks, entry, lane, drain, [&](const Route& route, bool in_first_pass) {
+  move_routes(kernel, routes, blocks, entry, num_movers, lane, drain, [&](const Route& route, bool in_first_pass) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
       const Run run = begin_run(kernel, route, &part, kernel.staging, conveyor, lane);
       conveyor.move(run.from, run.begin, run.end, run.part_bytes, works);
@@ -365,11 +395,11 @@ __global__ void pack_in_bulk(const __grid_constant__ PackKernel) {}  // never la
 #endif
 
 __device__ bool move_by_threads(const PackKernel& kernel, int num_movers, const CallTurn& call_turn, int lane) {
-  Routes routes(kernel, share_of(kernel, num_movers), lane);
+  Routes routes = first_routes(kernel, num_movers, lane);
   const Blocks blocks(kernel, lane);
   Entry entry(kernel.handshake, call_turn);
   move_routes(
-      kernel, routes, blocks, entry, lane, [] {},
+      kernel, routes, blocks, entry, num_movers, lane, [] {},
       [&](const Route& route, bool) { send_plainly(kernel, route, kernel.staging, lane); });
   return entry.is_well();
 }
@@ -405,7 +435,6 @@ PackKernel prepare(const PackArgs& args, bool in_bulk) {
   kernel.sent = args.sent;
   kernel.order = PackOrder::of(args.rank, args.num_ranks, args.chunks);
   kernel.num_rounds = kernel.order.num_passes + 1;
-  kernel.num_pairs = std::min(args.chunks.end(PackOrder::kStoredPiece, args.num_tokens), args.num_tokens / 2);
   kernel.piece_words = args.piece_words;
   kernel.copies = args.copies;
   kernel.segments = args.segments;
@@ -422,14 +451,17 @@ const RegisteredKernels kKernels{address_of(pack_in_bulk), address_of(pack_by_th
 void pack_rows(const PackArgs& args, const Launch& launch) {
   const Device device = current_device();
   PackKernel kernel = prepare(args, !launch.plain_copies && device.has_bulk_copies);
-  if (kernel.num_parts == 0) {
-    kernel.num_parts = 1;
-    kernel.row_parts = 1;
+  const bool in_bulk = kernel.num_parts > 0;
+  if (!in_bulk) kernel.num_parts = 1;
+  kernel.row_parts = kernel.num_parts + (kernel.has_groups ? 1 : 0);
+  kernel.num_storing_blocks = std::clamp((launch.num_sms * 9 + 8) / 16, 1, kMaxStoringBlocks);
+  // About: rows are a few more or fewer than their share of the tokens.
+  kernel.num_stored_parts = static_cast<unsigned>(args.chunks.end(PackOrder::kStoredPiece, args.num_tokens)) * kernel.num_parts;
+  if (!in_bulk) {
     pack_by_threads<<<launch.num_sms, kMaxWarps * kWarp, 0, launch.stream>>>(kernel);
     check_cuda(cudaGetLastError(), "pack_rows");
     return;
   }
-  kernel.row_parts = kernel.num_parts + (kernel.has_groups ? 1 : 0);
   const int warp_bytes = conveyor_bytes(kernel.stage_bytes, kernel.max_fan_out);
   constexpr int kStaticBytes = 1024;  // room for what the kernel keeps besides
   const int num_movers = std::clamp((device.max_shared_bytes - kStaticBytes) / warp_bytes, 1, kMaxWarps - 1);

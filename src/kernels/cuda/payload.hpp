@@ -52,7 +52,6 @@ struct Payload {
   std::int64_t num_tokens;
   std::int64_t first_token;  // ranks may begin at different ones, see Routes
   int num_rounds;            // how often all tokens come, each time for other destinations; if not once, first_token is 0
-  std::int64_t num_pairs;    // if not once: in the first round the first so many tokens and the next so many come in turns
   int rank;
   int parts_per_ticket;  // at most
   int max_fan_out;

@@ -11,8 +11,6 @@ namespace tokenyard::cuda {
 
 // Tokens whose small rows travel together, at most.
 inline constexpr int kMaxGroupTokens = 8;
-// Tokens that come in turns change sides after so many, so that both kinds come to the warps of all blocks.
-inline constexpr int kTurnsPerSide = 16;
 // Instead of a round: what is sent in any.
 inline constexpr int kAllRounds = -1;
 
@@ -21,6 +19,9 @@ struct Share {
   int idx;                     // of this warp
   int num_warps;               // each begins with two tickets that need not be drawn
   std::uint32_t* next_ticket;  // counts the tickets that have been drawn
+  // Of the parts of all tokens in all rounds.
+  unsigned begin_part = 0;
+  unsigned end_part = ~0U;  // or their number
 };
 
 // What each lane of a warp sends: a row of a destination.
@@ -56,17 +57,24 @@ struct Route {
 class Routes {
  public:
   __device__ Routes(const Payload& payload, const Share& share, int lane)
-      : share_(share),
-        first_token_(static_cast<int>(payload.first_token)),
+      : first_token_(static_cast<int>(payload.first_token)),
         num_tokens_(static_cast<int>(payload.num_tokens)),
         num_rounds_(payload.num_rounds),
         lane_(lane) {
-    num_parts_all_ = static_cast<unsigned>(num_tokens_) * payload.num_parts * static_cast<unsigned>(payload.num_rounds);
     while (width_ < payload.max_fan_out) width_ *= 2;
     parts_per_ticket_ = min(payload.parts_per_ticket, kWarp / width_);
     group_tokens_ = min(kMaxGroupTokens, kWarp / width_);
+    take_part(payload, share);
     load(payload, static_cast<unsigned>(share.idx));
     drawn_ = static_cast<unsigned>(share.idx + share.num_warps);
+  }
+
+  // When there are no more: those that other warps share, beside whom this one draws all its tickets.
+  __device__ void join(const Payload& payload, const Share& share) {
+    take_part(payload, share);
+    draw();
+    load(payload, __shfl_sync(kAllLanes, drawn_, 0));
+    draw();
   }
 
   // Whether the next part, if there is one, belongs to another ticket than the last.
@@ -80,8 +88,8 @@ class Routes {
     for (;;) {
       if (num_left_ == 0) {
         first_ = loaded_first_;
-        if (first_ >= num_parts_all_) return false;
-        num_left_ = static_cast<int>(min(static_cast<unsigned>(parts_per_ticket_), num_parts_all_ - first_));
+        if (first_ >= end_part_) return false;
+        num_left_ = static_cast<int>(min(static_cast<unsigned>(parts_per_ticket_), end_part_ - first_));
         num_taken_ = 0;
         sent_ = destinations.find(lane_ % width_ < loaded_fan_out_, loaded_destination_, loaded_row_,
                                   round_at(payload, first_ + static_cast<unsigned>(lane_ / width_)));
@@ -152,10 +160,13 @@ class Routes {
   }
   __device__ int token_at(const Payload& payload, unsigned position) const {
     const int idx = idx_at(payload, position);
-    if (num_rounds_ == 1) return rotated(idx);
-    const auto num_pairs = static_cast<int>(payload.num_pairs);
-    if (idx >= 2 * num_pairs) return idx % num_tokens_;
-    return idx / 2 + ((idx ^ idx / kTurnsPerSide) % 2 == 0 ? 0 : num_pairs);
+    return rotated(num_rounds_ == 1 ? idx : idx % num_tokens_);
+  }
+
+  __device__ void take_part(const Payload& payload, const Share& share) {
+    share_ = share;
+    const unsigned num_parts = static_cast<unsigned>(num_tokens_) * payload.num_parts * static_cast<unsigned>(num_rounds_);
+    end_part_ = min(share.end_part, num_parts);
   }
 
   __device__ void draw() {
@@ -163,11 +174,11 @@ class Routes {
   }
 
   __device__ void load(const Payload& payload, unsigned ticket) {
-    loaded_first_ = ticket * static_cast<unsigned>(parts_per_ticket_);
+    loaded_first_ = share_.begin_part + ticket * static_cast<unsigned>(parts_per_ticket_);
     const int ordinal = lane_ % width_;
     const unsigned position = loaded_first_ + static_cast<unsigned>(lane_ / width_);
     loaded_fan_out_ = 0;
-    if (position >= num_parts_all_ || lane_ / width_ >= parts_per_ticket_ || ordinal >= payload.max_fan_out) return;
+    if (position >= end_part_ || lane_ / width_ >= parts_per_ticket_ || ordinal >= payload.max_fan_out) return;
     const std::int64_t token = token_at(payload, position);
     loaded_fan_out_ = payload.fan_out[token];
     loaded_destination_ = payload.destination[token * payload.max_fan_out + ordinal];
@@ -178,7 +189,7 @@ class Routes {
   int first_token_;
   int num_tokens_;
   int num_rounds_;
-  unsigned num_parts_all_;
+  unsigned end_part_;
   int lane_;
   int width_ = 1;  // a power of two
   int parts_per_ticket_;
