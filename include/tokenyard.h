@@ -579,8 +579,9 @@ enum {
   TY_COPIES_CHOSEN = 0,  // bulk where the GPU has it
   TY_COPIES_BULK = 1,    // asynchronous bulk copies, Hopper and later: few SMs fill the link
   TY_COPIES_PLAIN = 2,   // loads and stores of 16 bytes: any GPU
-  // Rows are packed, and then the GPU's copy engines carry them. TY_OVERFLOW_GROW, ty_device.copy_engines and a GPU for each
-  // rank; a combine needs its rows in the slot (TY_LAYOUT_COMPACT, ty_received_get_combine_buffer). TY_UNSUPPORTED otherwise.
+  // Rows are packed, and then the GPU's copy engines carry them, but the first of a dispatch, which SMs store.
+  // TY_OVERFLOW_GROW, ty_device.copy_engines and a GPU for each rank; a combine needs its rows in the slot (TY_LAYOUT_COMPACT,
+  // ty_received_get_combine_buffer). TY_UNSUPPORTED otherwise.
   TY_COPIES_ENGINE = 3
 };
 
