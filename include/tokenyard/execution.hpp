@@ -18,10 +18,10 @@ enum class Copies : std::uint8_t {
   kBulk,    // asynchronous bulk copies, Hopper and later: few SMs fill the link
   kPlain,   // loads and stores of 16 bytes: any GPU
   // Rows are packed, the GPU's copy engines carry them, and they are summed as they come: num_sms pack and reduce. Until the
-  // first of a dispatch are packed, the same SMs store others at a peer: less than a quarter of what it gets. The host has to know how
-  // many rows there are, so this is for Overflow::kGrow alone, in groups with GroupOptions::copy_engines; every rank needs a
-  // GPU of its own; and a combine needs its rows in the slot (kCompact, Received::combine_buffer()). Error(kUnsupported)
-  // otherwise.
+  // first of a dispatch are packed, the same SMs store others at a peer: less than a quarter of what it gets. The host has to
+  // know how many rows there are, so this is for Overflow::kGrow alone, in groups with GroupOptions::copy_engines; every rank
+  // needs a GPU of its own; and a combine needs its rows in the slot (kCompact, Received::combine_buffer()).
+  // Error(kUnsupported) otherwise.
   kEngine,
 };
 const char* to_string(Copies copies) noexcept;
