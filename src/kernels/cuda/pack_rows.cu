@@ -215,7 +215,7 @@ __device__ bool await_peers(const PackKernel& kernel, const CallTurn& call_turn,
   return is_well;
 }
 
-// When a block has packed its share; all its threads.
+// When a block has stored and packed its share; all its threads.
 __device__ void end_packing(const PackKernel& kernel) {
   __syncthreads();
   if (threadIdx.x != 0) return;
@@ -224,7 +224,7 @@ __device__ void end_packing(const PackKernel& kernel) {
   kernel.pack_state->num_blocks_done = 0;  // the pieces' counters have come to zero by themselves, or this rank has failed
   ptx::fence_system();
 #pragma unroll 1
-  for (int piece = PackOrder::kFirstPacked; piece < kernel.order.num_pieces(); ++piece) {
+  for (int piece = 0; piece < kernel.order.num_pieces(); ++piece) {
     ptx::store_relaxed_system(&kernel.piece_words[piece], kernel.copies.number);
   }
 }
@@ -248,8 +248,14 @@ __device__ void announce_all(const PackKernel& kernel, std::uint64_t turn, int l
 // come.
 __device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_turn, bool is_well, int lane) {
   if (blockIdx.x != 0) return is_well;
+  const Signals& signals = kernel.handshake.signals;
   if (lane == 0 && kernel.copies.word != nullptr) {
-    is_well = await_copies(kernel.handshake.signals, kernel.copies, Phase::kDispatchRows) && is_well;
+    is_well = await_copies(signals, kernel.copies, Phase::kDispatchRows) && is_well;
+  }
+  if (lane == 0 && is_well && kernel.segments.words != nullptr && kernel.order.num_pieces() > 0) {
+    // What is announced has also been stored, by whatever blocks.
+    const CopyWord stored{&kernel.piece_words[PackOrder::kStoredPiece], kernel.copies.number};
+    is_well = await_copies(signals, stored, Phase::kDispatchRows);
   }
   __syncwarp();
   is_well = __all_sync(kAllLanes, is_well);

@@ -56,7 +56,7 @@ struct PackArgs {
   // closed: streams wait for these words, and would wait for ever. Where the entry wait fails, all ranks have been told of the
   // failure before.
   Chunks chunks{};                       // of the PackOrder
-  std::uint64_t* piece_words = nullptr;  // [num_pieces]; that of kStoredPiece has no meaning
+  std::uint64_t* piece_words = nullptr;  // [num_pieces]; that of kStoredPiece comes when packing is over
 
   CopyWord copies{};    // that follow, in another stream: the handshake's exit comes behind them; without a word, at once
   Segments segments{};  // with words: of what has been sent all are announced, to peers whose headers ask for that
