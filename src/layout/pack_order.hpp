@@ -4,7 +4,7 @@
 // behind itself. So as long as ranks keep step no two send to the same one: copies that meet there take twice as long. The
 // blocks of the first pass are cut into chunks, because copies shall begin early; later ones are packed while those cross. The
 // first chunk is not packed: as copies cannot begin before something is, the link is free for rows that are stored at the
-// peers. Pieces are numbered in the order in which they are complete: the chunks of the first pass, then one piece per pass.
+// peers. Pieces are numbered: the chunks of the first pass, then one piece per pass. What is packed is complete in this order.
 #pragma once
 
 #include <algorithm>

@@ -191,7 +191,7 @@ void CudaPlan::copy_packed(const DispatchArgs& args, const DispatchCall& call, O
   CopyStreams& streams = copy_streams(call.turn);
   const CopySection section(memory_.device, &streams, copy_order(call.turn));
   for (int piece = PackOrder::kFirstPacked; piece < order.num_pieces(); ++piece) {
-    // That of the first also says that the peers have opened their slots.
+    // That of the first one that is packed also says that the peers have opened their slots.
     streams.await_word(scratch_[slot_idx].packed + piece, num_copyings_);
     for (int distance = 1; distance < dimensions_.num_ranks; ++distance) {
       const int peer = peer_at(peers_->rank(), distance, dimensions_.num_ranks);

@@ -70,8 +70,8 @@ class CudaPlan final : public Plan::Impl {
     std::byte** combine_windows = nullptr;                   // [R]
     std::int32_t* combine_chunks = nullptr;                  // [Chunks::kMaxChunks + 1]: the first token of each
     cuda::PackState* pack_state = nullptr;
-    // Words that copies wait for, [PackOrder::kMaxPieces], and one that stands behind a call's copies: the number of the last
-    // call that has come so far, in a combine its signal word.
+    // Words of pieces, [PackOrder::kMaxPieces], for which copies wait, and one that stands behind a call's copies: the number
+    // of the last call that has come so far, in a combine its signal word.
     std::uint64_t* packed = nullptr;
     std::array<std::uint64_t*, kNumTracks> copied{};
     std::uint32_t* gate = nullptr;

@@ -20,7 +20,8 @@ struct LaunchState {
   std::uint32_t next_ticket = 0;
   std::uint32_t next_group = 0;
   std::uint32_t next_piece = 0;  // of what other warps work on at the same time
-  std::uint32_t num_sent = 0;    // blocks, or warps, that have sent all they had to send
+  std::uint32_t next_piece_group = 0;
+  std::uint32_t num_sent = 0;  // blocks, or warps, that have sent all they had to send
 };
 
 }  // namespace tokenyard::cuda

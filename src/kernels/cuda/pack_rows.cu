@@ -1,8 +1,9 @@
 // Warps draw tickets for parts of tokens, as push's do: in every pass of the order of the rows that belong to it, in the order
 // of tokens, so that one piece after the other is complete; then of the rows that stay. Every warp is a conveyor of its own.
 //
-// Some blocks begin with the rows that are stored at peers. They do not share multiprocessors with those that pack meanwhile,
-// because copies would stand behind stores that wait for the link.
+// Some blocks begin with the first tokens, whose rows are stored at peers, but for a few: tokens are divided as rows are, and
+// not all go everywhere. They do not share multiprocessors with those that pack meanwhile, because copies would stand behind
+// stores that wait for the link.
 
 #include <algorithm>
 #include <limits>
@@ -255,7 +256,7 @@ __device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_
   if (lane == 0 && is_well && kernel.segments.words != nullptr && kernel.order.num_pieces() > 0) {
     // What is announced has also been stored, by whatever blocks.
     const CopyWord stored{&kernel.piece_words[PackOrder::kStoredPiece], kernel.copies.number};
-    is_well = await_copies(signals, stored, Phase::kDispatchRows);
+    is_well = await_copies(signals, stored, Phase::kDispatchRows) && !has_failed(signals);
   }
   __syncwarp();
   is_well = __all_sync(kAllLanes, is_well);
@@ -269,10 +270,10 @@ __device__ Routes first_routes(const PackKernel& kernel, int num_movers, int lan
 }
 
 // Goes through the routes that a warp draws, which begin with the first_routes: `move(route, in_first_pass)` moves one,
-// `drain()` ends when all that was moved has been written.
-template <class Drain, class Move>
+// `drain()` ends when all that was moved has been written, and `join()` is told that nothing is left to store at peers.
+template <class Drain, class Join, class Move>
 __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Blocks& blocks, Entry& entry, int num_movers,
-                            int lane, Drain drain, Move move) {
+                            int lane, Drain drain, Join join, Move move) {
   Tally tally(kernel, lane);
   Route route;
   bool in_first_pass = true;
@@ -282,6 +283,7 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
     if (!routes.next(kernel, blocks, &route)) {
       if (!is_storing) break;
       is_storing = false;
+      join();
       routes.join(kernel, share_of_others(kernel, num_movers));
       continue;
     }
@@ -292,9 +294,9 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
         drain();
         tally.count();
       }
+      if ((pieces & kStored) != 0 && !entry.await()) break;
       tally.add(piece, pieces);
       in_first_pass = (pieces & ((1U << kernel.order.chunks.num_chunks) - 1)) != 0;
-      if ((pieces & kStored) != 0 && !entry.await()) break;
     }
     move(route, in_first_pass);
   }
@@ -305,14 +307,23 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
 #if __CUDA_ARCH__ >= 900
 
 // Groups of tokens with short rows are moved, to all their destinations, by the warps whose parts have come near them in the
-// first pass, and so piece by piece as these.
+// first pass, and so piece by piece as these. They are divided as the parts are.
 class Groups {
  public:
   __device__ Groups(const PackKernel& kernel, const Routes& routes, int num_movers, int lane) : kernel_(kernel), lane_(lane) {
     if (!kernel.has_groups) return;
+    stores_ = begins_with_storing(kernel);
+    num_stored_ = static_cast<int>(kernel.num_stored_parts / kernel.num_parts) / routes.group_tokens();
     // What all warps together have under way.
     num_tokens_ahead_ = static_cast<int>(gridDim.x) * num_movers * kernel.parts_per_ticket / static_cast<int>(kernel.num_parts);
     draw(routes);
+  }
+
+  // When nothing is left to store at peers but groups: those, and then others.
+  __device__ void join(const Routes& routes, const Blocks& blocks, Entry& entry) {
+    move_until(kernel_.num_tokens, routes, blocks, entry);
+    stores_ = false;
+    if (kernel_.has_groups) draw(routes);
   }
 
   // Those that begin not far behind `token`. They need not be counted with the parts: their lanes have written them at once.
@@ -334,13 +345,15 @@ class Groups {
  private:
   __device__ void draw(const Routes& routes) {
     unsigned number = 0;
-    if (lane_ == 0) number = atomicAdd(&kernel_.state->next_group, 1U);
-    number_ = __shfl_sync(kAllLanes, number, 0);
-    has_group_ = number_ < routes.num_groups();
+    if (lane_ == 0) number = atomicAdd(stores_ ? &kernel_.state->next_piece_group : &kernel_.state->next_group, 1U);
+    number_ = __shfl_sync(kAllLanes, number, 0) + (stores_ ? 0 : num_stored_);
+    has_group_ = number_ < (stores_ ? num_stored_ : routes.num_groups());
   }
 
   const PackKernel& kernel_;
   int lane_;
+  bool stores_ = false;
+  int num_stored_ = 0;  // groups
   int num_tokens_ahead_ = 0;
   std::int64_t number_ = 0;
   bool has_group_ = false;
@@ -358,7 +371,8 @@ __device__ bool move_in_bulk(const PackKernel& kernel, Conveyor& conveyor, int n
     if (works) ptx::bulk_wait_written<0>();
   };
   Entry entry(kernel.handshake, call_turn);
-  move_routes(kernel, routes, blocks, entry, num_movers, lane, drain, [&](const Route& route, bool in_first_pass) {
+  const auto join = [&] { groups.join(routes, blocks, entry); };
+  move_routes(kernel, routes, blocks, entry, num_movers, lane, drain, join, [&](const Route& route, bool in_first_pass) {
     for (int part = route.first_part; part < route.first_part + route.num_parts;) {
       const Run run = begin_run(kernel, route, &part, kernel.staging, conveyor, lane);
       conveyor.move(run.from, run.begin, run.end, run.part_bytes, works);
@@ -405,7 +419,7 @@ __device__ bool move_by_threads(const PackKernel& kernel, int num_movers, const 
   const Blocks blocks(kernel, lane);
   Entry entry(kernel.handshake, call_turn);
   move_routes(
-      kernel, routes, blocks, entry, num_movers, lane, [] {},
+      kernel, routes, blocks, entry, num_movers, lane, [] {}, [] {},
       [&](const Route& route, bool) { send_plainly(kernel, route, kernel.staging, lane); });
   return entry.is_well();
 }

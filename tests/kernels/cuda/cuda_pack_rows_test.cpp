@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/deadline.hpp"
 #include "kernels/cuda/meet.hpp"
 #include "kernels/cuda/pack_rows.hpp"
 #include "kernels/host/push.hpp"
@@ -181,16 +182,14 @@ void pack_what_the_host_pushes(std::uint64_t seed) {
       const std::size_t first_packed = first + num_stored * row_bytes;
       std::copy(windows[peer].begin() + first, windows[peer].begin() + first_packed, expected.begin() + first);
       const std::byte* found = packed.data() + staged_at[array].offset + (block.staged_row + num_stored) * row_bytes;
-      for (std::size_t i = 0; i < (block.num_rows - num_stored) * row_bytes; ++i) {
-        ASSERT_EQ(found[i], windows[peer][first_packed + i])
-            << "packed byte " << i << " of array " << array << " from rank " << rank << " for " << peer << ", of "
-            << routed.num_ranks << " ranks, " << num_sms << " blocks";
-      }
+      const std::size_t num_bytes = (block.num_rows - num_stored) * row_bytes;
+      const std::size_t num_right = std::mismatch(found, found + num_bytes, windows[peer].data() + first_packed).first - found;
+      ASSERT_EQ(num_right, num_bytes) << "packed bytes of array " << array << " from rank " << rank << " for " << peer
+                                      << ", of " << routed.num_ranks << " ranks, " << num_sms << " blocks";
     }
-    for (std::size_t i = 0; i < stored.size(); ++i) {
-      ASSERT_EQ(stored[i], expected[i]) << "byte " << i << " of the window of rank " << peer << " from rank " << rank << ", of "
+    const std::size_t num_right = std::mismatch(stored.begin(), stored.end(), expected.begin()).first - stored.begin();
+    ASSERT_EQ(num_right, stored.size()) << "bytes of the window of rank " << peer << " from rank " << rank << ", of "
                                         << routed.num_ranks << " ranks, " << num_sms << " blocks";
-    }
   }
   for (int piece = PackOrder::kFirstPacked; piece < order.num_pieces(); ++piece) EXPECT_EQ(words.contents()[piece], kNumber);
   const cuda::PackState left = state.contents()[0];
@@ -206,15 +205,14 @@ TEST(cuda_pack_rows, blocks_hold_what_the_host_pushes) {
   }
 }
 
-// Rank 0 has 32 tokens, which go to rank 1: 5 are stored there, and the others packed.
+// Rank 0 has 64 tokens, each with a long row and a short one, which go to rank 1: 16 are stored there, and the others packed.
 class TokensForRank1 {
  public:
-  static constexpr Chunks kChunks{.num_chunks = 2, .ends = {10, 64}};
-  static constexpr std::size_t kNumStored = 5;
+  static constexpr Chunks kChunks{.num_chunks = 2, .ends = {16, 64}};
 
   cuda::PackArgs args() {
     return {.lanes = lanes_,
-            .staging = {reinterpret_cast<std::byte*>(staging_.data()), {}},
+            .staging = {staging_.data(), layout_},
             .layout = &layout_,
             .windows = windows_.data(),
             .num_ranks = 2,
@@ -226,44 +224,59 @@ class TokensForRank1 {
             .sent = sent_.data(),
             .chunks = kChunks,
             .piece_words = words_.data(),
-            .state = nullptr,
             .pack_state = state_.data()};
   }
   std::uint64_t word() const { return words_.contents()[PackOrder::kFirstPacked]; }
+  std::uint64_t word_of_stored() const { return words_.contents()[PackOrder::kStoredPiece]; }
   cuda::PackState state() const { return state_.contents()[0]; }
 
-  void expect_nothing_stored() const { EXPECT_EQ(window_.contents(), std::vector<float>(values_.size())); }
-  void expect_nothing_packed() const { EXPECT_EQ(staging_.contents(), std::vector<float>(values_.size())); }
-  void expect_all_moved() const {
-    std::vector<float> stored(values_.size());
-    std::vector<float> packed = values_;
-    for (std::size_t i = 0; i < kNumStored * kNumElements; ++i) std::swap(stored[i], packed[i]);
-    EXPECT_EQ(window_.contents(), stored);
-    EXPECT_EQ(staging_.contents(), packed);
-  }
+  bool is_nothing_stored() const { return window_.contents() == std::vector<std::byte>(kNumBytes); }
+  bool is_nothing_packed() const { return staging_.contents() == std::vector<std::byte>(kNumBytes); }
+  bool is_all_stored() const { return window_.contents() == rows_of(0, kNumStored); }
+  bool is_all_packed() const { return staging_.contents() == rows_of(kNumStored, kNumTokens); }
 
  private:
-  static constexpr std::int64_t kNumTokens = 32;
-  static constexpr std::int64_t kNumElements = 4;
+  static constexpr std::int64_t kNumTokens = 64;
+  static constexpr std::int64_t kNumStored = 16;
+  static constexpr std::int64_t kRowBytes[] = {2048, 48};
+  static constexpr std::size_t kNumBytes = kNumTokens * (2048 + 48);
 
-  static std::vector<float> make_values() {
-    std::vector<float> values(kNumTokens * kNumElements);
-    std::iota(values.begin(), values.end(), 1.0F);
+  static std::vector<std::byte> make_values() {
+    std::vector<std::byte> values(kNumBytes);
+    for (std::size_t i = 0; i < kNumBytes; ++i) values[i] = static_cast<std::byte>(i % 255 + 1);
     return values;
+  }
+  static DispatchLayout make_layout() {
+    DispatchLayout layout{};
+    layout.lanes[1] = kNumTokens * kRowBytes[0];
+    return layout;
   }
   static std::vector<std::int64_t> make_rows() {
     std::vector<std::int64_t> rows(kNumTokens);
     std::iota(rows.begin(), rows.end(), 0);
     return rows;
   }
+  ConstTensorView lane(int idx) const {
+    return {lanes_data_.data() + layout_.lanes[idx], DataType::kByte, {kNumTokens, kRowBytes[idx]}};
+  }
+  // The others are zero.
+  std::vector<std::byte> rows_of(std::int64_t begin, std::int64_t end) const {
+    std::vector<std::byte> rows(kNumBytes);
+    for (int i = 0; i < 2; ++i) {
+      const auto first = static_cast<std::ptrdiff_t>(layout_.lanes[i]);
+      std::copy(values_.begin() + first + begin * kRowBytes[i], values_.begin() + first + end * kRowBytes[i],
+                rows.begin() + first + begin * kRowBytes[i]);
+    }
+    return rows;
+  }
 
-  const DispatchLayout layout_{};
-  const std::vector<float> values_ = make_values();
-  const DeviceArray<float> lane_{values_};
-  const std::vector<ConstTensorView> lanes_{ConstTensorView(lane_.data(), DataType::kFloat32, {kNumTokens, kNumElements})};
-  const DeviceArray<float> staging_{values_.size()};
-  const DeviceArray<float> window_{values_.size()};
-  const DeviceArray<std::byte*> windows_{std::vector<std::byte*>{nullptr, reinterpret_cast<std::byte*>(window_.data())}};
+  const DispatchLayout layout_ = make_layout();
+  const std::vector<std::byte> values_ = make_values();
+  const DeviceArray<std::byte> lanes_data_{values_};
+  const std::vector<ConstTensorView> lanes_{lane(0), lane(1)};
+  const DeviceArray<std::byte> staging_{kNumBytes};
+  const DeviceArray<std::byte> window_{kNumBytes};
+  const DeviceArray<std::byte*> windows_{std::vector<std::byte*>{nullptr, window_.data()}};
   const DeviceArray<std::int32_t> fan_out_{std::vector<std::int32_t>(kNumTokens, 1)};  // and destinations
   const DeviceArray<std::int64_t> row_{make_rows()};
   const DeviceArray<SentBlock> sent_{std::vector<SentBlock>{{0, 0, 0}, {0, kNumTokens, 0}}};
@@ -275,27 +288,30 @@ class TokensForRank1 {
 // come.
 TEST(cuda_pack_rows, words_come_also_where_a_peer_does_not) {
   SKIP_WITHOUT_GPUS(1);
-  GpuRanks gpus(2, 1);  // rank 1 stays away
-  TokensForRank1 tokens;
-  cuda::PackArgs args = tokens.args();
-  args.handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)),
-                    .entry_post = cuda::LineWord::kFree,
-                    .entry_wait = cuda::LineWord::kFree,
-                    .entry_phase = Phase::kDispatchFree};
-  args.state = gpus.state(0);
-  for (std::uint64_t number = 1; number <= 2; ++number) {  // the second time the failure is known from the start
-    args.copies = {.number = number};
-    gpus.select(0);
-    cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = 3, .plain_copies = number == 2});
-    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-    EXPECT_NE(gpus.failure(0), 0);
-    EXPECT_EQ(tokens.word(), number);
-    EXPECT_EQ(tokens.state().num_blocks_done, 0U);
-    tokens.expect_nothing_stored();
+  for (const bool plain_copies : {false, true}) {
+    GpuRanks gpus(2, 1);  // rank 1 stays away
+    TokensForRank1 tokens;
+    cuda::PackArgs args = tokens.args();
+    args.handshake = {.signals = gpus.signals(0, std::chrono::milliseconds(50)),
+                      .entry_post = cuda::LineWord::kFree,
+                      .entry_wait = cuda::LineWord::kFree,
+                      .entry_phase = Phase::kDispatchFree};
+    args.state = gpus.state(0);
+    for (std::uint64_t number = 1; number <= 2; ++number) {  // the second time the failure is known from the start
+      args.copies = {.number = number};
+      gpus.select(0);
+      cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = 3, .plain_copies = plain_copies});
+      check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+      EXPECT_NE(gpus.failure(0), 0);
+      EXPECT_EQ(tokens.word(), number);
+      EXPECT_EQ(tokens.word_of_stored(), number);
+      EXPECT_EQ(tokens.state().num_blocks_done, 0U);
+      EXPECT_TRUE(tokens.is_nothing_stored());
+    }
   }
 }
 
-// What is stored at a peer comes behind its word, what is packed need not.
+// What is stored at a peer comes behind its word, what is packed does not wait for that.
 TEST(cuda_pack_rows, rows_are_stored_when_the_peer_has_come) {
   SKIP_WITHOUT_GPUS(1);
   for (const bool plain_copies : {false, true}) {
@@ -310,6 +326,9 @@ TEST(cuda_pack_rows, rows_are_stored_when_the_peer_has_come) {
     args.state = gpus.state(0);
     gpus.select(0);
     cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = 3, .plain_copies = plain_copies});
+    for (const Deadline deadline(std::chrono::seconds(10)); !tokens.is_all_packed();) ASSERT_FALSE(deadline.passed());
+    EXPECT_TRUE(tokens.is_nothing_stored());
+    EXPECT_NE(tokens.word(), kNumber);
     gpus.select(1);
     cuda::meet({.handshake = {.signals = gpus.signals(1),
                               .entry_post = cuda::LineWord::kFree,
@@ -319,7 +338,8 @@ TEST(cuda_pack_rows, rows_are_stored_when_the_peer_has_come) {
                {.stream = gpus.stream(1)});
     gpus.finish();
     EXPECT_EQ(tokens.word(), kNumber);
-    tokens.expect_all_moved();
+    EXPECT_TRUE(tokens.is_all_stored());
+    EXPECT_TRUE(tokens.is_all_packed());
   }
 }
 
@@ -369,12 +389,8 @@ TEST(cuda_pack_rows, nothing_moves_behind_a_closed_gate) {
     gpus.select(0);
     cuda::pack_rows(args, {.stream = gpus.stream(0), .num_sms = 2});
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-    if (is_open != 0) {
-      tokens.expect_all_moved();
-    } else {
-      tokens.expect_nothing_stored();
-      tokens.expect_nothing_packed();
-    }
+    EXPECT_TRUE(is_open != 0 ? tokens.is_all_stored() : tokens.is_nothing_stored());
+    EXPECT_TRUE(is_open != 0 ? tokens.is_all_packed() : tokens.is_nothing_packed());
     EXPECT_EQ(gpus.failure(0), 0);
     EXPECT_EQ(tokens.word(), 1 + is_open);
   }
