@@ -53,23 +53,16 @@ __device__ bool begins_with_storing(const PackKernel& kernel) {
   return static_cast<int>(blockIdx.x) < kernel.num_storing_blocks;
 }
 
-// A warp's place among those that store at peers.
-__device__ Share share_of_stored(const PackKernel& kernel, int num_movers) {
+// A warp's place among those that store at peers, or among the others, which share what is left.
+__device__ Share share_of(const PackKernel& kernel, int num_movers, bool stores) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  return {.idx = warp * kernel.num_storing_blocks + static_cast<int>(blockIdx.x),
-          .num_warps = kernel.num_storing_blocks * num_movers,
-          .next_ticket = &kernel.state->next_piece,
-          .end_part = kernel.num_stored_parts};
-}
-
-// And among those that do not.
-__device__ Share share_of_others(const PackKernel& kernel, int num_movers) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int num_blocks = static_cast<int>(gridDim.x) - kernel.num_storing_blocks;
-  return {.idx = warp * num_blocks + static_cast<int>(blockIdx.x) - kernel.num_storing_blocks,
-          .num_warps = num_blocks * num_movers,
-          .next_ticket = &kernel.state->next_ticket,
-          .begin_part = kernel.num_stored_parts};
+  const int first_block = stores ? 0 : kernel.num_storing_blocks;
+  const int num_blocks = (stores ? kernel.num_storing_blocks : static_cast<int>(gridDim.x)) - first_block;
+  Share share{.idx = warp * num_blocks + static_cast<int>(blockIdx.x) - first_block,
+              .num_warps = num_blocks * num_movers,
+              .next_ticket = stores ? &kernel.state->next_piece : &kernel.state->next_ticket};
+  (stores ? share.end_part : share.begin_part) = kernel.num_stored_parts;
+  return share;
 }
 
 // The blocks of rows that go to the ranks. Lane r of a warp keeps what it has to know of rank r's.
@@ -265,8 +258,7 @@ __device__ bool await_all_copies(const PackKernel& kernel, const CallTurn& call_
 }
 
 __device__ Routes first_routes(const PackKernel& kernel, int num_movers, int lane) {
-  const bool stores = begins_with_storing(kernel);
-  return Routes(kernel, stores ? share_of_stored(kernel, num_movers) : share_of_others(kernel, num_movers), lane);
+  return Routes(kernel, share_of(kernel, num_movers, begins_with_storing(kernel)), lane);
 }
 
 // Goes through the routes that a warp draws, which begin with the first_routes: `move(route, in_first_pass)` moves one,
@@ -284,7 +276,7 @@ __device__ void move_routes(const PackKernel& kernel, Routes& routes, const Bloc
       if (!is_storing) break;
       is_storing = false;
       join();
-      routes.join(kernel, share_of_others(kernel, num_movers));
+      routes.join(kernel, share_of(kernel, num_movers, false));
       continue;
     }
     if (begins_ticket) {
