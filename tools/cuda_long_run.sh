@@ -7,7 +7,7 @@
 # build/release. Logs stay in FOLDER/cuda_long_run; exits with 1 if anything failed.
 #
 # MINUTES=20 begins no more runs after so long, and says how far it came. PER_RUN (250) shapes make a run. WORKERS (2) programs
-# use a GPU at a time: most of a case is work of the host.
+# use a GPU, or two, at a time: most of a case is work of the host and of the driver.
 set -euo pipefail
 
 folder=${1:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release}
@@ -96,12 +96,12 @@ run_all() {
   for pid in "${worker_pids[@]}"; do wait "$pid" || status=1; done
 }
 
-places=()
-for ((worker = 0; worker < workers; ++worker)); do places+=("${gpus[@]}"); done
-run_all threads "$threads" "$num_runs" "${places[@]}"
 pairs=("${gpus[0]}${gpus[1]:+,${gpus[1]}}")
 for ((i = 2; i + 1 < ${#gpus[@]}; i += 2)); do pairs+=("${gpus[i]},${gpus[i + 1]}"); done
-run_all processes "$processes" "$num_process_runs" "${pairs[@]}"
+places=() places_of_pairs=()
+for ((worker = 0; worker < workers; ++worker)); do places+=("${gpus[@]}") places_of_pairs+=("${pairs[@]}"); done
+run_all threads "$threads" "$num_runs" "${places[@]}"
+run_all processes "$processes" "$num_process_runs" "${places_of_pairs[@]}"
 
 for name in threads processes; do
   results=$logs/$name.results

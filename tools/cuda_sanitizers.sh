@@ -18,29 +18,42 @@ read -r -a tools <<<"${SANITIZER_TOOLS:-memcheck initcheck synccheck racecheck}"
   exit 2
 }
 
-# Per test program: what is run of it.
+# Per test program: what is run of it. Ranks of the engine are processes: while one waits for its stream, a tool keeps the others
+# of the process from launching what that stream waits for.
 declare -A selections=(
   [cuda_kernels_test]='*'
-  [cuda_engine_test]='*CudaRoundTrips*3_ranks:*CudaDisagreeingRanks*dispatch_or_cached:CudaFailures.*grow*:CudaFailures.*dropped*'
-  [cuda_random_shapes_threads_test]='*shapes*'
+  [cuda_engine_processes_test]='cuda_process_failures*:*CudaGraphsOfProcesses*:cuda_graphs_of_processes*'
+  [cuda_random_shapes_processes_test]='*'
 )
-order=(cuda_kernels_test cuda_engine_test cuda_random_shapes_threads_test)
+order=(cuda_kernels_test cuda_engine_processes_test cuda_random_shapes_processes_test)
 
-# Kernels are tens of times slower here, and what goes right must not miss its deadline. All ranks share the first GPU's context.
-export TOKENYARD_TEST_TIMEOUT=600 TOKENYARD_TEST_SHAPES=${TOKENYARD_TEST_SHAPES:-12}
+# Kernels are tens of times slower here, and what goes right must not miss its deadline.
+export TOKENYARD_TEST_TIMEOUT=600 TOKENYARD_TEST_RANKS=${TOKENYARD_TEST_RANKS:-3}
+export TOKENYARD_TEST_SHAPES=${TOKENYARD_TEST_SHAPES:-12} TOKENYARD_TEST_EXCHANGES=${TOKENYARD_TEST_EXCHANGES:-100}
 export CUDA_MODULE_LOADING=EAGER CUDA_DEVICE_MAX_CONNECTIONS=32
 
 logs=$folder/cuda_sanitizers
 mkdir -p "$logs"
 status=0
 for tool in "${tools[@]}"; do
-  options=(--tool "$tool" --error-exitcode 99 --print-limit 20)
-  # There are more barriers in shared memory than it tracks by itself.
-  if [[ $tool == synccheck ]]; then options+=(--num-cuda-barriers 65536); fi
   for program in "${order[@]}"; do
+    options=(--tool "$tool" --target-processes all --error-exitcode 99 --print-limit 20)
     selection=${selections[$program]}
-    # It holds launches back where hundreds are under way, and those of one rank wait for those of another.
-    if [[ $tool == synccheck && $program == cuda_kernels_test ]]; then selection+='-*turns_follow_each_other*'; fi
+    replays=20
+    case $tool.$program in
+      # With each launch it takes memory for as many barriers as it shall track, more of them than by itself. Where hundreds of
+      # launches are under way it runs out of that, and holds launches back that others wait for.
+      synccheck.cuda_kernels_test)
+        options+=(--num-cuda-barriers 65536)
+        selection+='-*turns_follow_each_other*:*reach_more_ranks*'
+        ;;
+      synccheck.*)
+        options+=(--num-cuda-barriers 8192)
+        replays=4
+        ;;
+      # It waits for a graph that it has launched, and ranks launch those of two plans in different orders.
+      initcheck.cuda_engine_processes_test) selection+='-*two_plans*' ;;
+    esac
     path=$(find "$folder" -type f -name "$program" -perm -u+x -print -quit)
     if [[ -z $path ]]; then
       printf '%-10s %-32s missing: build it first\n' "$tool" "$program"
@@ -50,7 +63,7 @@ for tool in "${tools[@]}"; do
     log=$logs/$tool.$program.log
     begin=$SECONDS
     result=0
-    timeout -k 10 "${SANITIZER_LIMIT:-1200}" "$sanitizer" "${options[@]}" "$path" --gtest_filter="$selection" \
+    TOKENYARD_TEST_REPLAYS=$replays timeout -k 10 "${SANITIZER_LIMIT:-1200}" "$sanitizer" "${options[@]}" "$path" --gtest_filter="$selection" \
       >"$log" 2>&1 || result=$?
     if grep -q '^\[  SKIPPED \]' "$log" && ! grep -q '^\[       OK \]' "$log"; then
       verdict='skipped: no GPU is visible'

@@ -158,7 +158,7 @@ void run_cuda_processes(int num_ranks, const std::function<void(CudaSmallRank&)>
     int num_rounds = 0;
     const auto meet = [&] {
       const int num_needed = num_ranks * ++num_rounds;
-      const Deadline limit(60s);
+      const Deadline limit(2 * ample_time());
       num_met->fetch_add(1);
       while (num_met->load() < num_needed) {
         if (limit.passed()) throw std::runtime_error("not all processes of the test came");

@@ -1,10 +1,11 @@
-// Random shapes in throughput mode, with two ranks as processes on two GPUs, or on one that they share.
+// Random shapes in throughput mode, with ranks as processes on GPUs of their own, or on those that they share.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
 #include "base/hooks.hpp"
 #include "tests/property/run_case.hpp"
+#include "tests/support/ample_time.hpp"
 #include "tests/support/gpu_residence.hpp"
 #include "tests/support/gpus_apart.hpp"
 #include "tests/support/number_in_environment.hpp"
@@ -13,17 +14,19 @@
 namespace tokenyard::test {
 namespace {
 
-constexpr int kNumRanks = 2;
 constexpr int kNumShapesOnGpus = 60;
 constexpr int kNumExchanges = 1'000;
 constexpr int kCallsPerCase = 250;
+
+// TOKENYARD_TEST_RANKS asks for another number.
+int num_ranks_of_tests() { return static_cast<int>(number_in_environment("TOKENYARD_TEST_RANKS", 2)); }
 
 // One of the ranks, which plays one case after the other in the same group.
 class CaseRank {
  public:
   CaseRank(std::shared_ptr<Exchange> exchange, std::uint64_t seed) : rank_(exchange->rank()), gpu_(rank_) {
     GroupOptions options;
-    options.timeout = std::chrono::seconds(60);
+    options.timeout = 2 * ample_time();
     options.waiting = Waiting::kYield;
     GpuResidence(&gpu_, residence_options(seed, false)).choose(&options);
     group_.emplace(Group::create(std::move(exchange), options));
@@ -37,7 +40,7 @@ class CaseRank {
 
  private:
   GpuResidence::Options residence_options(std::uint64_t seed, bool shake) const {
-    return {.seed = seed, .rank = rank_, .num_ranks = kNumRanks, .shake = shake};
+    return {.seed = seed, .rank = rank_, .num_ranks = num_ranks_of_tests(), .shake = shake};
   }
 
   int rank_;
@@ -47,13 +50,13 @@ class CaseRank {
 
 void run_processes(std::uint64_t seed, const std::function<void(CaseRank&)>& body) {
   const std::vector<ProcessResult> results = run_process_ranks(
-      kNumRanks,
+      num_ranks_of_tests(),
       [&](std::shared_ptr<Exchange> exchange) {
         CaseRank rank(std::move(exchange), seed);
         body(rank);
       },
       std::chrono::minutes(60));
-  for (int rank = 0; rank < kNumRanks; ++rank) {
+  for (std::size_t rank = 0; rank < results.size(); ++rank) {
     EXPECT_EQ(results[rank].exit_code, 0) << "rank " << rank << ", signal " << results[rank].signal;
   }
 }
@@ -68,7 +71,7 @@ TEST(cuda_random_shapes, process_ranks_agree_with_the_reference) {
   run_processes(seed, [&](CaseRank& rank) {
     for (int index = std::max(only, 0); index <= last; ++index) {
       CaseOptions options = options_for_gpus();
-      options.num_ranks = kNumRanks;
+      options.num_ranks = num_ranks_of_tests();
       const std::string wrong = rank.run(make_random_case(seed, index, options));
       ASSERT_TRUE(wrong.empty()) << "TOKENYARD_TEST_SEED=" << seed_of_tests() << " TOKENYARD_TEST_CASE=" << index << ":\n"
                                  << wrong;
@@ -85,7 +88,7 @@ TEST(cuda_delays, leave_every_row_of_process_ranks_right) {
     std::int64_t num_done = 0;
     for (int index = 0; num_done < num_wanted; ++index) {
       CaseOptions options = options_for_gpus();
-      options.num_ranks = kNumRanks;
+      options.num_ranks = num_ranks_of_tests();
       options.num_calls = static_cast<int>(std::min<std::int64_t>(kCallsPerCase, num_wanted));
       const Case random_case = make_random_case(seed, index, options);
       const std::string wrong = rank.run(random_case);

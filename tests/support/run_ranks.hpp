@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "tests/support/ample_time.hpp"
 #include "tokenyard/exchange.hpp"
 
 namespace tokenyard::test {
@@ -34,7 +35,7 @@ class RankProcesses {
   void send_signal(int rank, int signal_number);
 
   // Waits for all children. Those that are still there after `limit` are killed (by id) and reported with signal 9.
-  std::vector<ProcessResult> wait(std::chrono::milliseconds limit = std::chrono::seconds(120));
+  std::vector<ProcessResult> wait(std::chrono::milliseconds limit = 4 * ample_time());
 
  private:
   std::vector<pid_t> children_;  // -1 once reaped
@@ -42,6 +43,6 @@ class RankProcesses {
 
 // Runs body(exchange) in num_ranks RankProcesses and waits for all of them.
 std::vector<ProcessResult> run_process_ranks(int num_ranks, const std::function<void(std::shared_ptr<Exchange>)>& body,
-                                             std::chrono::milliseconds limit = std::chrono::seconds(120));
+                                             std::chrono::milliseconds limit = 4 * ample_time());
 
 }  // namespace tokenyard::test

@@ -29,7 +29,7 @@ struct GroupByExpertArgs {
 };
 
 // Rows of an expert stand in (row, k) order, so in (source rank, token) order. Two launches; stream-ordered, capturable. A
-// block keeps 56 bytes per local expert in shared memory: 1,800 experts on a rank fit on every GPU, 4,096 on Hopper.
+// block keeps at least 20 bytes per local expert in shared memory: the most experts that a shape may have fit on every GPU.
 void group_by_expert(const GroupByExpertArgs& args, const Launch& launch);
 
 }  // namespace tokenyard::cuda

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/index_rows.hpp"
 #include "kernels/cuda/load.hpp"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 namespace {
@@ -126,40 +129,37 @@ __global__ void __launch_bounds__(kNumThreads, 1) collect_all(const __grid_const
   }
 }
 
-// Whether a row of the layout is in no expert's group, or in its gap.
-__device__ bool is_empty(const IndexExpandedArgs& args, std::int64_t expanded_row) {
-  if (expanded_row >= args.expert_offsets[args.num_local_experts]) return true;
-  // The last expert whose group begins at the row or before: groups without rows end where they begin.
-  int expert = 0;
-  int end = args.num_local_experts;
-  while (end - expert > 1) {
-    const int middle = (expert + end) / 2;
-    if (args.expert_offsets[middle] <= expanded_row) {
-      expert = middle;
-    } else {
-      end = middle;
-    }
-  }
-  return expanded_row - args.expert_offsets[expert] >= args.expert_counts[expert];
+__device__ void empty(const IndexExpandedArgs& args, std::int64_t expanded_row) {
+  args.gather_idx[expanded_row] = -1;
+  args.expanded_source_token[expanded_row] = -1;
+  if (args.expanded_weights != nullptr) args.expanded_weights[expanded_row] = 0.0F;
 }
 
-// Groups have no holes, so every row is either some pair's or empty: no thread writes where another does.
+// Groups have no holes, so every row is some pair's, or in the gap behind a group, or behind the last one: no thread writes
+// where another does.
 __global__ void __launch_bounds__(kNumThreads, 1) index_all(const __grid_constant__ IndexExpandedArgs args) {
   const std::int64_t num_pairs = args.source_offsets[args.num_ranks] * args.top_k;
-  for (std::int64_t pair = first_of_thread(); pair < args.num_view_rows * args.top_k; pair += num_threads_of_grid()) {
+  const std::int64_t num_view_pairs = args.num_view_rows * args.top_k;
+  const bool is_narrow = num_view_pairs <= std::numeric_limits<std::uint32_t>::max();  // divides in a fraction of the time
+  for (std::int64_t pair = first_of_thread(); pair < num_view_pairs; pair += num_threads_of_grid()) {
     const std::int64_t place = pair < num_pairs ? args.expanded_row[pair] : -1;
     if (pair >= num_pairs || place >= args.num_expanded_view_rows) args.expanded_row[pair] = -1;
     if (place < 0 || place >= args.num_expanded_view_rows) continue;
-    const std::int64_t row = pair / args.top_k;
+    const std::int64_t row =
+        is_narrow ? static_cast<std::uint32_t>(pair) / static_cast<std::uint32_t>(args.top_k) : pair / args.top_k;
     args.gather_idx[place] = static_cast<std::int32_t>(row);
     args.expanded_source_token[place] = args.source_token[row];
     if (args.expanded_weights != nullptr) args.expanded_weights[place] = args.topk_weights[pair];
   }
-  for (std::int64_t row = first_of_thread(); row < args.num_expanded_view_rows; row += num_threads_of_grid()) {
-    if (!is_empty(args, row)) continue;
-    args.gather_idx[row] = -1;
-    args.expanded_source_token[row] = -1;
-    if (args.expanded_weights != nullptr) args.expanded_weights[row] = 0.0F;
+  for (std::int64_t expert = first_of_thread() / kWarp; expert < args.num_local_experts;
+       expert += num_threads_of_grid() / kWarp) {
+    const std::int64_t end = min(args.expert_offsets[expert + 1], args.num_expanded_view_rows);
+    const std::int64_t gap = args.expert_offsets[expert] + args.expert_counts[expert];
+    for (std::int64_t row = gap + threadIdx.x % kWarp; row < end; row += kWarp) empty(args, row);
+  }
+  for (std::int64_t row = args.expert_offsets[args.num_local_experts] + first_of_thread(); row < args.num_expanded_view_rows;
+       row += num_threads_of_grid()) {
+    empty(args, row);
   }
   for (std::int64_t expert = first_of_thread(); expert < args.num_local_experts; expert += num_threads_of_grid()) {
     args.expert_dropped[expert] =

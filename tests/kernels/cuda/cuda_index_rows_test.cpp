@@ -68,7 +68,7 @@ ReceivedCase draw_case(RandomBits& random, std::int64_t max_rows, bool with_fore
   ReceivedCase drawn;
   drawn.num_ranks = static_cast<int>(random.any_magnitude(1, 70));
   drawn.top_k = static_cast<int>(random.from(1, 12));
-  drawn.num_local_experts = random.one_in(12) ? 0 : static_cast<int>(random.any_magnitude(1, 1'800));
+  drawn.num_local_experts = random.one_in(12) ? 0 : static_cast<int>(random.any_magnitude(1, 4'096));
   drawn.max_local_experts = drawn.num_local_experts + static_cast<int>(random.from(0, 3));
   drawn.num_rows = random.one_in(8) ? 0 : random.any_magnitude(1, max_rows);
   drawn.num_view_rows = drawn.num_rows + (random.one_in(2) ? 0 : random.any_magnitude(1, 3'000));
@@ -359,7 +359,7 @@ TEST(cuda_index_rows, rows_are_copied_out_and_the_rest_of_the_view_is_filled) {
   }
 }
 
-TEST(cuda_index_rows, thousands_of_experts_are_counted) {
+TEST(cuda_index_rows, thousands_of_experts_are_counted_and_sorted_by) {
   SKIP_WITHOUT_GPUS(1);
   RandomBits random(7);
   ReceivedCase received = draw_case(random, 20'000, true);
@@ -369,6 +369,8 @@ TEST(cuda_index_rows, thousands_of_experts_are_counted) {
   for (std::int32_t& id : received.topk_idx) id = static_cast<std::int32_t>(random.from(-1, 4'099));
   collect_and_count(received, 132, 0);
   collect_and_count(received, 1, 0);
+  collect_and_expand(random, received, 132, false);
+  collect_and_expand(random, received, 1, false);
 }
 
 TEST(cuda_index_rows, expanded_rows_are_what_the_hosts_engine_makes_of_them) {
