@@ -31,16 +31,23 @@ if(NOT CMAKE_CUDA_COMPILER)
   endif()
 endif()
 
-# Ampere, Hopper and both kinds of Blackwell as machine code; PTX of the newest for what comes later. CUDAARCHS in the
-# environment asks for others, as CMake defines it.
+execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE version_text)
+string(REGEX REPLACE ".*release ([0-9]+\\.[0-9]+).*" "\\1" nvcc_version "${version_text}")
+if(nvcc_version VERSION_LESS 12.4)
+  message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} is of CUDA ${nvcc_version}, and Tokenyard's kernels need 12.4 or newer: set CUDACXX "
+    "to a newer nvcc, or TOKENYARD_CUDA=OFF")
+endif()
+
+# Ampere, Hopper and, as of CUDA 12.8, both kinds of Blackwell as machine code; PTX of the newest for what comes later. CUDAARCHS
+# in the environment asks for others, as CMake defines it.
 if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)
+  if(nvcc_version VERSION_LESS 12.8)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+  else()
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)
+  endif()
 endif()
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # linked by name, where it is needed
 enable_language(CUDA)
-if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)
-  message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} is of CUDA ${CMAKE_CUDA_COMPILER_VERSION}, and Tokenyard's kernels need 12.4 or "
-    "newer: set CUDACXX to a newer nvcc, or TOKENYARD_CUDA=OFF")
-endif()
 find_package(CUDAToolkit REQUIRED)
 set(TOKENYARD_HAS_CUDA ON)

@@ -392,9 +392,9 @@ TY_API ty_status ty_window_fence(const ty_window* window, int32_t peer);
 TY_API ty_status ty_window_quiet(const ty_window* window);
 
 // The same in a stream of the group's device: these enqueue and return, may be captured in a graph, and run in the stream's
-// order. A signal releases what the stream did before it; what the stream does behind a wait sees what the signaller had put. A
-// wait that takes longer than timeout_ms (or TY_GROUP_TIMEOUT) becomes the group's failure, and the stream goes on.
-// TY_UNSUPPORTED for a window in host memory.
+// order. A put's source stays as it is until then. A signal releases what the stream did before it; what the stream does behind
+// a wait sees what the signaller had put. A wait that takes longer than timeout_ms (or TY_GROUP_TIMEOUT) becomes the group's
+// failure, and the stream goes on. TY_UNSUPPORTED for a window in host memory.
 TY_API ty_status ty_window_put_in_stream(const ty_window* window, int32_t peer, size_t offset, const void* source,
                                          size_t num_bytes, void* stream);
 TY_API ty_status ty_window_signal_in_stream(const ty_window* window, int32_t peer, size_t offset, uint64_t value, void* stream);

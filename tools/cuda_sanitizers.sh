@@ -2,11 +2,12 @@
 # usage: cuda_sanitizers.sh [FOLDER]
 #
 # Runs a short selection of the tests on GPUs under the tools of compute-sanitizer: memcheck, initcheck, synccheck and racecheck,
-# which sees shared memory alone. Prints a line per tool and test, `ok` or what was found, and exits with 1 if anything was.
+# which sees shared memory alone. Prints a line per tool and test program, `ok` or what was found, and exits with 1 if anything was.
 # FOLDER holds the test programs, somewhere below it: by default build/release. Logs stay in FOLDER/cuda_sanitizers.
 #
-# Needs a GPU, and compute-sanitizer, which comes with CUDA's toolkit: from PATH, or named by COMPUTE_SANITIZER.
-# SANITIZER_TOOLS="memcheck synccheck" runs some of the tools only.
+# Needs a GPU, two for captured graphs, and compute-sanitizer, which comes with CUDA's toolkit: from PATH, or named by
+# COMPUTE_SANITIZER. SANITIZER_TOOLS="memcheck synccheck" runs some of the tools only; SANITIZER_LIMIT (1200) seconds are what a
+# program may take under one.
 set -euo pipefail
 
 folder=${1:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release}
@@ -63,18 +64,22 @@ for tool in "${tools[@]}"; do
     log=$logs/$tool.$program.log
     begin=$SECONDS
     result=0
-    TOKENYARD_TEST_REPLAYS=$replays timeout -k 10 "${SANITIZER_LIMIT:-1200}" "$sanitizer" "${options[@]}" "$path" --gtest_filter="$selection" \
-      >"$log" 2>&1 || result=$?
-    if grep -q '^\[  SKIPPED \]' "$log" && ! grep -q '^\[       OK \]' "$log"; then
-      verdict='skipped: no GPU is visible'
-    elif ((result == 0)); then
-      verdict=ok
-    elif ((result == 99)); then
-      verdict="$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$log" | tail -n 1 | sed 's/^=* *//')"
+    TOKENYARD_TEST_REPLAYS=$replays timeout -k 10 "${SANITIZER_LIMIT:-1200}" \
+      "$sanitizer" "${options[@]}" "$path" --gtest_filter="$selection" >"$log" 2>&1 || result=$?
+    num_passed=$(grep -c '^\[       OK \]' "$log" || true)
+    num_skipped=$(grep -c '^\[  SKIPPED \].* ms)$' "$log" || true)
+    summary=$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$log" | tail -n 1 | sed 's/^=* *//' || true)
+    if ((result == 0 && num_passed > 0)) && [[ $summary == *'SUMMARY: 0 '* ]]; then
+      verdict="ok: $num_passed tests"
+      if ((num_skipped > 0)); then verdict+=", and $num_skipped skipped"; fi
+    elif ((result == 0 && num_passed == 0)); then
+      verdict='no test ran: no GPU is visible'
+      result=1
     elif ((result == 124 || result == 137)); then
       verdict="not finished within ${SANITIZER_LIMIT:-1200} s"
     else
-      verdict="exit status $result"
+      verdict="exit status $result; ${summary:-no summary}"
+      result=1
     fi
     printf '%-10s %-32s %4d s  %s\n' "$tool" "$program" $((SECONDS - begin)) "$verdict"
     if ((result != 0)); then status=1; fi

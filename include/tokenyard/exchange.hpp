@@ -44,7 +44,7 @@ struct TcpRendezvous {
   std::uint16_t port = 29500;         // of rank 0; unused by a rank 0 that has listen_fd
   int rank = 0;
   int num_ranks = 1;
-  int local_rank = 0;                         // among the ranks of this host
+  int local_rank = 0;                         // among the ranks of this host: for the caller's use
   std::chrono::milliseconds timeout{60'000};  // for all ranks to arrive
   // Rank 0: an already listening socket (launchers pass one), or -1. It is taken over, and closed when all ranks have arrived
   // or the rendezvous has failed.

@@ -21,7 +21,7 @@ enum class Waiting : std::uint8_t {
 };
 
 // GroupOptions::device: the one whose number is this process's rank on its host, as the launcher says (LOCAL_RANK of torchrun,
-// OMPI_COMM_WORLD_LOCAL_RANK, SLURM_LOCALID).
+// OMPI_COMM_WORLD_LOCAL_RANK, SLURM_LOCALID); 0 without a launcher, and where the process sees one GPU only.
 inline constexpr int kLocalDevice = -1;
 
 struct GroupOptions {
@@ -50,7 +50,8 @@ struct GroupOptions {
 // it has left.
 class Group {
  public:
-  // Collective, blocking.
+  // Collective, blocking. The group keeps the Exchange. Throws Error: kTimeout, kPeerLost and kDisagreement name a rank,
+  // kSystem what the host refused; for a device, as GroupOptions::device says.
   static Group create(std::shared_ptr<Exchange> exchange, const GroupOptions& options = {});
 
   int rank() const noexcept;
@@ -60,7 +61,8 @@ class Group {
   std::chrono::milliseconds timeout() const noexcept;
   std::optional<int> device() const noexcept;  // a number among the GPUs that this process sees
 
-  // Collective, blocking. `num_bytes` must be the same on all ranks (kDisagreement otherwise).
+  // Collective, blocking. `num_bytes` must be the same on all ranks (kDisagreement otherwise). On GPUs it takes memory of the
+  // GPU, as plan() does.
   Window window(std::size_t num_bytes) const;
 
   // Collective, blocking. Throws Error(kInvalidArgument) for a shape that cannot be, and Error(kDisagreement) naming ranks and
@@ -68,7 +70,8 @@ class Group {
   // kernels of the device: make plans while no kernel waits for another rank. Error(kUnsupported) there for latency mode.
   Plan plan(const Shape& shape) const;
 
-  // Collective, blocking.
+  // Collective, blocking, for hosts alone: streams go on. Throws Error: kTimeout and kPeerLost name a rank, kDisagreement where
+  // ranks made different calls.
   void barrier() const;
 
   // The first failure of the group since it was made or recovered, without blocking or synchronising. On GPUs calls return

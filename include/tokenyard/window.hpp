@@ -30,7 +30,8 @@ namespace tokenyard {
 //    a stream of the window's own, for whose end they wait. Each call costs some ten microseconds, a `wait` one copy of a word
 //    per look. `source` and `destination` may be memory of the host or of a GPU.
 //  - A stream, by the verbs that take one. They enqueue and return, may be captured in a graph, and run in the stream's order:
-//    a signal releases what the stream did before it, and a wait holds up what comes behind it.
+//    a signal releases what the stream did before it, and a wait holds up what comes behind it. A put's `source` stays as it is
+//    until the stream has come by it. What peers have put is read by ordinary copies from local() or mapped().
 //  - Kernels, by device_window() and the verbs of tokenyard/device.cuh.
 // Let go of the last copy only when kernels and streams of this rank have done with the window, and make windows while no
 // kernel waits for another rank. Streams of ranks that are threads need queues of their own: CUDA_DEVICE_MAX_CONNECTIONS=32.

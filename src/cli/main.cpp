@@ -106,6 +106,7 @@ void add_gpu_options(CLI::App& command, BenchOptions& options) {
                   "GPUs: rows move by bulk copies (Hopper and later), plain loads and stores, or copy engines")
       ->check(CLI::IsMember({"chosen", "bulk", "plain", "engine"}))
       ->capture_default_str();
+  command.add_flag_callback("--copy-engine", [&options] { options.copies = "engine"; }, "the same as --copies engine");
   command.add_flag("--graph", options.graph, "GPUs: time replays of a dispatch and a combine captured in a CUDA graph, too");
   command.add_flag_callback(
       "--copy-out", [&options] { options.output = "caller"; }, "results go to ordinary tensors: the same as --output caller");
@@ -183,7 +184,8 @@ void add_bench(CLI::App& program, BenchOptions& options) {
       ->check(CLI::IsMember({"slot", "caller"}))
       ->capture_default_str();
   command
-      .add_option("--bind", options.bind, "give each rank a core of its own where there are enough, or leave it to the system")
+      .add_option("--bind", options.bind,
+                  "CPU: give each rank a core of its own where there are enough, or leave it to the system")
       ->check(CLI::IsMember({"core", "none"}))
       ->capture_default_str();
   command.add_option("--caches", options.caches, "what operations begin with [default: cold; latency: warm]")

@@ -9,13 +9,18 @@
 
 namespace tokenyard {
 
-// The bytes from a tensor's first element to behind its last; strides are not negative.
+// The bytes from a tensor's lowest element to behind its highest.
 inline std::pair<std::uintptr_t, std::uintptr_t> span_of(const ConstTensorView& tensor) {
-  const auto begin = reinterpret_cast<std::uintptr_t>(tensor.data);
-  if (tensor.num_elements() == 0) return {begin, begin};
-  std::int64_t last = 0;
-  for (int dim = 0; dim < tensor.num_dims; ++dim) last += (tensor.shape[dim] - 1) * tensor.strides[dim];
-  return {begin, begin + static_cast<std::uintptr_t>(last + 1) * size_of(tensor.dtype)};
+  const auto first = reinterpret_cast<std::uintptr_t>(tensor.data);
+  if (tensor.num_elements() == 0) return {first, first};
+  const auto element_bytes = static_cast<std::int64_t>(size_of(tensor.dtype));
+  std::int64_t lowest = 0;
+  std::int64_t highest = 0;
+  for (int dim = 0; dim < tensor.num_dims; ++dim) {
+    const std::int64_t extent = (tensor.shape[dim] - 1) * tensor.strides[dim] * element_bytes;
+    (extent < 0 ? lowest : highest) += extent;
+  }
+  return {first + static_cast<std::uintptr_t>(lowest), first + static_cast<std::uintptr_t>(highest + element_bytes)};
 }
 
 // By what they span: tensors that interleave without an element in common do so, too.

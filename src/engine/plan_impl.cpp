@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/deadline.hpp"
 #include "base/fail.hpp"
 #include "engine/check_args.hpp"
+#include "engine/overlap.hpp"
 
 namespace tokenyard {
 namespace {
@@ -106,7 +108,7 @@ TensorView Plan::Impl::combine_buffer(const Turn& turn, const RecvSizes& sizes) 
 std::shared_ptr<MemoryRegion> Plan::Impl::own_memory(std::size_t num_bytes) const { return MemoryRegion::anonymous(num_bytes); }
 
 std::chrono::milliseconds Plan::Impl::timeout_of(const std::optional<std::chrono::milliseconds>& given) const {
-  return given.value_or(peers_->timeout());
+  return Deadline(given.value_or(peers_->timeout())).timeout();
 }
 
 RoutingKey Plan::Impl::routing_key() const {
@@ -215,9 +217,10 @@ int Plan::Impl::find_in_place_slot(const CombineArgs& args, const Routing::Data&
   return -1;
 }
 
-// Contributions to own tokens stay where they are if they need no arithmetic.
+// Contributions to own tokens stay where they are if they need no arithmetic, and no sum is written over them.
 bool Plan::Impl::own_stay_in_place(const CombineArgs& args) const {
-  return shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact && !args.factors && !shape_.combine_as_float8;
+  return shape_.mode == Mode::kThroughput && shape_.layout == Layout::kCompact && !args.factors && !shape_.combine_as_float8 &&
+         !overlap(args.output, args.rows) && !overlap(args.returned_weights, args.rows);
 }
 
 void Plan::Impl::reset() {

@@ -72,8 +72,9 @@ int choose_device(const GroupOptions& options) {
     return -1;
   }
   const bool is_local = *options.device == kLocalDevice;
-  const int device = is_local ? TcpRendezvous::local_rank_from_environment() : *options.device;
   const int limit = num_devices();
+  int device = *options.device;
+  if (is_local) device = limit == 1 ? 0 : TcpRendezvous::local_rank_from_environment();
   if (device < 0 || device >= limit) {
     fail_argument(
         "GroupOptions::device is {}{} and this process sees {} GPUs: name one of them, or look at CUDA_VISIBLE_DEVICES", device,
@@ -85,6 +86,20 @@ int choose_device(const GroupOptions& options) {
                   num_sms);
   }
   return device;
+}
+
+// Ranks that are to take a GPU each take the first one where nothing tells them apart.
+void warn_of_shared_gpu(const GroupOptions& options, int rank, const std::vector<Introduction>& all) {
+  if (options.device != kLocalDevice) return;
+  for (int peer = 0; peer < rank; ++peer) {
+    if (all[peer].process == all[rank].process || all[peer].gpu != all[rank].gpu) continue;
+    log(LogLevel::kWarning,
+        fmt::format(
+            "ranks {} and {} of this host share GPU {}, which is slow: let a launcher say which local rank each has, or "
+            "set GroupOptions::device to a number of its own on each",
+            peer, rank, all[rank].device));
+    return;
+  }
 }
 
 // By which handles this rank's memory goes to other processes; kNone, and why, if by none.
@@ -250,6 +265,8 @@ Topology detect_topology(Exchange& exchange, const GroupOptions& options) {
             "of ranks {} and {}, rank {} alone asks for copy engines: set GroupOptions::copy_engines on all ranks or on none",
             std::min(rank, peer), std::max(rank, peer), options.copy_engines ? rank : peer));
   }
+
+  if (device >= 0) warn_of_shared_gpu(options, rank, all);
 
   // If all ranks that may share memory are threads of one process, pointers do; otherwise descriptors pass through sockets.
   const bool all_threads = std::all_of(all.begin(), all.end(), [&](const Introduction& a) {

@@ -6,15 +6,21 @@
 namespace tokenyard {
 namespace {
 
-// The interfaces asked for are those of this driver, the oldest that is supported; newer drivers keep them.
-constexpr unsigned kDriverVersion = 12'040;
+// The interfaces asked for are those of CUDA 12.4, the oldest driver that is supported; newer drivers keep them. Before 12.5
+// the runtime finds those of its own version.
+cudaError_t find_entry_point(const char* name, void** address, cudaDriverEntryPointQueryResult* status) {
+#if CUDART_VERSION >= 12050
+  return cudaGetDriverEntryPointByVersion(name, address, 12'040, cudaEnableDefault, status);
+#else
+  return cudaGetDriverEntryPoint(name, address, cudaEnableDefault, status);
+#endif
+}
 
 template <class Function>
 void find(Function* function, const char* name) {
   void* address = nullptr;
   cudaDriverEntryPointQueryResult status{};
-  check_cuda(cudaGetDriverEntryPointByVersion(name, &address, kDriverVersion, cudaEnableDefault, &status),
-             "cudaGetDriverEntryPointByVersion");
+  check_cuda(find_entry_point(name, &address, &status), "cudaGetDriverEntryPoint");
   if (status != cudaDriverEntryPointSuccess || address == nullptr) {
     fail(ErrorCode::kUnsupported, "the NVIDIA driver has no {}: install the driver of CUDA 12.4 or a newer one", name);
   }

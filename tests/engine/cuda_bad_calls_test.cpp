@@ -1,4 +1,5 @@
 // Wrong calls of one rank on a GPU: a clear error before anything is sent, so that the right call afterwards serves all ranks.
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -81,6 +82,28 @@ TEST_F(CudaBadCalls, with_memory_that_the_gpu_does_not_reach_are_refused) {
   });
 }
 
+TEST_F(CudaBadCalls, with_memory_of_another_gpu_are_refused) {
+  SKIP_WITHOUT_GPUS(2);
+  run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    if (rank.rank == kClumsy) {
+      void* elsewhere = nullptr;
+      const int other = 1 - rank.gpu->device();
+      check_cuda(cudaSetDevice(other), "cudaSetDevice");
+      check_cuda(cudaMalloc(&elsewhere, 4096), "cudaMalloc");
+      rank.gpu->select();
+      DispatchArgs args = rank.dispatch(kAmple);
+      args.topk_idx = tensor(static_cast<const std::int32_t*>(elsewhere), {10, kTopK});
+      const std::string text =
+          fmt::format("topk_idx lies in memory of GPU {}, and this rank's is GPU {}", other, rank.gpu->device());
+      for (const Plan* plan : {&rank.plan, &rank.capacity_plan}) {
+        expect_error([&] { plan->dispatch(args); }, ErrorCode::kInvalidArgument, text.c_str());
+      }
+      cudaFree(elsewhere);
+    }
+    expect_all_is_well(rank);
+  });
+}
+
 TEST_F(CudaBadCalls, with_a_number_of_sms_that_there_is_not_are_refused) {
   run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
     if (rank.rank == kClumsy) {
@@ -143,29 +166,18 @@ TEST_F(CudaBadCalls, in_a_slot_whose_rows_are_still_read_in_place_are_refused) {
   });
 }
 
-// Runs `body` while the rank's stream is captured, and throws the graph away.
-template <class Body>
-void capture(const CudaSmallRank& rank, Body body) {
-  const cudaStream_t stream = rank.gpu->stream();
-  check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  body();
-  cudaGraph_t graph = nullptr;
-  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "the capture itself is unharmed";
-  if (graph != nullptr) cudaGraphDestroy(graph);
-}
-
 TEST_F(CudaBadCalls, that_cannot_be_captured_say_so_and_harm_nobody) {
   run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
     expect_all_is_well(rank);
     const Received received = rank.plan.dispatch(rank.dispatch(kAmple));
     const Routing routing = received.routing();
     rank.finish();
-    capture(rank, [&] {
+    rank.capture([&] {
       expect_error([&] { rank.plan.dispatch(rank.dispatch(kAmple)); }, ErrorCode::kUnsupported,
                    "cannot be captured in a graph, because its slots grow");
     });
     const CombineArgs args = rank.combine(routing, received.lane(0), kAmple);
-    capture(rank, [&] { expect_error([&] { rank.plan.combine(args); }, ErrorCode::kUnsupported, "cannot be captured"); });
+    rank.capture([&] { expect_error([&] { rank.plan.combine(args); }, ErrorCode::kUnsupported, "cannot be captured"); });
     rank.plan.combine(args);
     rank.finish();
     rank.expect_sum();
@@ -181,9 +193,10 @@ TEST_F(CudaBadCalls, that_would_take_memory_while_they_are_captured_are_refused)
     for (int i = 0; i < 4; ++i) take_routing();
     rank.finish();
     for (int repetition = 0; repetition < 2; ++repetition) {
-      capture(rank, [&] {
+      rank.capture([&] {
         expect_error([&] { rank.capacity_plan.dispatch(rank.dispatch(kAmple)); }, ErrorCode::kUnsupported,
-                     "cannot be done while a stream is captured: make the same call once before capturing it");
+                     "cannot be done while a stream is captured: make the same call once before capturing it, with as many "
+                     "Routings alive");
       });
     }
     EXPECT_FALSE(rank.group.status().has_value());

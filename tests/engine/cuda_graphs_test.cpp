@@ -1,6 +1,9 @@
 // Captured layers of ranks that are threads.
 #include <gtest/gtest.h>
 
+#include <set>
+
+#include "tests/engine/cuda_small_rank.hpp"
 #include "tests/engine/graph_stories.hpp"
 #include "tests/kernels/cuda/device_array.hpp"
 #include "tests/support/group_options.hpp"
@@ -60,6 +63,39 @@ TEST(cuda_graphs, of_two_plans_interleave_on_two_streams) {
   const Inputs compact(kCompact, kNumRanks);
   const Inputs contiguous(kContiguous, kNumRanks);
   run_ranks_on_gpus([&](const Group& group, GpuRank* gpu) { replay_two_plans(group, compact, contiguous, gpu); });
+}
+
+// More dispatches than a plan holds Routings ready for.
+TEST(cuda_graphs, whose_routings_have_gone_share_their_memory_among_themselves_alone) {
+  SKIP_WITHOUT_GPUS(1);
+  run_cuda_threads(2, [](CudaSmallRank& rank) {
+    const auto dispatch = [&] { return rank.capacity_plan.dispatch(rank.dispatch(kAmple)).routing(); };
+    rank.expect_sum_of(rank.capacity_plan);
+    std::set<const void*> of_captures;
+    rank.capture([&] {
+      for (int i = 0; i < 9; ++i) of_captures.insert(dispatch().source_token().data);
+    });
+    EXPECT_EQ(of_captures.size(), 1);
+    std::vector<Routing> live;
+    for (int i = 0; i < 6; ++i) {
+      live.push_back(dispatch());
+      EXPECT_FALSE(of_captures.contains(live.back().source_token().data));
+    }
+    const Routing& given = live.front();
+    rank.capture([&] {
+      EXPECT_TRUE(of_captures.contains(dispatch().source_token().data));
+      rank.capacity_plan.dispatch(rank.cached(given, kAmple));
+    });
+    const void* const of_given = given.source_token().data;
+    live.clear();
+    for (int i = 0; i < 9; ++i) {
+      live.push_back(dispatch());
+      EXPECT_NE(live.back().source_token().data, of_given) << "which a captured call reads";
+    }
+    rank.finish();
+    EXPECT_FALSE(rank.group.status().has_value());
+    rank.expect_sum_of(rank.capacity_plan);
+  });
 }
 
 }  // namespace

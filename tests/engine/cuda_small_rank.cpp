@@ -130,6 +130,14 @@ void CudaSmallRank::expect_sum() {
   output.expect_sum(input_, num_ranks);
 }
 
+void CudaSmallRank::capture(const std::function<void()>& body) const {
+  check_cuda(cudaStreamBeginCapture(gpu->stream(), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  body();
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(gpu->stream(), &graph), cudaSuccess) << "the capture itself is unharmed";
+  if (graph != nullptr) cudaGraphDestroy(graph);
+}
+
 void CudaSmallRank::recover_and_go_on() {
   meet();
   group.recover();

@@ -40,6 +40,9 @@ class CudaSmallRank {
   void expect_sum_of(const Plan& plan, Copies copies = Copies::kChosen);
   void expect_sum();
 
+  // Runs `body` while the rank's stream is captured, and throws the graph away.
+  void capture(const std::function<void()>& body) const;
+
   // Collective: forgets the failure and shows that everything works again.
   void recover_and_go_on();
 

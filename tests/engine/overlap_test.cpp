@@ -25,6 +25,16 @@ TEST(overlap, counts_what_a_tensor_spans) {
   EXPECT_FALSE(overlap(columns, tensor(memory.data() + 24, {1, 1})));
 }
 
+TEST(overlap, knows_tensors_that_run_backwards) {
+  std::array<float, 64> memory{};
+  // The rows of the middle, last row first.
+  const ConstTensorView flipped(memory.data() + 40, DataType::kFloat32, {4, 8}, {-8, 1});
+  EXPECT_TRUE(overlap(flipped, tensor(memory.data() + 16, {1, 1})));
+  EXPECT_TRUE(overlap(tensor(memory.data() + 47, {1, 1}), flipped));
+  EXPECT_FALSE(overlap(flipped, tensor(memory.data(), {2, 8})));
+  EXPECT_FALSE(overlap(flipped, tensor(memory.data() + 48, {2, 8})));
+}
+
 TEST(overlap, needs_elements) {
   std::array<float, 8> memory{};
   const ConstTensorView whole = tensor(memory.data(), {1, 8});

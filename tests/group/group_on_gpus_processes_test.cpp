@@ -49,6 +49,23 @@ TEST(group_of_processes_on_gpus, take_the_one_of_their_local_rank) {
   }));
 }
 
+// As launchers do that give every rank a GPU to see.
+TEST(group_of_processes_on_gpus, take_the_only_one_that_they_see) {
+  SKIP_WITHOUT_GPUS_APART(2);
+  expect_success(run_process_ranks(2, [](std::shared_ptr<Exchange> exchange) {
+    const std::string rank = std::to_string(exchange->rank());
+    for (const char* variable : {"RANK", "LOCAL_RANK", "CUDA_VISIBLE_DEVICES"}) setenv(variable, rank.c_str(), 1);
+    setenv("TOKENYARD_SOFTWARE_GPUS", "1", 1);
+    setenv("WORLD_SIZE", "2", 1);
+    GroupOptions options = patient();
+    options.device = kLocalDevice;
+    const Group group = Group::create(std::move(exchange), options);
+    EXPECT_EQ(group.device(), 0);
+    EXPECT_EQ(group.num_domains(), 1);
+    group.barrier();
+  }));
+}
+
 class handles_of_processes_on_gpus : public testing::TestWithParam<HandleKind> {};
 INSTANTIATE_TEST_SUITE_P(kinds, handles_of_processes_on_gpus,
                          testing::Values(HandleKind::kDescriptor, HandleKind::kFabric, HandleKind::kIpc),
@@ -135,8 +152,13 @@ TEST(group_of_processes_on_gpus, refuse_a_kind_of_handle_that_does_not_exist) {
 bool is_started(int device) {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult status{};
+#if CUDART_VERSION >= 12050
   check_cuda(cudaGetDriverEntryPointByVersion("cuDevicePrimaryCtxGetState", &function, 12'040, cudaEnableDefault, &status),
              "cudaGetDriverEntryPointByVersion");
+#else
+  check_cuda(cudaGetDriverEntryPoint("cuDevicePrimaryCtxGetState", &function, cudaEnableDefault, &status),
+             "cudaGetDriverEntryPoint");
+#endif
   unsigned flags = 0;
   int is_active = 0;
   reinterpret_cast<PFN_cuDevicePrimaryCtxGetState_v7000>(function)(device, &flags, &is_active);

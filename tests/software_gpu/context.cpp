@@ -10,6 +10,7 @@ namespace {
 thread_local int device_of_thread = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local Graph* graph_of_thread = nullptr;
+thread_local cudaStreamCaptureMode capture_mode_of_thread = cudaStreamCaptureModeGlobal;
 
 }  // namespace
 
@@ -28,6 +29,8 @@ cudaError_t returned(cudaError_t result) {
 
 Graph* captured_graph() { return graph_of_thread; }
 void set_captured_graph(Graph* graph) { graph_of_thread = graph; }
+cudaStreamCaptureMode exchange_capture_mode(cudaStreamCaptureMode mode) { return std::exchange(capture_mode_of_thread, mode); }
+cudaStreamCaptureMode capture_mode() { return capture_mode_of_thread; }
 
 }  // namespace software_gpu
 

@@ -20,12 +20,15 @@ cudaError_t returned(cudaError_t result);
 
 // What the calling thread captures to, or null.
 Graph* captured_graph();
+// cudaStreamCaptureModeRelaxed: what a capture forbids its thread is allowed.
+cudaStreamCaptureMode exchange_capture_mode(cudaStreamCaptureMode mode);
+cudaStreamCaptureMode capture_mode();
 void set_captured_graph(Graph* graph);
 
 // Calls `function`, unless the calling thread is capturing: then it may neither wait for the GPU nor take memory.
 template <class Function>
 cudaError_t outside_of_captures(Function function) {
-  if (captured_graph() != nullptr) {
+  if (captured_graph() != nullptr && capture_mode() != cudaStreamCaptureModeRelaxed) {
     captured_graph()->is_spoilt = true;
     return returned(cudaErrorStreamCaptureUnsupported);
   }

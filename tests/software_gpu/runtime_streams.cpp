@@ -108,9 +108,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle, cudaEvent_t handle, 
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t handle) {
-  const Event& event = *event_of(handle);
-  if (event.graph != nullptr) return returned(cudaErrorCapturedEvent);
-  return event.mark == nullptr || event.mark->is_set() ? cudaSuccess : cudaErrorNotReady;
+  return outside_of_captures([&] {
+    const Event& event = *event_of(handle);
+    if (event.graph != nullptr) return returned(cudaErrorCapturedEvent);
+    return event.mark == nullptr || event.mark->is_set() ? cudaSuccess : cudaErrorNotReady;
+  });
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   return outside_of_captures([&] {

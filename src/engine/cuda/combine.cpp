@@ -164,8 +164,8 @@ void CudaPlan::complete(CombineCall* call, Halves halves, StreamSection* section
   const DeviceRouting& device = *call->routing->device;
   end_reading(*call);
   peers_->check();
-  const cuda::Launch launch = launch_of(args.execution);
   TurnGuard guard(peers_.get(), Phase::kCombineRows);
+  const cuda::Launch launch = launch_of(args.execution);
   if (was_captured_) guard.over();
   if (halves == Halves::kApart) begin_in_stream(section, {.stream = stream_}, call->turn, *call->routing);
   const bool folds = call->header.with_segments;

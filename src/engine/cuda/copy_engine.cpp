@@ -158,7 +158,7 @@ OwedCopies CudaPlan::pack_rows(std::span<const ConstTensorView> lanes, const Dis
     pack.handshake.exit_phase = Phase::kDispatchRows;
     pack.handshake.ends_turn = true;
   }
-  OwedCopies owed([this, slot_idx] { refuse_copies(slot_idx); });
+  OwedCopies owed([this, turn = call.turn] { refuse_copies(turn); });
   cuda::pack_rows(pack, launch);
   return owed;
 }
@@ -168,12 +168,13 @@ void CudaPlan::end_copies(int slot_idx, std::uint64_t number) {
   copy_streams_[track][slot_idx]->end(scratch_[slot_idx].copied[track], number);
 }
 
-void CudaPlan::refuse_copies(int slot_idx) noexcept {
+void CudaPlan::refuse_copies(const Turn& turn) noexcept {
   try {
     try {
-      end_copies(slot_idx, cuda::kNoCopies);
+      const CopySection section(memory_.device, &copy_streams(turn), copy_order(turn));
+      end_copies(turn.slot, cuda::kNoCopies);
     } catch (...) {
-      upload(scratch_[slot_idx].copied[static_cast<int>(Track::kDispatch)], std::vector<std::uint64_t>{cuda::kNoCopies});
+      upload(scratch_[turn.slot].copied[static_cast<int>(Track::kDispatch)], std::vector<std::uint64_t>{cuda::kNoCopies});
     }
   } catch (...) {
     // The device has failed: its kernels have ended.

@@ -39,6 +39,8 @@ constexpr int kReservedRoutings = 4;
 // The GPU's own deadlines, which know more, come first.
 constexpr std::chrono::milliseconds kGrace{2'000};
 
+Deadline with_grace(std::chrono::milliseconds timeout) { return Deadline(Deadline(timeout).timeout() + kGrace); }
+
 int choose_num_sms(const CudaPlanOptions& options, const cuda::Device& device) {
   if (options.num_sms > 0) return options.num_sms;
   return std::clamp(device.num_sms / (kPlansAtOnce * options.num_ranks_on_gpu), 1, kChosenSms);
@@ -209,14 +211,14 @@ std::shared_ptr<MemoryRegion> CudaPlan::own_memory(std::size_t num_bytes) const 
   if (was_captured_ && is_capturing(stream_)) {
     fail(ErrorCode::kUnsupported,
          "this call needs {} bytes that the plan has not taken yet, which cannot be done while a stream is captured: make the "
-         "same call once before capturing it",
+         "same call once before capturing it, with as many Routings alive",
          num_bytes);
   }
   return make_device_region(num_bytes, {.device = memory_.device});
 }
 
 void CudaPlan::await_gpu(Phase phase, std::chrono::milliseconds timeout, const std::function<bool()>& is_over) {
-  const Deadline deadline(timeout + kGrace);
+  const Deadline deadline = with_grace(timeout);
   Backoff backoff(peers_->wait_style());
   while (!is_over()) {
     if (!backoff.pause()) continue;
@@ -253,6 +255,9 @@ void CudaPlan::grow(int slot_idx, std::int64_t num_rows, std::chrono::millisecon
   settle(stream_, timeout);
   free_remains();
   ensure_capacity(slot_idx, num_rows, timeout);
+  const RoutingBounds bounds = routing_bounds(slots_[slot_idx].capacity);
+  routings_->drop_smaller(bounds);
+  routings_->reserve(kReservedRoutings, bounds);
   await_mapping(timeout);
 }
 
@@ -288,10 +293,14 @@ cuda::Launch CudaPlan::launch_of(const Execution& execution) {
 
 // A pointer to memory that the GPU cannot reach would end the process's use of CUDA.
 void CudaPlan::check_reachable(const char* name, const ConstTensorView& tensor) const {
-  if (device_.reaches_pageable_memory || tensor.data == nullptr || tensor.num_elements() == 0) return;
+  if (tensor.data == nullptr || tensor.num_elements() == 0) return;
   cudaPointerAttributes attributes{};
   check_cuda(cudaPointerGetAttributes(&attributes, tensor.data), "cudaPointerGetAttributes");
-  if (attributes.type == cudaMemoryTypeUnregistered) {
+  if (attributes.type == cudaMemoryTypeDevice && attributes.device != memory_.device) {
+    fail_argument("{} lies in memory of GPU {}, and this rank's is GPU {}: give memory of that, or pinned host memory", name,
+                  attributes.device, memory_.device);
+  }
+  if (attributes.type == cudaMemoryTypeUnregistered && !device_.reaches_pageable_memory) {
     fail_argument("{} lies in host memory that GPU {} cannot reach: give memory of the GPU, or pinned memory", name,
                   memory_.device);
   }
@@ -304,6 +313,7 @@ void CudaPlan::begin_in_stream(StreamSection* section, const Execution& executio
   }
   section->enter({orders_, &(*orders_)[static_cast<int>(turn.track)][turn.slot]});
   section->enter(order_of(routing));
+  if (was_captured_) memory_of(routing).is_captured = true;
 }
 
 void CudaPlan::end_in_stream(StreamSection* section, const Execution& execution) {
@@ -328,7 +338,7 @@ cuda::Signals CudaPlan::signals_of(Track track, int slot, std::chrono::milliseco
           .own_failure = failure_,
           .host_failures = host_failures_,
           .word = scratch_[slot].word[static_cast<int>(track)],
-          .timeout_nanoseconds = static_cast<std::uint64_t>(std::chrono::nanoseconds(timeout).count())};
+          .timeout_nanoseconds = Deadline(timeout).nanoseconds()};
 }
 
 Turn CudaPlan::next_turn(Track track, int slot) {
@@ -367,7 +377,7 @@ void CudaPlan::release(const Turn& turn) noexcept {
 
 void CudaPlan::quiesce() {
   const CurrentDevice current(memory_.device);
-  const Deadline deadline(peers_->timeout() + kGrace);
+  const Deadline deadline = with_grace(peers_->timeout());
   Backoff backoff(peers_->wait_style());
   const std::function<bool()> are_over = calls_are_over();
   while (!are_over()) {

@@ -171,7 +171,7 @@ class CudaPlan final : public Plan::Impl {
   void copy_packed(const DispatchArgs& args, const DispatchCall& call, OwedCopies* owed);
   // Writes the word behind a dispatch's copies: `number`, or that there are none.
   void end_copies(int slot_idx, std::uint64_t number);
-  void refuse_copies(int slot_idx) noexcept;
+  void refuse_copies(const Turn& turn) noexcept;
   CopyStreams& copy_streams(const Turn& turn) { return *copy_streams_[static_cast<int>(turn.track)][turn.slot]; }
   std::shared_ptr<StreamOrder> copy_order(const Turn& turn) const {
     return {copy_orders_, &(*copy_orders_)[static_cast<int>(turn.track)][turn.slot]};

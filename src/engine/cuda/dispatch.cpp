@@ -74,7 +74,7 @@ std::shared_ptr<Routing::Data> CudaPlan::make_routing(std::int64_t num_rows) {
   routing->num_ranks = dimensions_.num_ranks;
   routing->max_fan_out = dimensions_.max_fan_out;
   routing->num_local_experts = num_local_experts();
-  const std::shared_ptr<RoutingMemory> memory = routings_->take(routing_bounds(num_rows));
+  const std::shared_ptr<RoutingMemory> memory = routings_->take(routing_bounds(num_rows), was_captured_);
   DeviceRouting& device = routing->device.emplace(memory->arrays);
   device.memory = memory;
   const auto fetched = [memory = memory.get(), timeout = peers_->timeout(), device = memory_.device](const auto* source) {
@@ -427,13 +427,15 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
   const std::vector<ConstTensorView> lanes = lanes_of(args, slot_idx, launch);
   if (call.made == nullptr) {
     if (must_be_opened(slot, call.routing->max_recv_rows)) grow(slot_idx, call.routing->max_recv_rows, call.timeout);
-    find_outputs(&call);
+    // Rows in expert layouts may need memory: that is taken when nobody waits for this rank's launch any more.
+    if (call.header.with_segments) find_outputs(&call);
     if (uses_engines(args.execution)) {
       OwedCopies owed = pack_rows(lanes, args, call, launch, halves);
       copy_packed(args, call, &owed);
     } else {
       push(lanes, args, &call, launch, halves);
     }
+    if (!call.header.with_segments) find_outputs(&call);
     return;
   }
   // A caller who allocates must know the sizes first; the rows wait for that, since they are to go there at once.
@@ -458,6 +460,7 @@ void CudaPlan::send(const DispatchArgs& args, DispatchCall* sent, const cuda::La
   const cuda::PlaceTotals totals = await_totals(call);
   if (must_be_opened(slot, totals.max_recv_rows)) {
     if (owed) {
+      const CopySection copies(memory_.device, &copy_streams(call.turn), copy_order(call.turn));
       end_copies(slot_idx, num_copyings_);
       owed.settle();
     }
@@ -502,8 +505,8 @@ Received CudaPlan::complete(DispatchCall* call, Halves halves, StreamSection* se
   Slot& slot = slots_[slot_idx];
   if (!is_live(call->turn)) fail(ErrorCode::kStale, "the group has recovered from a failure since this call was begun");
   peers_->check();
-  const cuda::Launch launch = launch_of(call->execution);
   TurnGuard guard(peers_.get(), Phase::kDispatchRows);
+  const cuda::Launch launch = launch_of(call->execution);
   if (was_captured_) guard.over();
   slot.live.reset();
   if (halves == Halves::kApart) {

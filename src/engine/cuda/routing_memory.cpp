@@ -38,22 +38,25 @@ std::size_t carve(std::byte* memory, const RoutingBounds& bounds, DeviceRouting*
   return carve.num_bytes();
 }
 
+void keep_until_over(std::unique_ptr<RoutingMemory> memory) {
+  const std::shared_ptr<RoutingMemory> kept = std::move(memory);
+  keep_until([kept] { return kept->order.is_over(); }, {});
+}
+
 }  // namespace
 
 bool RoutingBounds::hold(const RoutingBounds& other) const {
   return num_rows >= other.num_rows && num_expanded_rows >= other.num_expanded_rows;
 }
 
+RoutingMemory& memory_of(const Routing::Data& routing) { return *static_cast<RoutingMemory*>(routing.device->memory.get()); }
+
 std::shared_ptr<StreamOrder> order_of(const Routing::Data& routing) {
-  const std::shared_ptr<void>& memory = routing.device->memory;
-  return {memory, &static_cast<RoutingMemory*>(memory.get())->order};
+  return {routing.device->memory, &memory_of(routing).order};
 }
 
 RoutingMemoryPool::~RoutingMemoryPool() {
-  for (std::unique_ptr<RoutingMemory>& memory : unused_) {
-    const std::shared_ptr<RoutingMemory> kept = std::move(memory);
-    keep_until([kept] { return kept->order.is_over(); }, {});
-  }
+  for (std::unique_ptr<RoutingMemory>& memory : unused_) keep_until_over(std::move(memory));
 }
 
 std::unique_ptr<RoutingMemory> RoutingMemoryPool::make(const RoutingBounds& bounds) const {
@@ -64,25 +67,44 @@ std::unique_ptr<RoutingMemory> RoutingMemoryPool::make(const RoutingBounds& boun
   return memory;
 }
 
+void RoutingMemoryPool::drop_smaller(const RoutingBounds& bounds) {
+  const std::lock_guard lock(mutex_);
+  const auto smaller =
+      std::partition(unused_.begin(), unused_.end(), [&](const auto& memory) { return memory->bounds.hold(bounds); });
+  for (auto memory = smaller; memory != unused_.end(); ++memory) keep_until_over(std::move(*memory));
+  unused_.erase(smaller, unused_.end());
+}
+
 void RoutingMemoryPool::reserve(int num_routings, const RoutingBounds& bounds) {
-  for (int i = 0; i < num_routings; ++i) {
+  const auto num_unused = [&] {
+    const std::lock_guard lock(mutex_);
+    return std::count_if(unused_.begin(), unused_.end(), [&](const auto& memory) { return memory->bounds.hold(bounds); });
+  };
+  for (auto i = num_unused(); i < num_routings; ++i) {
     auto memory = make(bounds);
     const std::lock_guard lock(mutex_);
     unused_.push_back(std::move(memory));
   }
 }
 
-std::shared_ptr<RoutingMemory> RoutingMemoryPool::take(const RoutingBounds& bounds) {
+std::shared_ptr<RoutingMemory> RoutingMemoryPool::take(const RoutingBounds& bounds, bool is_captured) {
   std::unique_ptr<RoutingMemory> memory;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = std::find_if(unused_.begin(), unused_.end(), [&](const auto& one) { return one->bounds.hold(bounds); });
+    const auto find = [&](bool was_captured) {
+      return std::find_if(unused_.begin(), unused_.end(), [&](const auto& one) {
+        return one->is_captured == was_captured && one->bounds.hold(bounds) && (!is_captured || one->order.is_over());
+      });
+    };
+    auto found = find(is_captured);
+    if (found == unused_.end() && is_captured) found = find(false);
     if (found != unused_.end()) {
       memory = std::move(*found);
       unused_.erase(found);
     }
   }
   if (memory == nullptr) memory = make(bounds);
+  if (is_captured) memory->is_captured = true;
   const auto give_back = [pool = shared_from_this()](RoutingMemory* dropped) {
     const std::lock_guard lock(pool->mutex_);
     pool->unused_.emplace_back(dropped);

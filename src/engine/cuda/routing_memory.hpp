@@ -1,6 +1,7 @@
 // Memory of Routings on a GPU, and the pool that recycles it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,7 +34,11 @@ struct RoutingMemory {
   DeviceRouting arrays;
   std::shared_ptr<MemoryRegion> region;
   StreamOrder order;  // of all calls that use it
+  // Launches of a graph use it, whoever holds it: calls that are not captured get it no more.
+  std::atomic<bool> is_captured = false;
 };
+
+RoutingMemory& memory_of(const Routing::Data& routing);
 
 // Of the calls that use `routing`, whose memory it keeps.
 std::shared_ptr<StreamOrder> order_of(const Routing::Data& routing);
@@ -48,10 +53,13 @@ class RoutingMemoryPool : public std::enable_shared_from_this<RoutingMemoryPool>
   RoutingMemoryPool(const RoutingMemoryPool&) = delete;
   RoutingMemoryPool& operator=(const RoutingMemoryPool&) = delete;
 
-  // Makes memory for as many Routings to be live at once without further allocation.
+  // Lets go of unused memory that is too small for `bounds`.
+  void drop_smaller(const RoutingBounds& bounds);
+  // Makes memory for as many Routings to be taken without further allocation.
   void reserve(int num_routings, const RoutingBounds& bounds);
-  // Goes back to the pool with its last copy.
-  std::shared_ptr<RoutingMemory> take(const RoutingBounds& bounds);
+  // Goes back to the pool with its last copy. A call that is captured gets what calls before it were captured with, if it can,
+  // and nothing that a call outside of the graph still uses.
+  std::shared_ptr<RoutingMemory> take(const RoutingBounds& bounds, bool is_captured);
 
  private:
   std::unique_ptr<RoutingMemory> make(const RoutingBounds& bounds) const;

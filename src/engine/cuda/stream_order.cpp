@@ -48,7 +48,13 @@ void StreamOrder::leave(Stream stream) {
 
 bool StreamOrder::is_over() const noexcept {
   const std::lock_guard lock(mutex_);
-  if (!was_used_ || cudaEventQuery(event_) != cudaErrorNotReady) return true;
+  if (!was_used_) return true;
+  // The question may be asked while the thread captures, which it does not touch.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  cudaThreadExchangeStreamCaptureMode(&mode);
+  const cudaError_t result = cudaEventQuery(event_);
+  cudaThreadExchangeStreamCaptureMode(&mode);
+  if (result != cudaErrorNotReady) return true;
   // CUDA would report it behind the next launch of this thread.
   if (cudaPeekAtLastError() == cudaErrorNotReady) cudaGetLastError();
   return false;

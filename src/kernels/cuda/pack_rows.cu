@@ -393,7 +393,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_in_bulk(const __grid
     if (lane == 0) conveyor.init();
     __syncwarp();
     conveyor.load_ahead(2);
-    if (call_turn.may_work()) is_well = move_in_bulk(kernel, conveyor, num_movers, call_turn, lane);
+    if (all_may_work(call_turn)) is_well = move_in_bulk(kernel, conveyor, num_movers, call_turn, lane);
   }
   end_packing(kernel);
   if (warp == num_movers) is_well = await_all_copies(kernel, call_turn, is_well, lane);
@@ -425,7 +425,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) pack_by_threads(const __g
   bool is_well = true;
   if (warp == num_movers) {
     is_well = await_peers(kernel, call_turn, lane);
-  } else if (call_turn.may_work()) {
+  } else if (all_may_work(call_turn)) {
     is_well = move_by_threads(kernel, num_movers, call_turn, lane);
   }
   end_packing(kernel);

@@ -251,7 +251,7 @@ __global__ void __launch_bounds__((kMaxConveyors + 1) * kWarp, 1) push_in_bulk(c
     if (static_cast<int>(blockIdx.x) < kernel.num_push_blocks) {
       is_well = push_rows(kernel, conveyor, queues + warp, call_turn, lane);
     }
-    if (kernel.copies_out && is_well && call_turn.may_work()) {
+    if (kernel.copies_out && all_may_work(call_turn, is_well)) {
       conveyor.load_ahead(2);
       const std::uint32_t num_pieces = num_pieces_of(kernel, lane);
       if (lane == 0) is_well = copy_out(kernel, conveyor, num_pieces, call_turn);
@@ -335,7 +335,7 @@ __global__ void __launch_bounds__(kNumWarpsOfThreads* kWarp, 1) push_by_threads(
   } else if (warp == kNumWarpsOfThreads - 1 && blockIdx.x == gridDim.x - 1) {
     is_well = announce_by_threads(kernel, next_segments, call_turn, lane);
   }
-  if (kernel.copies_out && is_well && call_turn.may_work()) is_well = copy_out_by_threads(kernel, call_turn, lane);
+  if (kernel.copies_out && all_may_work(call_turn, is_well)) is_well = copy_out_by_threads(kernel, call_turn, lane);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/signals.hpp"
+#include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 
@@ -144,6 +145,11 @@ struct CallTurn {
 
   __device__ bool may_work() const { return failure == 0 && !is_closed; }
 };
+
+// By all lanes of a warp, which go on together or not at all: a failure may be told while they look.
+__device__ inline bool all_may_work(const CallTurn& call_turn, bool is_well = true) {
+  return __all_sync(kAllLanes, is_well && call_turn.may_work()) != 0;
+}
 
 __device__ inline CallTurn load_turn(const Handshake& handshake) {
   if (!has_signals(handshake.signals)) return {0, 0, false};
