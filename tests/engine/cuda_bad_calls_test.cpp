@@ -85,12 +85,14 @@ TEST_F(CudaBadCalls, with_memory_that_the_gpu_does_not_reach_are_refused) {
 TEST_F(CudaBadCalls, with_memory_of_another_gpu_are_refused) {
   SKIP_WITHOUT_GPUS(2);
   run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    // Taken and freed while no kernel waits for this rank, for which CUDA might wait.
+    void* elsewhere = nullptr;
+    const int other = 1 - rank.gpu->device();
+    check_cuda(cudaSetDevice(other), "cudaSetDevice");
+    check_cuda(cudaMalloc(&elsewhere, 4096), "cudaMalloc");
+    rank.gpu->select();
+    rank.meet();
     if (rank.rank == kClumsy) {
-      void* elsewhere = nullptr;
-      const int other = 1 - rank.gpu->device();
-      check_cuda(cudaSetDevice(other), "cudaSetDevice");
-      check_cuda(cudaMalloc(&elsewhere, 4096), "cudaMalloc");
-      rank.gpu->select();
       DispatchArgs args = rank.dispatch(kAmple);
       args.topk_idx = tensor(static_cast<const std::int32_t*>(elsewhere), {10, kTopK});
       const std::string text =
@@ -98,9 +100,10 @@ TEST_F(CudaBadCalls, with_memory_of_another_gpu_are_refused) {
       for (const Plan* plan : {&rank.plan, &rank.capacity_plan}) {
         expect_error([&] { plan->dispatch(args); }, ErrorCode::kInvalidArgument, text.c_str());
       }
-      cudaFree(elsewhere);
     }
     expect_all_is_well(rank);
+    rank.meet();
+    cudaFree(elsewhere);
   });
 }
 

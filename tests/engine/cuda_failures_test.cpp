@@ -82,6 +82,25 @@ TEST_F(CudaFailures, a_bad_id_is_told_to_everybody_and_delivers_nothing) {
   });
 }
 
+TEST_F(CudaFailures, come_at_once_where_a_call_has_less_than_no_time) {
+  run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    for (const Plan* plan : {&rank.plan, &rank.capacity_plan}) {
+      rank.meet();
+      if (rank.rank == 1) {
+        const Deadline watch(1h);
+        try {
+          plan->dispatch(rank.dispatch(-1ms));
+        } catch (const Error&) {
+        }
+        rank.finish();
+        EXPECT_LT(watch.elapsed(), kAtOnce);
+        EXPECT_TRUE(rank.group.status().has_value());
+      }
+      rank.recover_and_go_on();
+    }
+  });
+}
+
 TEST_F(CudaFailures, of_one_plan_end_waits_of_another) {
   run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
     rank.meet();

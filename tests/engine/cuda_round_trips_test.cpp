@@ -113,6 +113,62 @@ TEST(CudaCombines, of_ranks_that_send_and_ranks_that_are_read_in_place_go_togeth
   });
 }
 
+// Over rows of the caller's, and over those of the slot that peers would read in place.
+TEST(CudaCombines, may_write_sums_over_the_rows_they_are_made_of) {
+  SKIP_WITHOUT_GPUS(1);
+  run_cuda_threads(3, [](CudaSmallRank& rank) {
+    for (const bool in_slot : {false, true}) {
+      for (const bool in_halves : {false, true}) {
+        SCOPED_TRACE(testing::Message() << "in the slot: " << in_slot << ", in halves: " << in_halves);
+        const Received received = rank.capacity_plan.dispatch(rank.dispatch(kAmple));
+        const Routing routing = received.routing();
+        TensorView rows = received.lane(0);
+        if (!in_slot) {
+          rows = rank.zeros({rows.shape[0], rows.shape[1]});
+          check_cuda(cudaMemcpyAsync(rows.data, received.lane(0).data, rows.num_elements() * sizeof(float), cudaMemcpyDefault,
+                                     rank.gpu->stream()),
+                     "cudaMemcpyAsync");
+        }
+        CombineArgs args = rank.combine(routing, rows, kAmple);
+        const TensorView output = args.output;
+        args.output.data = rows.data;
+        if (in_halves) {
+          rank.capacity_plan.begin_combine(args).complete();
+        } else {
+          rank.capacity_plan.combine(args);
+        }
+        check_cuda(cudaMemcpyAsync(output.data, rows.data, output.num_elements() * sizeof(float), cudaMemcpyDefault,
+                                   rank.gpu->stream()),
+                   "cudaMemcpyAsync");
+        rank.finish();
+        rank.expect_sum();
+      }
+    }
+  });
+}
+
+TEST(CudaCalls, may_have_all_the_time_there_is) {
+  SKIP_WITHOUT_GPUS(1);
+  run_cuda_threads(2, [](CudaSmallRank& rank) {
+    for (const std::chrono::milliseconds timeout : {std::chrono::milliseconds::max(), std::chrono::milliseconds::max() / 2}) {
+      call_with_delays(rank, 5, [&] {
+        for (const Plan* plan : {&rank.plan, &rank.capacity_plan}) {
+          for (int i = 0; i < 10; ++i) {
+            const Received received = plan->dispatch(rank.dispatch(timeout));
+            const TensorView elsewhere = rank.zeros({received.lane(0).shape[0], received.lane(0).shape[1]});
+            DispatchArgs args = rank.cached(received.routing(), timeout);
+            args.outputs = {&elsewhere, 1};
+            const Received again = plan->dispatch(args);
+            plan->combine(rank.combine(again.routing(), again.lane(0), timeout));
+            rank.finish();
+            rank.expect_sum();
+          }
+        }
+      });
+    }
+  });
+}
+
 // With more than four ranks their rows come home in two rounds.
 TEST(CudaCombines, by_copy_engines_of_many_ranks_sum_every_row) {
   constexpr int kNumRanks = 6;

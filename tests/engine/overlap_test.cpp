@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstring>
+#include <vector>
+
+#include "tests/engine/small_rank.hpp"
 
 namespace tokenyard::test {
 namespace {
@@ -40,6 +44,25 @@ TEST(overlap, needs_elements) {
   const ConstTensorView whole = tensor(memory.data(), {1, 8});
   EXPECT_FALSE(overlap(whole, ConstTensorView()));
   EXPECT_FALSE(overlap(whole, tensor(memory.data() + 2, {0, 8})));
+}
+
+TEST(overlap, of_a_sum_with_the_rows_it_is_made_of_does_no_harm) {
+  run_small_ranks(3, [](SmallRank& rank) {
+    for (const bool in_slot : {false, true}) {
+      const Received received = rank.plan.dispatch(rank.input.dispatch());
+      TensorView rows = received.lane(0);
+      std::vector<float> elsewhere(rows.num_elements());
+      std::memcpy(elsewhere.data(), rows.data, elsewhere.size() * sizeof(float));
+      if (!in_slot) rows.data = elsewhere.data();
+      SmallOutput output(rank.input);
+      const Routing routing = received.routing();
+      CombineArgs args = output.combine(routing, rows);
+      args.output.data = rows.data;
+      rank.plan.combine(args);
+      std::memcpy(output.values.data(), rows.data, output.values.size() * sizeof(float));
+      output.expect_sum(rank.input, rank.num_ranks);
+    }
+  });
 }
 
 }  // namespace

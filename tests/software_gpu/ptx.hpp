@@ -28,7 +28,6 @@ Word load_word(const Word* address) {
 
 inline std::uint64_t load_acquire_system(const std::uint64_t* address) { return load_word(address); }
 inline std::uint64_t load_relaxed_system(const std::uint64_t* address) { return load_word(address); }
-inline std::uint64_t load_relaxed_device(const std::uint64_t* address) { return load_word(address); }
 inline std::uint32_t load_relaxed_device(const std::uint32_t* address) { return load_word(address); }
 
 inline void store_release_system(std::uint64_t* address, std::uint64_t value) {

@@ -3,7 +3,7 @@
 //
 // Some blocks begin with the first tokens, whose rows are stored at peers, but for a few: tokens are divided as rows are, and
 // not all go everywhere. They do not share multiprocessors with those that pack meanwhile, because copies would stand behind
-// stores that wait for the link.
+// stores that wait for the link. A single block does one behind the other.
 
 #include <algorithm>
 #include <limits>

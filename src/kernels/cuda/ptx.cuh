@@ -46,12 +46,6 @@ __device__ inline void fence_system() { asm volatile("fence.acq_rel.sys;" ::: "m
 // Device scope: between the blocks of a launch.
 __device__ inline void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 
-__device__ inline std::uint64_t load_relaxed_device(const std::uint64_t* address) {
-  std::uint64_t value;
-  asm volatile("ld.relaxed.gpu.b64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
-  return value;
-}
-
 __device__ inline std::uint32_t load_relaxed_device(const std::uint32_t* address) {
   std::uint32_t value;
   asm volatile("ld.relaxed.gpu.b32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
