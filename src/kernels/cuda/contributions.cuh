@@ -1,5 +1,4 @@
-// What sums of contributions are made of: where a token's contributions lie, and a ring in shared memory through which pieces
-// of them stream to the warp that adds them.
+// What sums of contributions are made of: where a token's contributions lie, and how they stream through a ring.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/reduce.hpp"
+#include "kernels/cuda/ring.cuh"
 #include "kernels/cuda/signals.cuh"
 #include "kernels/cuda/sum.cuh"
 #include "kernels/cuda/warp.hpp"
@@ -16,9 +16,7 @@
 namespace tokenyard::cuda {
 
 inline constexpr int kNumSumWarps = 24;
-inline constexpr int kPieceBytes = 4 * 32 * 16;  // of a row: four vectors per lane
-inline constexpr int kRingSlots = 2;             // per warp, of kNumAtOnce pieces each
-inline constexpr int kNumAtOnce = 2;             // contributions that are loaded, and then added, together
+inline constexpr int kRingSlots = 2;  // per warp, of kNumAtOnce pieces each
 
 // A tensor whose rows are dense.
 struct Rows {
@@ -252,46 +250,13 @@ struct alignas(16) Slot {
   bool is_last;  // of its piece
 };
 
-// Shared memory of a warp's ring.
-constexpr int ring_bytes(int num_slots) { return num_slots * kNumAtOnce * kPieceBytes; }
-
-// Instructions are the limit where rows come from memory of the GPU: most pieces are whole, and need fewer.
 template <DataType kType>
 __device__ void add_slot(WarpSum<kType>& sum, const Slot& slot, const std::byte* pieces, int lane) {
-  if (slot.num_bytes == kPieceBytes) {
-    const std::byte* vectors = pieces + WarpSum<kType>::offset(0, lane);
-#pragma unroll
-    for (int j = 0; j < kNumAtOnce; ++j) {
-      if (j >= slot.num_contributions) break;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        sum.add(i, *reinterpret_cast<const uint4*>(vectors + j * kPieceBytes + WarpSum<kType>::offset(i, 0)));
-      }
-    }
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < kNumAtOnce; ++j) {
-    if (j >= slot.num_contributions) break;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int offset = WarpSum<kType>::offset(i, lane);
-      if (offset < slot.num_bytes) sum.add(i, *reinterpret_cast<const uint4*>(pieces + j * kPieceBytes + offset));
-    }
-  }
+  add_pieces<kType>(pieces, slot.num_contributions, slot.num_bytes, lane,
+                    [&](int i, int, const uint4& bits) { sum.add(i, bits); });
 }
 
-// The address that the lane of the lowest bit of `rest` holds; takes the bit out.
-template <class Tokens>
-__device__ const std::byte* take_contribution(const Tokens& cursor, unsigned* rest) {
-  const int contributor = max(__ffs(static_cast<int>(*rest)) - 1, 0);
-  *rest &= *rest - 1;
-  const auto address = __shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(cursor.contribution), contributor);
-  return reinterpret_cast<const std::byte*>(address);
-}
-
-// `tokens` say where the pieces are, as Cursor does. Lanes copy what they will add themselves, so no
-// lane waits for another. `slots` and `ring` are the warp's own.
+// `tokens` say where the pieces are, as Cursor does. `slots` and `ring` are the warp's own.
 template <DataType kType, int kNumSlots, class Tokens>
 __device__ void sum_rows(const ReduceKernel& kernel, Tokens& tokens, Slot* slots, std::byte* ring, int lane) {
   WarpSum<kType> sum;
@@ -308,7 +273,7 @@ __device__ void sum_rows(const ReduceKernel& kernel, Tokens& tokens, Slot* slots
 #pragma unroll
       for (int j = 0; j < kNumAtOnce; ++j) {
         if (j >= num_contributions) break;
-        const std::byte* row = take_contribution(tokens, &to_load) + first;
+        const std::byte* row = address_of_lane(tokens.contribution, take_lane(&to_load)) + first;
         std::byte* stage = ring + (load_place * kNumAtOnce + j) * kPieceBytes;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {

@@ -1,37 +1,83 @@
 // A warp per received row.
 
+#include <algorithm>
+
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contribute.cuh"
+#include "kernels/cuda/device.hpp"
 #include "kernels/cuda/load.hpp"
 
 namespace tokenyard::cuda {
 namespace {
 
-constexpr int kNumThreads = 512;
+constexpr int kMaxWarps = 16;
+constexpr int kNumSlots = 3;
 
-template <DataType kType>
-__device__ void fold_rows(const FoldKernel& kernel) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t warp = static_cast<std::int64_t>(threadIdx.x / 32) * gridDim.x + blockIdx.x;
-  const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (kNumThreads / 32);
-  const std::int64_t num_rows = kernel.source_offsets[kernel.num_ranks];
-  for (std::int64_t row = warp; row < num_rows; row += num_warps) {
-    fold_one<kType>(kernel, row, source_of(kernel, row), lane);
+// The rows of a warp, one of so many after the other, and of them those whose contributions are sent.
+class SpacedRows : public FoldedRow {
+ public:
+  struct Mark {};
+  static constexpr bool is_end = false;
+  Mark mark{};
+
+  __device__ SpacedRows(const FoldKernel& kernel, std::int64_t first, std::int64_t step, int lane)
+      : kernel_(kernel), row_(first), step_(step), num_rows_(kernel.source_offsets[kernel.num_ranks]) {
+    load_next(lane);
+    advance(lane);
   }
-}
+
+  __device__ void advance(int lane) {
+    is_there = false;
+    contributors = 0;
+    while (row_ < num_rows_ && !is_there) {
+      const ReceivedRow received = next_;
+      row_ += step_;
+      load_next(lane);
+      std::byte* window = kernel_.windows[received.source];
+      if (window != nullptr && begin_row(kernel_, received, window, lane)) enter(kernel_, received, window);
+    }
+  }
+
+  __device__ void end(Mark, int) {}
+
+ private:
+  __device__ void load_next(int lane) {
+    if (row_ < num_rows_) next_ = load_received(kernel_, row_, source_of(kernel_, row_), lane);
+  }
+
+  const FoldKernel& kernel_;
+  std::int64_t row_;
+  std::int64_t step_;
+  std::int64_t num_rows_;
+  ReceivedRow next_;
+};
 
 template <DataType kType>
-__global__ void __launch_bounds__(kNumThreads, 1) fold_by_threads(const __grid_constant__ FoldKernel kernel) {
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_by_threads(const __grid_constant__ FoldKernel kernel) {
+  extern __shared__ __align__(128) std::byte rings[];
+  __shared__ FoldSlot<SpacedRows::Mark> slots[kMaxWarps][kNumSlots];
   const CallTurn call_turn = load_turn(kernel.handshake);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
-  if (is_well) fold_rows<kType>(kernel);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const std::int64_t first = static_cast<std::int64_t>(warp) * gridDim.x + blockIdx.x;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarp);
+  if (is_well && is_copied(kernel)) {
+    const std::int64_t num_rows = kernel.source_offsets[kernel.num_ranks];
+    for (std::int64_t row = first; row < num_rows; row += step) copy_home<kType>(kernel, row, source_of(kernel, row), lane);
+  } else if (is_well) {
+    SpacedRows rows(kernel, first, step, lane);
+    fold_rows<kType, kNumSlots>(kernel, rows, slots[warp], rings + warp * ring_bytes(kNumSlots), lane);
+  }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
 
 template <DataType kType>
 void launch_fold(const FoldKernel& kernel, const Launch& launch) {
-  fold_by_threads<kType><<<launch.num_sms, kNumThreads, 0, launch.stream>>>(kernel);
+  constexpr int kStaticBytes = 4096;  // room for what the kernel keeps besides
+  const int num_warps = std::clamp((current_device().max_shared_bytes - kStaticBytes) / ring_bytes(kNumSlots), 1, kMaxWarps);
+  fold_by_threads<kType><<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kNumSlots), launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "fold");
 }
 

@@ -47,31 +47,124 @@ struct FoldedBlocks {
   }
 };
 
-// By a warp.
-template <DataType kType, bool kSums>
-__device__ void fold_pieces(const FoldReduceKernel& kernel, SentQueue* queue, int lane) {
-  const FoldKernel& fold = kernel.fold;
-  const FoldedBlocks blocks{kernel};
-  const SegmentPieces pieces =
-      pieces_of_sources(fold.num_ranks, kernel.reduce.handshake.signals.rank, static_cast<int>(kSegmentRows) / kRowsPerPiece);
-  const std::uint32_t num_pieces = pieces.num_pieces(most_rows_of_a_source(fold.source_offsets, fold.num_ranks, lane));
-  std::uint32_t next = 0;
-  if (lane == 0) next = atomicAdd(&kernel.reduce.state->next_piece, 1U);
-  for (;;) {
-    const std::uint32_t piece_idx = __shfl_sync(kAllLanes, next, 0);
-    if (piece_idx >= num_pieces) break;
-    if (lane == 0) next = atomicAdd(&kernel.reduce.state->next_piece, 1U);
-    const SegmentPieces::Piece piece = pieces.at(piece_idx);
-    const std::int64_t num_all = blocks.num_rows(piece.source);
-    const std::int64_t num_rows = min(piece.num_rows, num_all - piece.first_row);
-    if (num_rows <= 0 || !blocks.is_wanted(piece.source)) continue;
-    const std::int64_t begin = fold.source_offsets[piece.source] + piece.first_row;
-    for (std::int64_t row = begin; row < begin + num_rows; ++row) fold_one<kType, kSums>(fold, row, piece.source, lane);
-    __syncwarp();
-    queue->put(lane == 0, {piece.source, piece.segment, static_cast<std::uint32_t>(num_rows)}, lane);
+// The pieces of rows that a warp draws, and says in its queue that they have been sent.
+class FoldedPieces {
+ public:
+  struct Piece {
+    int source;
+    int segment;
+    std::uint32_t num_rows;
+    std::int64_t first_row;  // that this rank has received
+  };
+
+  __device__ FoldedPieces(const FoldReduceKernel& kernel, SentQueue* queue, int lane)
+      : kernel_(kernel),
+        queue_(queue),
+        pieces_(pieces_of_sources(kernel.fold.num_ranks, kernel.reduce.handshake.signals.rank,
+                                  static_cast<int>(kSegmentRows) / kRowsPerPiece)),
+        num_pieces_(pieces_.num_pieces(most_rows_of_a_source(kernel.fold.source_offsets, kernel.fold.num_ranks, lane))) {
+    draw(lane);
   }
-  if (lane == 0) queue->end(true);
+
+  // By all lanes. False: there are no more.
+  __device__ bool next(Piece* next, int lane) {
+    const FoldedBlocks blocks{kernel_};
+    for (;;) {
+      const std::uint32_t piece_idx = __shfl_sync(kAllLanes, drawn_, 0);
+      if (piece_idx >= num_pieces_) return false;
+      draw(lane);
+      const SegmentPieces::Piece piece = pieces_.at(piece_idx);
+      const std::int64_t num_rows = min(piece.num_rows, blocks.num_rows(piece.source) - piece.first_row);
+      if (num_rows <= 0 || !blocks.is_wanted(piece.source)) continue;
+      *next = {piece.source, piece.segment, static_cast<std::uint32_t>(num_rows),
+               kernel_.fold.source_offsets[piece.source] + piece.first_row};
+      return true;
+    }
+  }
+
+  // By all lanes, behind the stores of all.
+  __device__ void tell(const Piece& piece, int lane) {
+    __syncwarp();
+    queue_->put(lane == 0, {piece.source, piece.segment, piece.num_rows}, lane);
+  }
+
+ private:
+  __device__ void draw(int lane) {
+    if (lane == 0) drawn_ = atomicAdd(&kernel_.reduce.state->next_piece, 1U);
+  }
+
+  const FoldReduceKernel& kernel_;
+  SentQueue* queue_;
+  SegmentPieces pieces_;
+  std::uint32_t num_pieces_;
+  std::uint32_t drawn_ = 0;  // in lane 0
+};
+
+// By a warp.
+template <DataType kType>
+__device__ void copy_pieces(const FoldReduceKernel& kernel, FoldedPieces& pieces, int lane) {
+  for (FoldedPieces::Piece piece; pieces.next(&piece, lane);) {
+    for (std::uint32_t i = 0; i < piece.num_rows; ++i) copy_home<kType>(kernel.fold, piece.first_row + i, piece.source, lane);
+    pieces.tell(piece, lane);
+  }
 }
+
+// The rows of the pieces that a warp draws, for fold_rows(). What stands in each row is loaded while the one before is summed.
+class RowsOfPieces : public FoldedRow {
+ public:
+  using Mark = FoldedPieces::Piece;
+  bool is_end = false;
+  Mark mark;
+
+  __device__ RowsOfPieces(const FoldReduceKernel& kernel, FoldedPieces* pieces, int lane)
+      : fold_(kernel.fold), pieces_(*pieces) {
+    next_is_there_ = draw(lane);
+    load_next(lane);
+    advance(lane);
+  }
+
+  __device__ void advance(int lane) {
+    is_there = next_is_there_;
+    contributors = 0;
+    if (!is_there) return;
+    const ReceivedRow received = next_;
+    mark = piece_;
+    is_end = num_left_ == 1;
+    if (--num_left_ == 0) next_is_there_ = draw(lane);
+    load_next(lane);
+    std::byte* window = fold_.windows[received.source];
+    begin_row(fold_, received, window, lane);
+    enter(fold_, received, window);
+  }
+
+  __device__ void end(const Mark& piece, int lane) { pieces_.tell(piece, lane); }
+
+ private:
+  // Of pieces whose contributions stay where they are, weights are sent at once.
+  __device__ bool draw(int lane) {
+    while (pieces_.next(&piece_, lane)) {
+      num_left_ = piece_.num_rows;
+      if (fold_.rows != nullptr && piece_.source != fold_.skip_source) return true;
+      for (std::uint32_t i = 0; i < piece_.num_rows; ++i) {
+        const ReceivedRow received = load_received(fold_, piece_.first_row + i, piece_.source, lane);
+        begin_row(fold_, received, fold_.windows[piece_.source], lane);
+      }
+      pieces_.tell(piece_, lane);
+    }
+    return false;
+  }
+
+  __device__ void load_next(int lane) {
+    if (next_is_there_) next_ = load_received(fold_, piece_.first_row + piece_.num_rows - num_left_, piece_.source, lane);
+  }
+
+  const FoldKernel& fold_;
+  FoldedPieces& pieces_;
+  FoldedPieces::Piece piece_;   // that the next row is of
+  std::uint32_t num_left_ = 0;  // of its rows, the next one included
+  bool next_is_there_ = false;
+  ReceivedRow next_;
+};
 
 // Of the tokens what a warp draws, when their contributions are there. For sum_rows.
 class AwaitedTokens {
@@ -221,6 +314,7 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
     fold_then_reduce(const __grid_constant__ FoldReduceKernel kernel) {
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ Slot slots[Warps<kSums>::kMaxNum][Warps<kSums>::kNumSlots];
+  __shared__ FoldSlot<RowsOfPieces::Mark> fold_slots[kSums ? Warps<kSums>::kMaxNum : 1][Warps<kSums>::kNumSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int num_warps = static_cast<int>(blockDim.x) / kWarp;
@@ -249,7 +343,15 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
       for (int peer = lane; peer < signals.num_ranks; peer += kWarp) post(signals, peer, LineWord::kData, call_turn.turn);
     }
   } else if (folds && is_well) {
-    fold_pieces<kType, kSums>(kernel, queues + warp, lane);
+    FoldedPieces pieces(kernel, queues + warp, lane);
+    if constexpr (kSums) {
+      RowsOfPieces rows(kernel, &pieces, lane);
+      fold_rows<kType, Warps<kSums>::kNumSlots>(kernel.fold, rows, fold_slots[warp], shared + warp * Warps<kSums>::kRingBytes,
+                                                lane);
+    } else {
+      copy_pieces<kType>(kernel, pieces, lane);
+    }
+    if (lane == 0) queues[warp].end(true);
   }
   if (is_well) {
     AwaitedTokens tokens(kernel, call_turn.turn, lane);
@@ -260,17 +362,25 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
   leave_kernel(kernel.reduce.handshake, call_turn, is_well, kernel.reduce.state);
 }
 
-// Folding moves contributions once, summing reads them and writes the sums; but what is folded for peers has to cross the link.
-int num_fold_blocks(int num_blocks) { return std::clamp(num_blocks * 3 / 8, 1, num_blocks); }
+// Folding a row reads its terms and sends their sum over the link, summing reads contributions and writes sums. Measured where
+// contributions are copies, of one term; of more, by the bytes.
+int num_fold_blocks(int num_blocks, int num_terms) {
+  return std::clamp(num_blocks * (2 * num_terms + 1) / (2 * num_terms + 6), 1, num_blocks);
+}
+
+// Of a row, where ids are spread evenly over as many ranks as a token can visit.
+int num_terms(const FoldKernel& fold) {
+  return fold.expanded_row == nullptr ? 1 : std::max(1, fold.top_k / std::max(fold.max_fan_out, 1));
+}
 
 template <DataType kType, bool kSums>
 void launch_with(FoldReduceKernel kernel, const Launch& launch) {
-  constexpr int kStaticBytes = 2048;  // room for what the kernel keeps besides
+  constexpr int kStaticBytes = 8192;  // room for what the kernel keeps besides
   const int segment_bytes = kernel.reduce.num_ranks * static_cast<int>(sizeof(int));
   constexpr int kWarpBytes = Warps<kSums>::kRingBytes + static_cast<int>(sizeof(SentQueue));
   const int num_warps =
       std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, Warps<kSums>::kMaxNum);
-  kernel.num_fold_blocks = num_fold_blocks(launch.num_sms);
+  kernel.num_fold_blocks = num_fold_blocks(launch.num_sms, num_terms(kernel.fold));
   fold_then_reduce<kType, kSums>
       <<<launch.num_sms, num_warps * kWarp, num_warps * kWarpBytes + segment_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "fold_and_reduce");

@@ -115,7 +115,7 @@ __device__ void add_float8_rows(const ReduceKernel& kernel, WarpSum<kType>& sum,
 #pragma unroll
     for (int j = 0; j < kNumAtOnce; ++j) {
       is_there[j] = rest != 0;
-      const std::byte* row = take_contribution(cursor, &rest);
+      const std::byte* row = address_of_lane(cursor.contribution, take_lane(&rest));
       const std::byte* codes = row + first;
       const auto* scales = reinterpret_cast<const float*>(row + num_elements) + first / kScaleBlock;
 #pragma unroll
