@@ -32,7 +32,11 @@ if(NOT CMAKE_CUDA_COMPILER)
 endif()
 
 execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE version_text)
-string(REGEX REPLACE ".*release ([0-9]+\\.[0-9]+).*" "\\1" nvcc_version "${version_text}")
+string(REGEX MATCH "release ([0-9]+\\.[0-9]+)" nvcc_version "${version_text}")
+if(NOT nvcc_version)
+  message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} --version says no version: set CUDACXX to an nvcc, or TOKENYARD_CUDA=OFF")
+endif()
+set(nvcc_version ${CMAKE_MATCH_1})
 if(nvcc_version VERSION_LESS 12.4)
   message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} is of CUDA ${nvcc_version}, and Tokenyard's kernels need 12.4 or newer: set CUDACXX "
     "to a newer nvcc, or TOKENYARD_CUDA=OFF")

@@ -117,7 +117,8 @@ struct CombineArgs {
 
   std::array<ConstTensorView, 2> biases{};  // [num_tokens, row] each; added last, in this order
 
-  TensorView output{};  // [num_tokens, row], dense rows. In throughput mode it may lie over `rows`
+  TensorView output{};  // [num_tokens, row], dense rows. In throughput mode it may lie over `rows`, but for
+                        // those that copy engines carry
   int slot = -1;        // as for dispatch
   std::optional<std::chrono::milliseconds> timeout{};
   Execution execution{};  // on GPUs

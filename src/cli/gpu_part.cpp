@@ -13,8 +13,8 @@ GpuPart gpu_part() {
   // major version does not start on an earlier driver.
   part.minimum_driver = "of CUDA 12.4 (550) or later";
   if constexpr (kMajor > 12) {
-    part.minimum_driver = fmt::format("of CUDA {}.0{} or later (a build with a toolkit 12 needs that of 12.4, 550)", kMajor,
-                                      kMajor == 13 ? " (580)" : "");
+    part.minimum_driver = fmt::format("of CUDA {}.0{} or later; a build with a toolkit 12 would need one of CUDA 12.4 (550)",
+                                      kMajor, kMajor == 13 ? " (580)" : "");
   }
   return part;
 }

@@ -96,7 +96,7 @@ void warn_of_shared_gpu(const GroupOptions& options, int rank, const std::vector
     log(LogLevel::kWarning,
         fmt::format(
             "ranks {} and {} of this host share GPU {}, which is slow: let a launcher say which local rank each has, or "
-            "set GroupOptions::device to a number of its own on each",
+            "give each a GroupOptions::device or a CUDA_VISIBLE_DEVICES of its own",
             peer, rank, all[rank].device));
     return;
   }

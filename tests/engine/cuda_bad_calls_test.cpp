@@ -9,6 +9,7 @@
 #include "tests/base/expect_error.hpp"
 #include "tests/engine/cuda_small_rank.hpp"
 #include "tests/kernels/cuda/device_array.hpp"
+#include "tests/support/spin_kernel.hpp"
 
 namespace tokenyard::test {
 namespace {
@@ -205,6 +206,20 @@ TEST_F(CudaBadCalls, that_would_take_memory_while_they_are_captured_are_refused)
     EXPECT_FALSE(rank.group.status().has_value());
     for (int i = 0; i < 4; ++i) take_routing();
     rank.finish();
+    expect_all_is_well(rank);
+  });
+}
+
+TEST_F(CudaBadCalls, that_are_captured_before_those_whose_memory_they_need_are_over_are_refused) {
+  run_cuda_threads(kNumRanks, [](CudaSmallRank& rank) {
+    expect_all_is_well(rank);
+    const auto dispatch = [&] { rank.capacity_plan.dispatch(rank.dispatch(kAmple)); };
+    rank.meet();
+    enqueue_delay(rank.gpu->stream(), 300ms);
+    for (int i = 0; i < 5; ++i) dispatch();
+    rank.capture([&] { expect_error(dispatch, ErrorCode::kUnsupported, "and synchronise with its stream"); });
+    rank.finish();
+    rank.capture(dispatch);
     expect_all_is_well(rank);
   });
 }

@@ -211,7 +211,7 @@ std::shared_ptr<MemoryRegion> CudaPlan::own_memory(std::size_t num_bytes) const 
   if (was_captured_ && is_capturing(stream_)) {
     fail(ErrorCode::kUnsupported,
          "this call needs {} bytes that the plan has not taken yet, which cannot be done while a stream is captured: make the "
-         "same call once before capturing it, with as many Routings alive",
+         "same call once before capturing it, with as many Routings alive, and synchronise with its stream",
          num_bytes);
   }
   return make_device_region(num_bytes, {.device = memory_.device});

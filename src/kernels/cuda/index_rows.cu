@@ -151,11 +151,16 @@ __global__ void __launch_bounds__(kNumThreads, 1) index_all(const __grid_constan
     args.expanded_source_token[place] = args.source_token[row];
     if (args.expanded_weights != nullptr) args.expanded_weights[place] = args.topk_weights[pair];
   }
-  for (std::int64_t expert = first_of_thread() / kWarp; expert < args.num_local_experts;
-       expert += num_threads_of_grid() / kWarp) {
+  // A gap to as many warps as there are for each.
+  const std::int64_t num_warps = num_threads_of_grid() / kWarp;
+  const std::int64_t num_parts = max(num_warps / max(args.num_local_experts, 1), std::int64_t{1});
+  for (std::int64_t i = first_of_thread() / kWarp; i < args.num_local_experts * num_parts; i += num_warps) {
+    const std::int64_t expert = i / num_parts;
     const std::int64_t end = min(args.expert_offsets[expert + 1], args.num_expanded_view_rows);
     const std::int64_t gap = args.expert_offsets[expert] + args.expert_counts[expert];
-    for (std::int64_t row = gap + threadIdx.x % kWarp; row < end; row += kWarp) empty(args, row);
+    for (std::int64_t row = gap + i % num_parts * kWarp + threadIdx.x % kWarp; row < end; row += num_parts * kWarp) {
+      empty(args, row);
+    }
   }
   for (std::int64_t row = args.expert_offsets[args.num_local_experts] + first_of_thread(); row < args.num_expanded_view_rows;
        row += num_threads_of_grid()) {
