@@ -80,10 +80,8 @@ __device__ void store_as_float8(const FoldKernel& kernel, const WarpSum<kType>& 
   const std::int64_t num_elements = kernel.row_bytes / kElementBytes;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    std::uint32_t largest = 0;  // of elements behind the row's last the sums are 0
-#pragma unroll
-    for (int j = 0; j < kNumElements; ++j) largest = max(largest, finite_magnitude(sum.numbers[i][j]));
-    const BlockScale scale(amax_of_lanes<kNumLanes>(largest), ScaleFormat::kFloat32);
+    // Of elements behind the row's last the sums are 0.
+    const BlockScale scale(amax_of_block<kNumLanes>(sum.numbers[i]), ScaleFormat::kFloat32);
     const std::int64_t element = (first + WarpSum<kType>::offset(i, lane)) / kElementBytes;
     if (element >= num_elements) continue;
     if constexpr (kNumElements == 8) {

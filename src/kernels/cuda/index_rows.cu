@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/index_rows.hpp"
@@ -140,13 +139,12 @@ __device__ void empty(const IndexExpandedArgs& args, std::int64_t expanded_row) 
 __global__ void __launch_bounds__(kNumThreads, 1) index_all(const __grid_constant__ IndexExpandedArgs args) {
   const std::int64_t num_pairs = args.source_offsets[args.num_ranks] * args.top_k;
   const std::int64_t num_view_pairs = args.num_view_rows * args.top_k;
-  const bool is_narrow = num_view_pairs <= std::numeric_limits<std::uint32_t>::max();  // divides in a fraction of the time
   for (std::int64_t pair = first_of_thread(); pair < num_view_pairs; pair += num_threads_of_grid()) {
     const std::int64_t place = pair < num_pairs ? args.expanded_row[pair] : -1;
     if (pair >= num_pairs || place >= args.num_expanded_view_rows) args.expanded_row[pair] = -1;
     if (place < 0 || place >= args.num_expanded_view_rows) continue;
-    const std::int64_t row =
-        is_narrow ? static_cast<std::uint32_t>(pair) / static_cast<std::uint32_t>(args.top_k) : pair / args.top_k;
+    // Pairs are fewer than 2^31, and so divide in a fraction of the time.
+    const std::int64_t row = static_cast<std::uint32_t>(pair) / static_cast<std::uint32_t>(args.top_k);
     args.gather_idx[place] = static_cast<std::int32_t>(row);
     args.expanded_source_token[place] = args.source_token[row];
     if (args.expanded_weights != nullptr) args.expanded_weights[place] = args.topk_weights[pair];

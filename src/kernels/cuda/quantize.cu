@@ -1,5 +1,5 @@
-// Half a warp per block of 128 values, eight per lane: they are read once, and stay in registers until they are stored. Several
-// blocks are loaded ahead of the first that is computed with.
+// Eight lanes per block of 128 values, 16 of them each, as vectors that are eight apart: they are read once, and stay in
+// registers until they are stored. The next block is loaded while one is computed with. Instructions are the limit.
 
 #include <algorithm>
 #include <string>
@@ -17,7 +17,7 @@ namespace tokenyard::cuda {
 namespace {
 
 constexpr int kNumThreads = 1024;
-constexpr int kNumLanes = 16;  // of a block
+constexpr int kNumLanes = 8;  // of a block
 constexpr int kNumValues = static_cast<int>(kScaleBlock) / kNumLanes;
 constexpr int kNumTeams = kNumThreads / kNumLanes;
 
@@ -30,20 +30,20 @@ struct Kernel {
   std::byte* scales;
   std::int64_t scales_row_stride;
   std::int64_t scales_block_stride;
-  std::int64_t num_rows;
-  std::int64_t num_columns;
-  std::int64_t num_blocks;  // of a row
+  int num_rows;
+  int num_columns;
+  int num_blocks;  // of a row
   // From one block of a team to its next.
-  std::int64_t step_rows;
-  std::int64_t step_blocks;
+  int step_rows;
+  int step_blocks;
   ScaleFormat format;
   bool by_vectors;  // rows are aligned for accesses of a whole vector
 };
 
 // The block that a team is at.
 struct Place {
-  std::int64_t row;
-  std::int64_t block;
+  int row;
+  int block;
 
   __device__ bool is_there(const Kernel& kernel) const { return row < kernel.num_rows; }
 
@@ -59,55 +59,60 @@ struct Place {
 // A lane's share of a block.
 template <DataType kType>
 struct Share {
-  static constexpr int kNumVectors = kNumValues * static_cast<int>(size_of(kType)) / 16;
+  static constexpr int kVectorValues = Vector<kType>::kNumElements;
+  static constexpr int kNumVectors = kNumValues / kVectorValues;
   uint4 vectors[kNumVectors];
+
+  // Of the lane's vector i, the first value's number in the block.
+  __device__ static int first_of(int i, int lane) { return (i * kNumLanes + lane) * kVectorValues; }
 };
 
-// The first `num_values` of a lane's, at any multiple of their size; the others are 0.
+// The first `num_values` of a vector, at any multiple of their size; the others are 0.
 template <DataType kType>
-__device__ __noinline__ Share<kType> load_some(const std::byte* address, int num_values) {
+__device__ __noinline__ uint4 load_some(const std::byte* address, int num_values) {
   using Unit = std::conditional_t<size_of(kType) == 2, std::uint16_t, std::uint32_t>;
   constexpr int kUnitsPerWord = 4 / static_cast<int>(sizeof(Unit));
   const auto* units = reinterpret_cast<const Unit*>(address);
-  std::uint32_t words[kNumValues / kUnitsPerWord] = {};
+  std::uint32_t words[4] = {};
 #pragma unroll
-  for (int i = 0; i < kNumValues; ++i) {
+  for (int i = 0; i < 4 * kUnitsPerWord; ++i) {
     const std::uint32_t unit = i < num_values ? units[i] : Unit{0};
     words[i / kUnitsPerWord] |= unit << (i % kUnitsPerWord * 16);
   }
-  Share<kType> share;
-#pragma unroll
-  for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
-    share.vectors[i] = {words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]};
-  }
-  return share;
+  return {words[0], words[1], words[2], words[3]};
 }
 
 __device__ __noinline__ void store_some(std::byte* address, uint2 codes, int num_values) {
 #pragma unroll
-  for (int i = 0; i < kNumValues; ++i) {
+  for (int i = 0; i < 8; ++i) {
     if (i < num_values) address[i] = static_cast<std::byte>((i < 4 ? codes.x : codes.y) >> (i % 4 * 8));
   }
 }
 
-// Values of the row from the lane's first on, which may be none.
-__device__ std::int64_t num_values_from(const Kernel& kernel, std::int64_t first) {
-  return min(kernel.num_columns - first, static_cast<std::int64_t>(kNumValues));
+// Values of the row from the block's first on.
+__device__ int num_values_of(const Kernel& kernel, const Place& place) {
+  return min(kernel.num_columns - place.block * static_cast<int>(kScaleBlock), static_cast<int>(kScaleBlock));
 }
 
 template <DataType kType>
 __device__ Share<kType> load_share(const Kernel& kernel, const Place& place, int lane) {
   Share<kType> share = {};
   if (!place.is_there(kernel)) return share;
-  const std::int64_t first = place.block * kScaleBlock + lane * kNumValues;
-  const std::int64_t num_values = num_values_from(kernel, first);
-  const std::byte* address =
-      kernel.values + place.row * kernel.values_stride + first * static_cast<std::int64_t>(size_of(kType));
-  if (kernel.by_vectors && num_values == kNumValues) {
+  constexpr int kValueBytes = static_cast<int>(size_of(kType));
+  const std::byte* address = kernel.values + place.row * kernel.values_stride + place.block * (kScaleBlock * kValueBytes);
+  const int num_values = num_values_of(kernel, place);
+  if (kernel.by_vectors && num_values == kScaleBlock) {
+    const std::byte* vectors = address + Share<kType>::first_of(0, lane) * kValueBytes;
 #pragma unroll
-    for (int i = 0; i < Share<kType>::kNumVectors; ++i) share.vectors[i] = ptx::load_row(address + 16 * i);
-  } else if (num_values > 0) {
-    share = load_some<kType>(address, static_cast<int>(num_values));
+    for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
+      share.vectors[i] = ptx::load_row(vectors + Share<kType>::first_of(i, 0) * kValueBytes);
+    }
+    return share;
+  }
+#pragma unroll
+  for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
+    const int first = Share<kType>::first_of(i, lane);
+    if (first < num_values) share.vectors[i] = load_some<kType>(address + first * kValueBytes, num_values - first);
   }
   return share;
 }
@@ -124,45 +129,47 @@ __device__ void store_scale(const Kernel& kernel, const Place& place, float scal
 // All lanes of the warp, since they find the largest values together; of blocks that are not there nothing is stored.
 template <DataType kType>
 __device__ void quantize_share(const Kernel& kernel, const Place& place, const Share<kType>& share, int lane) {
+  constexpr int kVectorValues = Share<kType>::kVectorValues;
   float numbers[kNumValues];
 #pragma unroll
   for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
-    Vector<kType>::decode(share.vectors[i], numbers + i * Vector<kType>::kNumElements);
+    Vector<kType>::decode(share.vectors[i], numbers + i * kVectorValues);
   }
-  std::uint32_t largest = 0;
-#pragma unroll
-  for (int i = 0; i < kNumValues; ++i) largest = max(largest, finite_magnitude(numbers[i]));
-  const BlockScale scale(amax_of_lanes<kNumLanes>(largest), kernel.format);
+  const BlockScale scale(amax_of_block<kNumLanes>(numbers), kernel.format);
   if (!place.is_there(kernel)) return;
   if (lane == 0) store_scale(kernel, place, scale.scale);
-  const std::int64_t first = place.block * kScaleBlock + lane * kNumValues;
-  const std::int64_t num_values = num_values_from(kernel, first);
-  const uint2 codes = {scale.encode(numbers), scale.encode(numbers + 4)};
-  std::byte* address = kernel.quantized + place.row * kernel.quantized_stride + first;
-  if (kernel.by_vectors && num_values == kNumValues) {
-    *reinterpret_cast<uint2*>(address) = codes;
-  } else if (num_values > 0) {
-    store_some(address, codes, static_cast<int>(num_values));
+  std::byte* address = kernel.quantized + place.row * kernel.quantized_stride + place.block * kScaleBlock;
+  const int num_values = num_values_of(kernel, place);
+  const bool by_vectors = kernel.by_vectors && num_values == kScaleBlock;
+#pragma unroll
+  for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
+    const int first = Share<kType>::first_of(i, lane);
+    const float* vector = numbers + i * kVectorValues;
+    uint2 codes = {scale.encode(vector), 0};
+    if constexpr (kVectorValues == 8) codes.y = scale.encode(vector + 4);
+    if (!by_vectors) {
+      if (first < num_values) store_some(address + first, codes, min(num_values - first, kVectorValues));
+    } else if constexpr (kVectorValues == 8) {
+      *reinterpret_cast<uint2*>(address + first) = codes;
+    } else {
+      *reinterpret_cast<std::uint32_t*>(address + first) = codes.x;
+    }
   }
 }
 
 template <DataType kType>
 __global__ void __launch_bounds__(kNumThreads, 1) quantize_blocks(const __grid_constant__ Kernel kernel) {
-  constexpr int kNumAhead = size_of(kType) == 2 ? 4 : 2;  // 64 bytes per lane
   const int lane = static_cast<int>(threadIdx.x) % kNumLanes;
-  const std::int64_t team = static_cast<std::int64_t>(blockIdx.x) * kNumTeams + threadIdx.x / kNumLanes;
+  const int team = static_cast<int>(blockIdx.x) * kNumTeams + static_cast<int>(threadIdx.x) / kNumLanes;
   Place place = {team / kernel.num_blocks, team % kernel.num_blocks};
+  Share<kType> share = load_share<kType>(kernel, place, lane);
   while (__any_sync(kAllLanes, place.is_there(kernel))) {
-    Place places[kNumAhead];
-    Share<kType> shares[kNumAhead];
-#pragma unroll
-    for (int i = 0; i < kNumAhead; ++i) {
-      places[i] = place;
-      shares[i] = load_share<kType>(kernel, place, lane);
-      place.advance(kernel);
-    }
-#pragma unroll
-    for (int i = 0; i < kNumAhead; ++i) quantize_share<kType>(kernel, places[i], shares[i], lane);
+    Place next = place;
+    next.advance(kernel);
+    const Share<kType> next_share = load_share<kType>(kernel, next, lane);
+    quantize_share<kType>(kernel, place, share, lane);
+    place = next;
+    share = next_share;
   }
 }
 
@@ -176,23 +183,23 @@ Kernel prepare(const QuantizeArgs& args) {
   kernel.scales = static_cast<std::byte*>(args.scales.data);
   kernel.scales_row_stride = args.scales.strides[0] * scale_bytes;
   kernel.scales_block_stride = args.scales.strides[1] * scale_bytes;
-  kernel.num_rows = args.values.shape[0];
-  kernel.num_columns = args.values.shape[1];
-  kernel.num_blocks = args.scales.shape[1];
+  kernel.num_rows = static_cast<int>(args.values.shape[0]);
+  kernel.num_columns = static_cast<int>(args.values.shape[1]);
+  kernel.num_blocks = static_cast<int>(args.scales.shape[1]);
   kernel.format = args.format;
   const auto values_bits = reinterpret_cast<std::uintptr_t>(kernel.values) | static_cast<std::uintptr_t>(kernel.values_stride);
   const auto quantized_bits =
       reinterpret_cast<std::uintptr_t>(kernel.quantized) | static_cast<std::uintptr_t>(kernel.quantized_stride);
-  kernel.by_vectors = values_bits % 16 == 0 && quantized_bits % kNumValues == 0;
+  kernel.by_vectors = values_bits % 16 == 0 && quantized_bits % 8 == 0;
   return kernel;
 }
 
 template <DataType kType>
 void launch_quantize(Kernel kernel, const Launch& launch) {
-  const std::int64_t num_needed = (kernel.num_rows * kernel.num_blocks + kNumTeams - 1) / kNumTeams;
+  const std::int64_t num_needed = (static_cast<std::int64_t>(kernel.num_rows) * kernel.num_blocks + kNumTeams - 1) / kNumTeams;
   if (num_needed == 0) return;
   const auto grid = static_cast<int>(std::min<std::int64_t>(num_needed, launch.num_sms));
-  const std::int64_t num_teams = static_cast<std::int64_t>(grid) * kNumTeams;
+  const int num_teams = grid * kNumTeams;
   kernel.step_rows = num_teams / kernel.num_blocks;
   kernel.step_blocks = num_teams % kernel.num_blocks;
   quantize_blocks<kType><<<grid, kNumThreads, 0, launch.stream>>>(kernel);
