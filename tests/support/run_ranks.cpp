@@ -31,13 +31,14 @@ namespace {
   _exit(exit_code);
 }
 
-// Whether a rank only heard of a failure from another.
+// Whether a rank only heard of a failure from another, or has missed it where the test's ranks meet.
 bool is_hearsay(const std::exception_ptr& error) {
   if (error == nullptr) return true;
   try {
     std::rethrow_exception(error);
   } catch (const std::exception& known) {
-    return std::string(known.what()).find("the group has failed") != std::string::npos;
+    const std::string text = known.what();
+    return text.find("the group has failed") != std::string::npos || text.find("of the test came") != std::string::npos;
   } catch (...) {
     return false;
   }
