@@ -11,8 +11,7 @@
 // Verbs belong to a team, all of whose threads call them alike: a thread by itself, a whole warp of 32 threads, or a whole
 // block. Ordering, in short (docs/memory-model.md argues it): whoever has seen a signal's value by a wait or a load sees what
 // the team that signalled had put before, to whichever rank. Puts are not ordered among themselves. Read regions by ordinary
-// loads, never by
-// __ldg or const __restrict__ pointers: these may give what was there before the wait.
+// loads, never by __ldg or const __restrict__ pointers: these may give what was there before the wait.
 //
 // C++17 and compute capability 7.0 or later. Nothing is checked here: ranks must be of this domain, ranges inside the window. A
 // kernel that waits for another rank keeps its multiprocessor until that rank has come, so all blocks that wait for each other,

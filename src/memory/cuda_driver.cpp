@@ -6,25 +6,9 @@
 namespace tokenyard {
 namespace {
 
-// The interfaces asked for are those of CUDA 12.4, the oldest driver that is supported; newer drivers keep them. Before 12.5
-// the runtime finds those of its own version.
-cudaError_t find_entry_point(const char* name, void** address, cudaDriverEntryPointQueryResult* status) {
-#if CUDART_VERSION >= 12050
-  return cudaGetDriverEntryPointByVersion(name, address, 12'040, cudaEnableDefault, status);
-#else
-  return cudaGetDriverEntryPoint(name, address, cudaEnableDefault, status);
-#endif
-}
-
 template <class Function>
 void find(Function* function, const char* name) {
-  void* address = nullptr;
-  cudaDriverEntryPointQueryResult status{};
-  check_cuda(find_entry_point(name, &address, &status), "cudaGetDriverEntryPoint");
-  if (status != cudaDriverEntryPointSuccess || address == nullptr) {
-    fail(ErrorCode::kUnsupported, "the NVIDIA driver has no {}: install the driver of CUDA 12.4 or a newer one", name);
-  }
-  *function = reinterpret_cast<Function>(address);
+  *function = reinterpret_cast<Function>(driver_function(name));
 }
 
 CudaDriver load() {
@@ -62,6 +46,23 @@ const char* advice_for(CUresult result) {
 }
 
 }  // namespace
+
+// 12.4 is the oldest driver that is supported; newer ones keep its interfaces. Before 12.5 the runtime finds those of its own
+// version.
+void* driver_function(const char* name) {
+  void* address = nullptr;
+  cudaDriverEntryPointQueryResult status{};
+#if CUDART_VERSION >= 12050
+  check_cuda(cudaGetDriverEntryPointByVersion(name, &address, 12'040, cudaEnableDefault, &status),
+             "cudaGetDriverEntryPointByVersion");
+#else
+  check_cuda(cudaGetDriverEntryPoint(name, &address, cudaEnableDefault, &status), "cudaGetDriverEntryPoint");
+#endif
+  if (status != cudaDriverEntryPointSuccess || address == nullptr) {
+    fail(ErrorCode::kUnsupported, "the NVIDIA driver has no {}: install the driver of CUDA 12.4 or a newer one", name);
+  }
+  return address;
+}
 
 const CudaDriver& cuda_driver() {
   static const CudaDriver driver = load();

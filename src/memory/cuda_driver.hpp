@@ -32,6 +32,9 @@ struct CudaDriver {
 // Throws Error(kUnsupported) if there is no driver, or one that lacks a function. Every call tries again.
 const CudaDriver& cuda_driver();
 
+// Any function of the driver, as CUDA 12.4 has it. Throws as cuda_driver().
+void* driver_function(const char* name);
+
 // `call` names what returned `result`; throws Error(kSystem or kUnsupported) unless that is success.
 void check_driver(CUresult result, const char* call);
 

@@ -1,6 +1,5 @@
 // Groups whose ranks are processes and live on GPUs. This process itself leaves CUDA alone, since it forks.
-#include <cudaTypedefs.h>
-
+#include "memory/cuda_driver.hpp"
 #include "tests/base/expect_error.hpp"
 #include "tests/support/gpus_apart.hpp"
 #include "tests/support/group_options.hpp"
@@ -152,18 +151,10 @@ TEST(group_of_processes_on_gpus, refuse_a_kind_of_handle_that_does_not_exist) {
 }
 
 bool is_started(int device) {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult status{};
-#if CUDART_VERSION >= 12050
-  check_cuda(cudaGetDriverEntryPointByVersion("cuDevicePrimaryCtxGetState", &function, 12'040, cudaEnableDefault, &status),
-             "cudaGetDriverEntryPointByVersion");
-#else
-  check_cuda(cudaGetDriverEntryPoint("cuDevicePrimaryCtxGetState", &function, cudaEnableDefault, &status),
-             "cudaGetDriverEntryPoint");
-#endif
   unsigned flags = 0;
   int is_active = 0;
-  reinterpret_cast<PFN_cuDevicePrimaryCtxGetState_v7000>(function)(device, &flags, &is_active);
+  const auto get_state = reinterpret_cast<PFN_cuDevicePrimaryCtxGetState_v7000>(driver_function("cuDevicePrimaryCtxGetState"));
+  get_state(device, &flags, &is_active);
   return is_active != 0;
 }
 

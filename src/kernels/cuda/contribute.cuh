@@ -118,10 +118,15 @@ __device__ inline std::byte* home_of(const FoldKernel& kernel, const ReceivedRow
   return window + kernel.rows_target + home * kernel.returned_row_bytes;
 }
 
-// The weights that are carried home with it, where weights are. False if nothing else is to be sent.
+// Whether contributions to tokens of `source` are sent, and do not stay where they are.
+__device__ inline bool sends_rows(const FoldKernel& kernel, int source) {
+  return kernel.rows != nullptr && source != kernel.skip_source;
+}
+
+// Sends the weights that are carried home with the row, where weights are. Whether its contribution is to be sent.
 __device__ inline bool begin_row(const FoldKernel& kernel, const ReceivedRow& received, std::byte* window, int lane) {
   if (kernel.carried_weights != nullptr) return_weight(kernel, received.row, received.place, window, lane);
-  return kernel.rows != nullptr && received.source != kernel.skip_source;
+  return sends_rows(kernel, received.source);
 }
 
 // Whether contributions are rows as they are, NaNs and all.

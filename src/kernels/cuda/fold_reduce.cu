@@ -144,7 +144,7 @@ class RowsOfPieces : public FoldedRow {
   __device__ bool draw(int lane) {
     while (pieces_.next(&piece_, lane)) {
       num_left_ = piece_.num_rows;
-      if (fold_.rows != nullptr && piece_.source != fold_.skip_source) return true;
+      if (sends_rows(fold_, piece_.source)) return true;
       for (std::uint32_t i = 0; i < piece_.num_rows; ++i) {
         const ReceivedRow received = load_received(fold_, piece_.first_row + i, piece_.source, lane);
         begin_row(fold_, received, fold_.windows[piece_.source], lane);

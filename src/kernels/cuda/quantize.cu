@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <string>
-#include <type_traits>
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/float8.cuh"
@@ -67,21 +66,6 @@ struct Share {
   __device__ static int first_of(int i, int lane) { return (i * kNumLanes + lane) * kVectorValues; }
 };
 
-// The first `num_values` of a vector, at any multiple of their size; the others are 0.
-template <DataType kType>
-__device__ __noinline__ uint4 load_some(const std::byte* address, int num_values) {
-  using Unit = std::conditional_t<size_of(kType) == 2, std::uint16_t, std::uint32_t>;
-  constexpr int kUnitsPerWord = 4 / static_cast<int>(sizeof(Unit));
-  const auto* units = reinterpret_cast<const Unit*>(address);
-  std::uint32_t words[4] = {};
-#pragma unroll
-  for (int i = 0; i < 4 * kUnitsPerWord; ++i) {
-    const std::uint32_t unit = i < num_values ? units[i] : Unit{0};
-    words[i / kUnitsPerWord] |= unit << (i % kUnitsPerWord * 16);
-  }
-  return {words[0], words[1], words[2], words[3]};
-}
-
 __device__ __noinline__ void store_some(std::byte* address, uint2 codes, int num_values) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -112,7 +96,7 @@ __device__ Share<kType> load_share(const Kernel& kernel, const Place& place, int
 #pragma unroll
   for (int i = 0; i < Share<kType>::kNumVectors; ++i) {
     const int first = Share<kType>::first_of(i, lane);
-    if (first < num_values) share.vectors[i] = load_some<kType>(address + first * kValueBytes, num_values - first);
+    if (first < num_values) share.vectors[i] = load_elements<kType>(address + first * kValueBytes, num_values - first);
   }
   return share;
 }

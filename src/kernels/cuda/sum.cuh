@@ -55,16 +55,18 @@ struct Vector {
   }
 };
 
-// A vector of a row that lies at any multiple of its elements' size. Rare, so out of line.
+// A vector of a row that lies at any multiple of its elements' size, or the first `num_units` units of it: the others are 0. A
+// unit is an element, of 8 bytes a half. Rare, so out of line.
 template <DataType kType>
-__device__ __noinline__ uint4 load_elements(const std::byte* address) {
+__device__ __noinline__ uint4 load_elements(const std::byte* address, int num_units = size_of(kType) == 2 ? 8 : 4) {
   using Unit = std::conditional_t<size_of(kType) == 2, std::uint16_t, std::uint32_t>;
   constexpr int kUnitsPerWord = 4 / static_cast<int>(sizeof(Unit));
   const auto* units = reinterpret_cast<const Unit*>(address);
   std::uint32_t words[4] = {0, 0, 0, 0};
 #pragma unroll
   for (int i = 0; i < 4 * kUnitsPerWord; ++i) {
-    words[i / kUnitsPerWord] |= static_cast<std::uint32_t>(units[i]) << (i % kUnitsPerWord * 16);
+    const std::uint32_t unit = i < num_units ? units[i] : Unit{0};
+    words[i / kUnitsPerWord] |= unit << (i % kUnitsPerWord * 16);
   }
   return {words[0], words[1], words[2], words[3]};
 }
