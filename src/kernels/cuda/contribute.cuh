@@ -1,11 +1,11 @@
-// What this rank contributes to a token: the sum of the row's copies here, which stream through a ring, stored at the token's
-// home; or the row itself.
+// What this rank contributes to a token: the sum of the row's copies here, stored at the token's home; or the row itself.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/copy_row.cuh"
+#include "kernels/cuda/device.hpp"
 #include "kernels/cuda/float8.cuh"
 #include "kernels/cuda/fold.hpp"
 #include "kernels/cuda/ring.cuh"
@@ -16,6 +16,8 @@ namespace tokenyard::cuda {
 
 struct FoldKernel {
   std::int64_t row_bytes;
+  int num_pieces;  // of a row
+  int last_piece_bytes;
   bool as_float8;
   std::int64_t returned_row_bytes;
   int num_ranks;
@@ -134,6 +136,11 @@ __host__ __device__ inline bool is_copied(const FoldKernel& kernel) {
   return kernel.expanded_row == nullptr && kernel.factors == nullptr && !kernel.as_float8;
 }
 
+// Whether rows that are summed are loaded in bulk.
+inline bool loads_in_bulk(const FoldKernel& kernel, const Launch& launch) {
+  return !launch.plain_copies && current_device().has_bulk_copies && kernel.rows_are_aligned;
+}
+
 // One received row whose contribution is a copy, by a warp.
 template <DataType kType>
 __device__ void copy_home(const FoldKernel& kernel, std::int64_t row, int source, int lane) {
@@ -169,119 +176,94 @@ struct FoldedRow {
   }
 };
 
-// What a slot of the ring holds: up to kNumAtOnce terms of a piece; none where a row has none.
-template <class Mark>
-struct alignas(16) FoldSlot {
-  std::byte* target;  // of the row
-  float factors[kNumAtOnce];
-  std::int32_t piece;
-  std::int16_t num_terms;
-  bool is_last;  // of its piece
-  bool is_end;   // of what `mark` stands for
-  Mark mark;
-};
-
+// `num_bytes` of sums, from byte `first` of the row on.
 template <DataType kType>
-__device__ void store_folded(const FoldKernel& kernel, const WarpSum<kType>& sum, std::int64_t first, std::byte* target,
-                             int lane) {
+__device__ void store_folded(const FoldKernel& kernel, const WarpSum<kType>& sum, std::int64_t first, int num_bytes,
+                             std::byte* target, int lane) {
   if constexpr (kType != DataType::kFloat64) {
     if (kernel.as_float8) return store_as_float8<kType>(kernel, sum, first, target, lane);
   }
+  std::byte* vectors = target + first + WarpSum<kType>::offset(0, lane);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const std::int64_t offset = first + WarpSum<kType>::offset(i, lane);
-    if (offset < kernel.row_bytes) ptx::store_row(target + offset, Vector<kType>::encode(sum.numbers[i]));
+    if (num_bytes < kPieceBytes && WarpSum<kType>::offset(i, lane) >= num_bytes) continue;
+    ptx::store_row(vectors + WarpSum<kType>::offset(i, 0), Vector<kType>::encode(sum.numbers[i]));
   }
 }
 
-// By a warp: sums of a row's terms, piece by piece, stored at the tokens' homes. `rows` is a FoldedRow that advance() makes the
-// next one, of which is_end says whether it is the last one that `mark` stands for; end(mark) comes when that has been stored.
-template <DataType kType, int kNumSlots, class Rows>
-__device__ void fold_rows(const FoldKernel& kernel, Rows& rows, FoldSlot<typename Rows::Mark>* slots, std::byte* ring,
-                          int lane) {
-  using Sum = WarpSum<kType>;
-  const auto num_pieces = static_cast<int>((kernel.row_bytes + kPieceBytes - 1) / kPieceBytes);
-  const auto bytes_of = [&](int piece) {
-    return static_cast<int>(min(kernel.row_bytes - static_cast<std::int64_t>(piece) * kPieceBytes, std::int64_t{kPieceBytes}));
+// Sums of rows' terms, stored at the tokens' homes, for stream_sums(). `rows` is a FoldedRow that advance() makes the next one,
+// of which is_end says whether it is the last one that `mark` stands for; end(mark) comes when that has been stored.
+template <DataType kType, class Rows>
+class RowSums {
+ public:
+  struct alignas(16) Slot {
+    std::byte* target;  // of the row
+    std::int32_t piece;
+    std::int32_t num_bytes;  // of each term
+    float factors[kNumAtOnce];
+    std::int16_t num_terms;
+    bool is_last;  // of its piece
+    bool is_end;   // of what `mark` stands for
+    typename Rows::Mark mark;
   };
-  Sum sum;
-  sum.clear();
-  int piece = 0;
-  unsigned to_load = rows.contributors;
-  int num_under_way = 0;
-  int load_place = 0;
-  for (int sum_place = 0;; sum_place = (sum_place + 1) % kNumSlots) {
-#pragma unroll 1
-    for (; rows.is_there && num_under_way < kNumSlots; ++num_under_way) {
-      const int num_bytes = bytes_of(piece);
-      const int num_terms = min(__popc(to_load), kNumAtOnce);
-#pragma unroll
-      for (int j = 0; j < kNumAtOnce; ++j) {
-        if (j >= num_terms) break;
-        const int term = take_lane(&to_load);
-        if (lane == term) slots[load_place].factors[j] = rows.factor;
-        const std::byte* row = address_of_lane(rows.contribution, term) + static_cast<std::int64_t>(piece) * kPieceBytes;
-        std::byte* stage = ring + (load_place * kNumAtOnce + j) * kPieceBytes;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int offset = Sum::offset(i, lane);
-          if (offset >= num_bytes) continue;
-          if (kernel.rows_are_aligned) {
-            ptx::async_load_row(stage + offset, row + offset);
-          } else {
-            *reinterpret_cast<uint4*>(stage + offset) = load_elements<kType>(row + offset);
-          }
-        }
-      }
-      ptx::async_commit();
-      if (lane == 0) {
-        auto& slot = slots[load_place];
-        slot.target = rows.target;
-        slot.piece = piece;
-        slot.num_terms = static_cast<std::int16_t>(num_terms);
-        slot.is_last = to_load == 0;
-        slot.is_end = to_load == 0 && piece + 1 == num_pieces && rows.is_end;
-        slot.mark = rows.mark;
-      }
-      load_place = (load_place + 1) % kNumSlots;
-      if (to_load != 0) continue;
-      if (++piece == num_pieces) {
-        piece = 0;
-        rows.advance(lane);
-      }
-      to_load = rows.contributors;
+
+  __device__ RowSums(const FoldKernel& kernel, Rows* rows) : kernel_(kernel), rows_(*rows) {}
+
+  __device__ bool is_there() const { return rows_.is_there; }
+  __device__ int piece() const { return piece_; }
+  __device__ int piece_bytes() const { return piece_ + 1 == kernel_.num_pieces ? kernel_.last_piece_bytes : kPieceBytes; }
+  __device__ unsigned contributors() const { return rows_.contributors; }
+  __device__ const std::byte* contribution() const { return rows_.contribution; }
+
+  __device__ void advance(int lane) {
+    if (++piece_ < kernel_.num_pieces) return;
+    piece_ = 0;
+    rows_.advance(lane);
+  }
+
+  __device__ void describe(Slot* slot, int num_bytes, unsigned taken, bool is_last, int lane) const {
+    if (kernel_.factors != nullptr && (taken >> lane & 1U) != 0) {
+      slot->factors[__popc(taken & ((1U << lane) - 1))] = rows_.factor;
     }
-    if (num_under_way == 0) break;
-    __syncwarp();
-    if (num_under_way == kNumSlots) {
-      ptx::async_wait<kNumSlots - 1>();
+    if (lane != 0) return;
+    slot->target = rows_.target;
+    slot->piece = piece_;
+    slot->num_bytes = num_bytes;
+    slot->num_terms = static_cast<std::int16_t>(__popc(taken));
+    slot->is_last = is_last;
+    slot->is_end = is_last && piece_ + 1 == kernel_.num_pieces && rows_.is_end;
+    if (slot->is_end) slot->mark = rows_.mark;
+  }
+
+  __device__ void add(WarpSum<kType>& sum, const Slot& slot, const std::byte* pieces, int lane) const {
+    if (kernel_.factors == nullptr) {
+      add_pieces<kType>(pieces, slot.num_terms, slot.num_bytes, lane, [&](int i, int, const uint4& bits) { sum.add(i, bits); });
     } else {
-      ptx::async_wait<0>();
-    }
-    const FoldSlot<typename Rows::Mark> slot = slots[sum_place];
-    const std::byte* pieces = ring + sum_place * kNumAtOnce * kPieceBytes;
-    if (kernel.factors == nullptr) {
-      add_pieces<kType>(pieces, slot.num_terms, bytes_of(slot.piece), lane,
-                        [&](int i, int, const uint4& bits) { sum.add(i, bits); });
-    } else {
-      add_pieces<kType>(pieces, slot.num_terms, bytes_of(slot.piece), lane,
+      add_pieces<kType>(pieces, slot.num_terms, slot.num_bytes, lane,
                         [&](int i, int j, const uint4& bits) { sum.add_scaled(i, bits, slot.factors[j]); });
     }
-    __syncwarp();  // all have read the slot before it is filled again
-    --num_under_way;
-    if (!slot.is_last) continue;
-    store_folded<kType>(kernel, sum, static_cast<std::int64_t>(slot.piece) * kPieceBytes, slot.target, lane);
-    sum.clear();
-    if (!slot.is_end) continue;
-    __syncwarp();
-    rows.end(slot.mark, lane);
   }
-}
+
+  __device__ void store(const WarpSum<kType>& sum, const Slot& slot, int lane) {
+    const std::int64_t first = static_cast<std::int64_t>(slot.piece) * kPieceBytes;
+    store_folded<kType>(kernel_, sum, first, slot.num_bytes, slot.target, lane);
+    if (slot.is_end) rows_.end(slot.mark, lane);
+  }
+
+ private:
+  const FoldKernel& kernel_;
+  Rows& rows_;
+  int piece_ = 0;
+};
 
 inline FoldKernel fold_kernel_of(const FoldArgs& args) {
-  return {.row_bytes = static_cast<std::int64_t>(args.row_bytes),
+  const auto num_pieces = static_cast<int>((args.row_bytes + kPieceBytes - 1) / kPieceBytes);
+  const auto row_bytes = static_cast<std::int64_t>(args.row_bytes);
+  return {.row_bytes = row_bytes,
+          .num_pieces = num_pieces,
+          .last_piece_bytes = static_cast<int>(row_bytes - (num_pieces - 1) * std::int64_t{kPieceBytes}),
           .as_float8 = args.as_float8,
-          .returned_row_bytes = static_cast<std::int64_t>(args.as_float8 ? args.returned_row_bytes : args.row_bytes),
+          .returned_row_bytes = args.as_float8 ? static_cast<std::int64_t>(args.returned_row_bytes) : row_bytes,
           .num_ranks = args.num_ranks,
           .source_offsets = args.source_offsets,
           .source_token = args.source_token,

@@ -216,12 +216,6 @@ __device__ void store_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, std
   }
 }
 
-template <DataType kType>
-__device__ void finish_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, std::int64_t token, int piece, int lane) {
-  store_piece<kType>(kernel, sum, token, piece, lane);
-  sum.clear();
-}
-
 // Of one (token, k) that this rank has given: what came back for it.
 __device__ inline void return_weight_to(const ReduceKernel& kernel, std::int64_t pair) {
   const std::int64_t token = pair / kernel.top_k;
@@ -241,134 +235,46 @@ __device__ inline void reduce_weights(const ReduceKernel& kernel) {
   }
 }
 
-// What a slot holds: up to kNumAtOnce contributions to a piece; none where a token has none.
-struct alignas(16) Slot {
-  std::int32_t token;
-  std::int32_t piece;
-  std::int32_t num_bytes;  // of each
-  std::int16_t num_contributions;
-  bool is_last;  // of its piece
-};
-
-template <DataType kType>
-__device__ void add_slot(WarpSum<kType>& sum, const Slot& slot, const std::byte* pieces, int lane) {
-  add_pieces<kType>(pieces, slot.num_contributions, slot.num_bytes, lane,
-                    [&](int i, int, const uint4& bits) { sum.add(i, bits); });
-}
-
-// `tokens` say where the pieces are, as Cursor does. `slots` and `ring` are the warp's own.
-template <DataType kType, int kNumSlots, class Tokens>
-__device__ void sum_rows(const ReduceKernel& kernel, Tokens& tokens, Slot* slots, std::byte* ring, int lane) {
-  WarpSum<kType> sum;
-  sum.clear();
-  unsigned to_load = tokens.contributors;
-  int num_under_way = 0;
-  int load_place = 0;
-  for (int sum_place = 0;; sum_place = (sum_place + 1) % kNumSlots) {
-#pragma unroll 1
-    for (; tokens.num_left > 0 && num_under_way < kNumSlots; ++num_under_way) {
-      const int num_bytes = piece_bytes(kernel, tokens.piece);
-      const int num_contributions = min(__popc(to_load), kNumAtOnce);
-      const std::int64_t first = static_cast<std::int64_t>(tokens.piece) * kPieceBytes;
-#pragma unroll
-      for (int j = 0; j < kNumAtOnce; ++j) {
-        if (j >= num_contributions) break;
-        const std::byte* row = address_of_lane(tokens.contribution, take_lane(&to_load)) + first;
-        std::byte* stage = ring + (load_place * kNumAtOnce + j) * kPieceBytes;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int offset = WarpSum<kType>::offset(i, lane);
-          if (offset < num_bytes) ptx::async_load_row(stage + offset, row + offset);
-        }
-      }
-      ptx::async_commit();
-      if (lane == 0) {
-        slots[load_place] = {static_cast<std::int32_t>(tokens.token), tokens.piece, num_bytes,
-                             static_cast<std::int16_t>(num_contributions), to_load == 0};
-      }
-      load_place = (load_place + 1) % kNumSlots;
-      if (to_load == 0) {
-        tokens.advance(kernel, lane);
-        to_load = tokens.contributors;
-      }
-    }
-    if (num_under_way == 0) break;
-    __syncwarp();
-    if (num_under_way == kNumSlots) {
-      ptx::async_wait<kNumSlots - 1>();
-    } else {
-      ptx::async_wait<0>();
-    }
-    const Slot slot = slots[sum_place];
-    add_slot(sum, slot, ring + sum_place * kNumAtOnce * kPieceBytes, lane);
-    __syncwarp();  // all have read the slot before it is filled again
-    --num_under_way;
-    if (slot.is_last) finish_piece<kType>(kernel, sum, slot.token, slot.piece, lane);
-  }
-}
-
-#if __CUDA_ARCH__ >= 900
-
-// Numbers from 0 on, as places in a ring and turns of that place.
-struct RingPlace {
-  int idx = 0;
-  std::uint32_t parity = 0;
-  __device__ void advance() {
-    if (++idx < kRingSlots) return;
-    idx = 0;
-    parity ^= 1U;
-  }
-};
-
-// The same by bulk loads, whose barriers have been made.
+// Sums of tokens' contributions, for stream_sums(). `Tokens` says where the pieces are, as Cursor does.
 template <DataType kType, class Tokens>
-__device__ void sum_rows_in_bulk(const ReduceKernel& kernel, Tokens& tokens, Slot* slots, ptx::Barrier* barriers,
-                                 std::byte* ring, int lane) {
-  WarpSum<kType> sum;
-  sum.clear();
-  unsigned to_load = tokens.contributors;
-  int num_under_way = 0;
-  RingPlace load_place;
-  for (RingPlace sum_place;; sum_place.advance()) {
-#pragma unroll 1
-    for (; tokens.num_left > 0 && num_under_way < kRingSlots; ++num_under_way) {
-      const unsigned rest = to_load & (to_load - 1);
-      const unsigned after = rest & (rest - 1);
-      const bool is_first = lane == __ffs(static_cast<int>(to_load)) - 1;
-      const bool is_second = lane == __ffs(static_cast<int>(rest)) - 1;
-      const int num_bytes = piece_bytes(kernel, tokens.piece);
-      if (lane == 0) {
-        const int num_contributions = (to_load != 0 ? 1 : 0) + (rest != 0 ? 1 : 0);
-        slots[load_place.idx] = {static_cast<std::int32_t>(tokens.token), tokens.piece, num_bytes,
-                                 static_cast<std::int16_t>(num_contributions), after == 0};
-        ptx::barrier_arrive_expecting(&barriers[load_place.idx], num_contributions * num_bytes);
-      }
-      if (is_first || is_second) {
-        ptx::bulk_load(ring + (load_place.idx * kNumAtOnce + (is_second ? 1 : 0)) * kPieceBytes,
-                       tokens.contribution + static_cast<std::int64_t>(tokens.piece) * kPieceBytes, num_bytes,
-                       &barriers[load_place.idx]);
-      }
-      load_place.advance();
-      to_load = after;
-      if (after == 0) {
-        tokens.advance(kernel, lane);
-        to_load = tokens.contributors;
-      }
-    }
-    if (num_under_way == 0) break;
-    __syncwarp();
-    while (!ptx::barrier_is_past(&barriers[sum_place.idx], sum_place.parity)) {
-    }
-    const Slot slot = slots[sum_place.idx];
-    const std::byte* pieces = ring + sum_place.idx * kNumAtOnce * kPieceBytes;
-    add_slot(sum, slot, pieces, lane);
-    __syncwarp();  // all have read the slot before it is filled again
-    --num_under_way;
-    if (slot.is_last) finish_piece<kType>(kernel, sum, slot.token, slot.piece, lane);
-  }
-}
+class TokenSums {
+ public:
+  struct alignas(16) Slot {
+    std::int32_t token;
+    std::int32_t piece;
+    std::int32_t num_bytes;  // of each contribution
+    std::int16_t num_contributions;
+    bool is_last;  // of its piece
+  };
 
-#endif
+  __device__ TokenSums(const ReduceKernel& kernel, Tokens* tokens) : kernel_(kernel), tokens_(*tokens) {}
+
+  __device__ bool is_there() const { return tokens_.num_left > 0; }
+  __device__ int piece() const { return tokens_.piece; }
+  __device__ int piece_bytes() const { return cuda::piece_bytes(kernel_, tokens_.piece); }
+  __device__ unsigned contributors() const { return tokens_.contributors; }
+  __device__ const std::byte* contribution() const { return tokens_.contribution; }
+  __device__ void advance(int lane) { tokens_.advance(kernel_, lane); }
+
+  __device__ void describe(Slot* slot, int num_bytes, unsigned taken, bool is_last, int lane) const {
+    if (lane != 0) return;
+    *slot = {static_cast<std::int32_t>(tokens_.token), tokens_.piece, num_bytes, static_cast<std::int16_t>(__popc(taken)),
+             is_last};
+  }
+
+  __device__ void add(WarpSum<kType>& sum, const Slot& slot, const std::byte* pieces, int lane) const {
+    add_pieces<kType>(pieces, slot.num_contributions, slot.num_bytes, lane,
+                      [&](int i, int, const uint4& bits) { sum.add(i, bits); });
+  }
+
+  __device__ void store(WarpSum<kType>& sum, const Slot& slot, int lane) const {
+    store_piece<kType>(kernel_, sum, slot.token, slot.piece, lane);
+  }
+
+ private:
+  const ReduceKernel& kernel_;
+  Tokens& tokens_;
+};
 
 // Warps of a block, each with a ring.
 inline int num_sum_warps(const Device& device) {

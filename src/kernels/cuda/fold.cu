@@ -52,10 +52,9 @@ class SpacedRows : public FoldedRow {
   ReceivedRow next_;
 };
 
-template <DataType kType>
-__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_by_threads(const __grid_constant__ FoldKernel kernel) {
+template <DataType kType, bool kInBulk>
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_rows(const __grid_constant__ FoldKernel kernel) {
   extern __shared__ __align__(128) std::byte rings[];
-  __shared__ FoldSlot<SpacedRows::Mark> slots[kMaxWarps][kNumSlots];
   const CallTurn call_turn = load_turn(kernel.handshake);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
@@ -67,8 +66,10 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_by_threads(const __g
     const std::int64_t num_rows = kernel.source_offsets[kernel.num_ranks];
     for (std::int64_t row = first; row < num_rows; row += step) copy_home<kType>(kernel, row, source_of(kernel, row), lane);
   } else if (is_well) {
+    Ring<kType, kNumSlots, kInBulk> ring(rings + warp * ring_bytes(kNumSlots), kernel.rows_are_aligned, lane);
     SpacedRows rows(kernel, first, step, lane);
-    fold_rows<kType, kNumSlots>(kernel, rows, slots[warp], rings + warp * ring_bytes(kNumSlots), lane);
+    RowSums<kType, SpacedRows> sums(kernel, &rows);
+    stream_sums<kType>(ring, sums, lane);
   }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }
@@ -77,13 +78,18 @@ template <DataType kType>
 void launch_fold(const FoldKernel& kernel, const Launch& launch) {
   constexpr int kStaticBytes = 4096;  // room for what the kernel keeps besides
   const int num_warps = std::clamp((current_device().max_shared_bytes - kStaticBytes) / ring_bytes(kNumSlots), 1, kMaxWarps);
-  fold_by_threads<kType><<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kNumSlots), launch.stream>>>(kernel);
+  const auto fold = loads_in_bulk(kernel, launch) ? fold_rows<kType, true> : fold_rows<kType, false>;
+  fold<<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kNumSlots), launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "fold");
 }
 
-const RegisteredKernels kKernels{
-    address_of(fold_by_threads<DataType::kFloat16>), address_of(fold_by_threads<DataType::kBFloat16>),
-    address_of(fold_by_threads<DataType::kFloat32>), address_of(fold_by_threads<DataType::kFloat64>)};
+template <DataType kType>
+RegisteredKernels registered() {
+  return {address_of(fold_rows<kType, true>), address_of(fold_rows<kType, false>)};
+}
+
+const RegisteredKernels kKernels[] = {registered<DataType::kFloat16>(), registered<DataType::kBFloat16>(),
+                                      registered<DataType::kFloat32>(), registered<DataType::kFloat64>()};
 
 }  // namespace
 

@@ -18,11 +18,18 @@ namespace {
 
 constexpr int kRowsPerPiece = 2;  // that a warp folds at a time
 
+// How contributions are made.
+enum class Fold {
+  kCopy,
+  kSum,
+  kSumInBulk,
+};
+
 // Where contributions are sums themselves, the kernel needs more registers: fewer warps then, each with a longer ring.
-template <bool kSums>
+template <Fold kFold>
 struct Warps {
-  static constexpr int kMaxNum = kSums ? 16 : 20;
-  static constexpr int kNumSlots = kSums ? 3 : 2;
+  static constexpr int kMaxNum = kFold == Fold::kCopy ? 20 : 16;
+  static constexpr int kNumSlots = kFold == Fold::kCopy ? 2 : 3;
   static constexpr int kRingBytes = ring_bytes(kNumSlots);
 };
 constexpr unsigned kNapNanoseconds = 100;
@@ -109,7 +116,7 @@ __device__ void copy_pieces(const FoldReduceKernel& kernel, FoldedPieces& pieces
   }
 }
 
-// The rows of the pieces that a warp draws, for fold_rows(). What stands in each row is loaded while the one before is summed.
+// The rows of the pieces that a warp draws, for RowSums. What stands in each row is loaded while the one before is summed.
 class RowsOfPieces : public FoldedRow {
  public:
   using Mark = FoldedPieces::Piece;
@@ -166,7 +173,7 @@ class RowsOfPieces : public FoldedRow {
   ReceivedRow next_;
 };
 
-// Of the tokens what a warp draws, when their contributions are there. For sum_rows.
+// Of the tokens what a warp draws, when their contributions are there. For TokenSums.
 class AwaitedTokens {
  public:
   std::int32_t token = 0;
@@ -309,19 +316,19 @@ class AwaitedTokens {
   std::uint32_t drawn_ = 0;  // in lane 0
 };
 
-template <DataType kType, bool kSums>
-__global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
+template <DataType kType, Fold kFold>
+__global__ void __launch_bounds__(Warps<kFold>::kMaxNum* kWarp, 1)
     fold_then_reduce(const __grid_constant__ FoldReduceKernel kernel) {
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ Slot slots[Warps<kSums>::kMaxNum][Warps<kSums>::kNumSlots];
-  __shared__ FoldSlot<RowsOfPieces::Mark> fold_slots[kSums ? Warps<kSums>::kMaxNum : 1][Warps<kSums>::kNumSlots];
+  using Warps = Warps<kFold>;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int num_warps = static_cast<int>(blockDim.x) / kWarp;
+  std::byte* const ring_of_warp = shared + warp * Warps::kRingBytes;
   const Signals& signals = kernel.reduce.handshake.signals;
   const CallTurn call_turn = load_turn(kernel.reduce.handshake);
   // Behind the rings: warps may sum already while others fold.
-  auto* const queues = reinterpret_cast<SentQueue*>(shared + num_warps * Warps<kSums>::kRingBytes);
+  auto* const queues = reinterpret_cast<SentQueue*>(shared + num_warps * Warps::kRingBytes);
   auto* const next_segments = reinterpret_cast<int*>(queues + num_warps);
   if (static_cast<int>(threadIdx.x) < num_warps) queues[threadIdx.x].init();
   __syncthreads();
@@ -344,28 +351,33 @@ __global__ void __launch_bounds__(Warps<kSums>::kMaxNum* kWarp, 1)
     }
   } else if (folds && is_well) {
     FoldedPieces pieces(kernel, queues + warp, lane);
-    if constexpr (kSums) {
-      RowsOfPieces rows(kernel, &pieces, lane);
-      fold_rows<kType, Warps<kSums>::kNumSlots>(kernel.fold, rows, fold_slots[warp], shared + warp * Warps<kSums>::kRingBytes,
-                                                lane);
-    } else {
+    if constexpr (kFold == Fold::kCopy) {
       copy_pieces<kType>(kernel, pieces, lane);
+    } else {
+      Ring<kType, Warps::kNumSlots, kFold == Fold::kSumInBulk> ring(ring_of_warp, kernel.fold.rows_are_aligned, lane);
+      RowsOfPieces rows(kernel, &pieces, lane);
+      RowSums<kType, RowsOfPieces> sums(kernel.fold, &rows);
+      stream_sums<kType>(ring, sums, lane);
     }
     if (lane == 0) queues[warp].end(true);
   }
   if (is_well) {
     AwaitedTokens tokens(kernel, call_turn.turn, lane);
-    sum_rows<kType, Warps<kSums>::kNumSlots>(kernel.reduce, tokens, slots[warp], shared + warp * Warps<kSums>::kRingBytes,
-                                             lane);
+    // Not in bulk: each segment that has come would have to wait for the loads that are under way.
+    LaneRing<kType, Warps::kNumSlots> ring(ring_of_warp, true, lane);
+    TokenSums<kType, AwaitedTokens> sums(kernel.reduce, &tokens);
+    stream_sums<kType>(ring, sums, lane);
     is_well = tokens.is_well;
   }
   leave_kernel(kernel.reduce.handshake, call_turn, is_well, kernel.reduce.state);
 }
 
-// Folding a row reads its terms and sends their sum over the link, summing reads contributions and writes sums. Measured where
-// contributions are copies, of one term; of more, by the bytes.
-int num_fold_blocks(int num_blocks, int num_terms) {
-  return std::clamp(num_blocks * (2 * num_terms + 1) / (2 * num_terms + 6), 1, num_blocks);
+// Of `num_blocks`. Copies keep the link busy with few blocks. Sums of a row's terms are limited by the SMs, and take them seven
+// fourths as long per term as it takes to sum a token's contributions, by measurement; blocks that have folded sum, too.
+int num_fold_blocks(int num_blocks, Fold fold, int num_terms) {
+  const int num_shares = fold == Fold::kCopy ? 3 : 7 * num_terms;
+  const int num_all_shares = fold == Fold::kCopy ? 8 : num_shares + 4;
+  return std::clamp(num_blocks * num_shares / num_all_shares, 1, num_blocks);
 }
 
 // Of a row, where ids are spread evenly over as many ranks as a token can visit.
@@ -373,28 +385,30 @@ int num_terms(const FoldKernel& fold) {
   return fold.expanded_row == nullptr ? 1 : std::max(1, fold.top_k / std::max(fold.max_fan_out, 1));
 }
 
-template <DataType kType, bool kSums>
+template <DataType kType, Fold kFold>
 void launch_with(FoldReduceKernel kernel, const Launch& launch) {
   constexpr int kStaticBytes = 8192;  // room for what the kernel keeps besides
   const int segment_bytes = kernel.reduce.num_ranks * static_cast<int>(sizeof(int));
-  constexpr int kWarpBytes = Warps<kSums>::kRingBytes + static_cast<int>(sizeof(SentQueue));
+  constexpr int kWarpBytes = Warps<kFold>::kRingBytes + static_cast<int>(sizeof(SentQueue));
   const int num_warps =
-      std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, Warps<kSums>::kMaxNum);
-  kernel.num_fold_blocks = num_fold_blocks(launch.num_sms, num_terms(kernel.fold));
-  fold_then_reduce<kType, kSums>
+      std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, Warps<kFold>::kMaxNum);
+  kernel.num_fold_blocks = num_fold_blocks(launch.num_sms, kFold, num_terms(kernel.fold));
+  fold_then_reduce<kType, kFold>
       <<<launch.num_sms, num_warps * kWarp, num_warps * kWarpBytes + segment_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "fold_and_reduce");
 }
 
 template <DataType kType>
 void launch_fold_reduce(const FoldReduceKernel& kernel, const Launch& launch) {
-  if (is_copied(kernel.fold)) return launch_with<kType, false>(kernel, launch);
-  launch_with<kType, true>(kernel, launch);
+  if (is_copied(kernel.fold)) return launch_with<kType, Fold::kCopy>(kernel, launch);
+  if (loads_in_bulk(kernel.fold, launch)) return launch_with<kType, Fold::kSumInBulk>(kernel, launch);
+  launch_with<kType, Fold::kSum>(kernel, launch);
 }
 
 template <DataType kType>
 RegisteredKernels registered() {
-  return {address_of(fold_then_reduce<kType, false>), address_of(fold_then_reduce<kType, true>)};
+  return {address_of(fold_then_reduce<kType, Fold::kCopy>), address_of(fold_then_reduce<kType, Fold::kSum>),
+          address_of(fold_then_reduce<kType, Fold::kSumInBulk>)};
 }
 
 const RegisteredKernels kKernels[] = {registered<DataType::kFloat16>(), registered<DataType::kBFloat16>(),

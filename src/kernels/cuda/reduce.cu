@@ -1,5 +1,5 @@
 // Every warp sums a run of pieces of rows, whose contributions stream through a ring of slots in shared memory far ahead of the
-// sums: on Hopper by bulk loads, before by asynchronous ones. FP8 rows the lanes load themselves.
+// sums. FP8 rows the lanes load themselves.
 
 #include "base/cuda_error.hpp"
 #include "kernels/cuda/contributions.cuh"
@@ -11,57 +11,23 @@ namespace {
 
 constexpr int kNumWarpsOfFloat8 = 16;  // which need more registers
 
-#if __CUDA_ARCH__ >= 900
-
-template <DataType kType>
-__global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_in_bulk(const __grid_constant__ ReduceKernel kernel) {
-  extern __shared__ __align__(128) std::byte shared[];
-  __shared__ ptx::Barrier barriers_of[kNumSumWarps][kRingSlots];
-  __shared__ Slot slots_of[kNumSumWarps][kRingSlots];
+template <DataType kType, bool kInBulk>
+__global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_contributions(const __grid_constant__ ReduceKernel kernel) {
+  extern __shared__ __align__(128) std::byte rings[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
   Cursor cursor(kernel, lane);
   cursor.begin_run(kernel, 0, kernel.num_tokens, lane);
   post_entry(kernel.handshake, call_turn);
-  ptx::Barrier* barriers = barriers_of[warp];
-  std::byte* ring = shared + warp * ring_bytes(kRingSlots);
-  if (lane < kRingSlots) ptx::barrier_init(&barriers[lane], 1);
-  ptx::barrier_init_fence();
-  __syncwarp();
-  const bool is_well = await_entry(kernel.handshake, call_turn);
-  ptx::fence_bulk();  // it waits for loads that are under way: before there are any
-  if (is_well) cursor.find_rows(kernel, lane);
-  cursor.enter_token(kernel, lane);
-  if (!is_well) cursor.num_left = 0;
-
-  sum_rows_in_bulk<kType>(kernel, cursor, slots_of[warp], barriers, ring, lane);
-  if (is_well) reduce_weights(kernel);
-  leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
-}
-
-#else
-
-template <DataType kType>
-__global__ void reduce_in_bulk(const __grid_constant__ ReduceKernel) {}  // never launched before Hopper
-
-#endif
-
-template <DataType kType>
-__global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) reduce_by_threads(const __grid_constant__ ReduceKernel kernel) {
-  extern __shared__ __align__(128) std::byte shared[];
-  __shared__ Slot slots[kNumSumWarps][kRingSlots];
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const CallTurn call_turn = load_turn(kernel.handshake);
-  Cursor cursor(kernel, lane);
-  cursor.begin_run(kernel, 0, kernel.num_tokens, lane);
-  post_entry(kernel.handshake, call_turn);
+  Ring<kType, kRingSlots, kInBulk> ring(rings + warp * ring_bytes(kRingSlots), true, lane);
   const bool is_well = await_entry(kernel.handshake, call_turn);
   if (is_well) {
+    ring.fence();
     cursor.find_rows(kernel, lane);
     cursor.enter_token(kernel, lane);
-    sum_rows<kType, kRingSlots>(kernel, cursor, slots[warp], shared + warp * ring_bytes(kRingSlots), lane);
+    TokenSums<kType, Cursor> sums(kernel, &cursor);
+    stream_sums<kType>(ring, sums, lane);
     reduce_weights(kernel);
   }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
@@ -148,7 +114,8 @@ __global__ void __launch_bounds__(kNumWarpsOfFloat8* kWarp, 1) reduce_float8(con
   sum.clear();
   for (; is_well && cursor.num_left > 0; cursor.advance(kernel, lane)) {
     add_float8_rows<kType>(kernel, sum, cursor, lane);
-    finish_piece<kType>(kernel, sum, cursor.token, cursor.piece, lane);
+    store_piece<kType>(kernel, sum, cursor.token, cursor.piece, lane);
+    sum.clear();
   }
   if (is_well) reduce_weights(kernel);
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
@@ -164,19 +131,24 @@ void launch_reduce(const ReduceKernel& kernel, const Launch& launch) {
   } else {
     const int num_warps = num_sum_warps(device);
     const bool in_bulk = !launch.plain_copies && device.has_bulk_copies;
-    const auto sum = in_bulk ? reduce_in_bulk<kType> : reduce_by_threads<kType>;
+    const auto sum = in_bulk ? sum_contributions<kType, true> : sum_contributions<kType, false>;
     sum<<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kRingSlots), launch.stream>>>(kernel);
   }
   check_cuda(cudaGetLastError(), "reduce");
 }
 
-const RegisteredKernels kKernels{
-    address_of(reduce_in_bulk<DataType::kFloat16>),    address_of(reduce_in_bulk<DataType::kBFloat16>),
-    address_of(reduce_in_bulk<DataType::kFloat32>),    address_of(reduce_in_bulk<DataType::kFloat64>),
-    address_of(reduce_by_threads<DataType::kFloat16>), address_of(reduce_by_threads<DataType::kBFloat16>),
-    address_of(reduce_by_threads<DataType::kFloat32>), address_of(reduce_by_threads<DataType::kFloat64>),
-    address_of(reduce_float8<DataType::kFloat16>),     address_of(reduce_float8<DataType::kBFloat16>),
-    address_of(reduce_float8<DataType::kFloat32>)};
+template <DataType kType>
+RegisteredKernels registered() {
+  return {address_of(sum_contributions<kType, true>), address_of(sum_contributions<kType, false>)};
+}
+
+const RegisteredKernels kKernels[] = {
+    registered<DataType::kFloat16>(),
+    registered<DataType::kBFloat16>(),
+    registered<DataType::kFloat32>(),
+    registered<DataType::kFloat64>(),
+    {address_of(reduce_float8<DataType::kFloat16>), address_of(reduce_float8<DataType::kBFloat16>),
+     address_of(reduce_float8<DataType::kFloat32>)}};
 
 }  // namespace
 

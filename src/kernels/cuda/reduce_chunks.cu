@@ -89,28 +89,16 @@ class ChunkCursor : public Cursor {
 
 template <DataType kType>
 __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_chunks(const __grid_constant__ ReduceChunksKernel kernel) {
-  extern __shared__ __align__(128) std::byte shared[];
-  __shared__ Slot slots_of[kNumSumWarps][kRingSlots];
+  extern __shared__ __align__(128) std::byte rings[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  Slot* slots = slots_of[warp];
-  std::byte* ring = shared + warp * ring_bytes(kRingSlots);
   const CallTurn call_turn = load_turn(kernel.reduce.handshake);
-#if __CUDA_ARCH__ >= 900
-  __shared__ ptx::Barrier barriers_of[kNumSumWarps][kRingSlots];
-  ptx::Barrier* barriers = barriers_of[warp];
-  if (lane < kRingSlots) ptx::barrier_init(&barriers[lane], 1);
-  ptx::barrier_init_fence();
-  __syncwarp();
-#endif
+  Ring<kType, kRingSlots, true> ring(rings + warp * ring_bytes(kRingSlots), true, lane);
   bool is_well = await_entry(kernel.reduce.handshake, call_turn);
   if (is_well) {
     ChunkCursor tokens(kernel, call_turn.turn, lane);
-#if __CUDA_ARCH__ >= 900
-    sum_rows_in_bulk<kType>(kernel.reduce, tokens, slots, barriers, ring, lane);
-#else
-    sum_rows<kType, kRingSlots>(kernel.reduce, tokens, slots, ring, lane);
-#endif
+    TokenSums<kType, ChunkCursor> sums(kernel.reduce, &tokens);
+    stream_sums<kType>(ring, sums, lane);
     is_well = tokens.is_well;
     if (is_well) reduce_weights(kernel.reduce);
   }

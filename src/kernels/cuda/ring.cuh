@@ -1,19 +1,25 @@
-// A ring in shared memory, of a warp's own, through which pieces of rows stream to the warp that adds them. Lanes load what
-// they will add themselves, so no lane waits for another.
+// A ring in shared memory, of a warp's own, through which pieces of rows stream to the warp that adds them, far ahead of the
+// sums.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sum.cuh"
 #include "kernels/cuda/warp.hpp"
 
 namespace tokenyard::cuda {
 
 inline constexpr int kPieceBytes = 4 * 32 * 16;  // of a row: four vectors per lane
-inline constexpr int kNumAtOnce = 2;             // rows that are loaded, and then added, together
+inline constexpr int kNumAtOnce = 2;             // rows that are loaded, and then added, together: a slot of the ring
 
-constexpr int ring_bytes(int num_slots) { return num_slots * kNumAtOnce * kPieceBytes; }
+// A slot of a ring: pieces, behind them a barrier, and 16 bytes behind that what is said of them. A multiple of 128 bytes,
+// since bulk loads to other addresses take longer.
+inline constexpr int kDescriptionBytes = 64;  // at most
+inline constexpr int kSlotBytes = kNumAtOnce * kPieceBytes + 128;
+constexpr int ring_bytes(int num_slots) { return num_slots * kSlotBytes; }
 
 // The lane of the lowest bit of `rest`; takes the bit out.
 __device__ inline int take_lane(unsigned* rest) {
@@ -26,6 +32,149 @@ __device__ inline int take_lane(unsigned* rest) {
 __device__ inline const std::byte* address_of_lane(const std::byte* address, int lane) {
   return reinterpret_cast<const std::byte*>(__shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(address), lane));
 }
+
+// A place in a ring and whether its turn is an odd one, in one number.
+template <int kNumSlots>
+class RingPlace {
+ public:
+  __device__ int idx() const { return number_ < kNumSlots ? number_ : number_ - kNumSlots; }
+  __device__ std::uint32_t parity() const { return number_ < kNumSlots ? 0 : 1; }
+  __device__ RingPlace ahead(int num_slots) const {
+    RingPlace place;
+    place.number_ = number_ + num_slots;
+    if (place.number_ >= 2 * kNumSlots) place.number_ -= 2 * kNumSlots;
+    return place;
+  }
+
+ private:
+  int number_ = 0;
+};
+
+// What rings of both kinds are: a warp's share of shared memory, aligned to 128 bytes.
+template <int kSlots>
+class RingMemory {
+ public:
+  static constexpr int kNumSlots = kSlots;
+  using Place = RingPlace<kNumSlots>;
+
+  __device__ explicit RingMemory(std::byte* memory) : memory_(memory) {}
+
+  __device__ std::byte* pieces(const Place& place) const { return memory_ + place.idx() * kSlotBytes; }
+
+  template <class Description>
+  __device__ Description* description(const Place& place) const {
+    static_assert(sizeof(Description) <= kDescriptionBytes);
+    return reinterpret_cast<Description*>(pieces(place) + kNumAtOnce * kPieceBytes + 16);
+  }
+
+ private:
+  std::byte* memory_;
+};
+
+// A ring into which lanes load what they will add themselves, so that none waits for another.
+template <DataType kType, int kSlots>
+class LaneRing : public RingMemory<kSlots> {
+ public:
+  using typename RingMemory<kSlots>::Place;
+
+  // Rows that are not aligned to 16 bytes come without haste.
+  __device__ LaneRing(std::byte* memory, bool rows_are_aligned, int)
+      : RingMemory<kSlots>(memory), rows_are_aligned_(rows_are_aligned) {}
+
+  // What peers have stored may be loaded when this GPU has acquired it, and has called this.
+  static __device__ void fence() {}
+
+  // By all lanes: pieces of up to kNumAtOnce rows, each of which begins at `row` of a lane in `holders`. Takes these lanes out.
+  __device__ void load(const Place& place, unsigned* holders, const std::byte* row, std::int64_t first, int num_bytes,
+                       int lane) {
+    std::byte* pieces = this->pieces(place);
+    const int num_rows = min(__popc(*holders), kNumAtOnce);
+#pragma unroll
+    for (int j = 0; j < kNumAtOnce; ++j) {
+      if (j >= num_rows) break;
+      const std::byte* source = address_of_lane(row, take_lane(holders)) + first;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int offset = WarpSum<kType>::offset(i, lane);
+        if (offset >= num_bytes) continue;
+        std::byte* target = pieces + j * kPieceBytes + offset;
+        if (rows_are_aligned_) {
+          ptx::async_load_row(target, source + offset);
+        } else {
+          *reinterpret_cast<uint4*>(target) = load_elements<kType>(source + offset);
+        }
+      }
+    }
+    ptx::async_commit();
+  }
+
+  // By all lanes: until the pieces at `place` are there, the first of so many that are under way.
+  __device__ void await(const Place&, int num_under_way) const {
+    if (num_under_way == kSlots) {
+      ptx::async_wait<kSlots - 1>();
+    } else {
+      ptx::async_wait<0>();
+    }
+  }
+
+ private:
+  bool rows_are_aligned_;
+};
+
+#if __CUDA_ARCH__ >= 900
+
+// The same by bulk loads, of rows that are aligned to 16 bytes.
+template <int kSlots>
+class BulkRing : public RingMemory<kSlots> {
+ public:
+  using typename RingMemory<kSlots>::Place;
+
+  __device__ BulkRing(std::byte* memory, bool, int lane) : RingMemory<kSlots>(memory) {
+    if (lane < kSlots) ptx::barrier_init(barrier(Place().ahead(lane)), 1);
+    ptx::barrier_init_fence();
+    __syncwarp();
+  }
+
+  // It waits for loads that are under way: before there are any.
+  static __device__ void fence() { ptx::fence_bulk(); }
+
+  __device__ void load(const Place& place, unsigned* holders, const std::byte* row, std::int64_t first, int num_bytes,
+                       int lane) {
+    static_assert(kNumAtOnce == 2);
+    const unsigned rest = *holders & (*holders - 1);
+    const bool is_first = lane == __ffs(static_cast<int>(*holders)) - 1;
+    const bool is_second = lane == __ffs(static_cast<int>(rest)) - 1;
+    if (lane == 0) {
+      const int num_rows = (*holders != 0 ? 1 : 0) + (rest != 0 ? 1 : 0);
+      ptx::barrier_arrive_expecting(barrier(place), num_rows * num_bytes);
+    }
+    if (is_first || is_second) {
+      ptx::bulk_load(this->pieces(place) + (is_second ? kPieceBytes : 0), row + first, num_bytes, barrier(place));
+    }
+    *holders = rest & (rest - 1);
+  }
+
+  __device__ void await(const Place& place, int) const {
+    while (!ptx::barrier_is_past(barrier(place), place.parity())) {
+    }
+  }
+
+ private:
+  __device__ ptx::Barrier* barrier(const Place& place) const {
+    return reinterpret_cast<ptx::Barrier*>(this->pieces(place) + kNumAtOnce * kPieceBytes);
+  }
+};
+
+template <DataType kType, int kNumSlots, bool kInBulk>
+using Ring = std::conditional_t<kInBulk, BulkRing<kNumSlots>, LaneRing<kType, kNumSlots>>;
+
+#else
+
+// Kernels that load in bulk are not launched before Hopper.
+template <DataType kType, int kNumSlots, bool kInBulk>
+using Ring = LaneRing<kType, kNumSlots>;
+
+#endif
 
 // Calls add(i, j, bits) for the lane's vector i of each piece j in a slot. Instructions are the limit where rows come from
 // memory of the GPU: most pieces are whole, and need fewer.
@@ -52,6 +201,51 @@ __device__ void add_pieces(const std::byte* pieces, int num_pieces, int num_byte
       const int offset = Sum::offset(i, lane);
       if (offset < num_bytes) add(i, j, *reinterpret_cast<const uint4*>(pieces + j * kPieceBytes + offset));
     }
+  }
+}
+
+// By a warp: sums of rows, piece by piece, as `sums` says:
+//   is_there()                    whether it is at a piece, or there are no more
+//   piece(), piece_bytes()        which of the row it is, and its size
+//   contributors()                lanes that hold a row of the sum
+//   contribution()                where this lane's begins
+//   describe(slot, num_bytes, taken, is_last, lane)
+//                                 rows of the lanes `taken` are being loaded, the last of this piece or not: what the slot
+//                                 holds
+//   advance(lane)                 goes on to the next piece
+//   add(sum, slot, pieces, lane)  adds what has been loaded
+//   store(sum, slot, lane)        stores the sum of a piece
+// A sum without rows has one slot all the same.
+template <DataType kType, class Ring, class Sums>
+__device__ void stream_sums(Ring& ring, Sums& sums, int lane) {
+  using Slot = typename Sums::Slot;
+  WarpSum<kType> sum;
+  sum.clear();
+  unsigned to_load = sums.contributors();
+  int num_under_way = 0;
+  for (typename Ring::Place place;; place = place.ahead(1)) {
+#pragma unroll 1
+    for (; sums.is_there() && num_under_way < Ring::kNumSlots; ++num_under_way) {
+      const typename Ring::Place free_place = place.ahead(num_under_way);
+      const unsigned before = to_load;
+      const int num_bytes = sums.piece_bytes();
+      const std::int64_t first = static_cast<std::int64_t>(sums.piece()) * kPieceBytes;
+      ring.load(free_place, &to_load, sums.contribution(), first, num_bytes, lane);
+      sums.describe(ring.template description<Slot>(free_place), num_bytes, before & ~to_load, to_load == 0, lane);
+      if (to_load != 0) continue;
+      sums.advance(lane);
+      to_load = sums.contributors();
+    }
+    if (num_under_way == 0) break;
+    __syncwarp();
+    ring.await(place, num_under_way);
+    const Slot slot = *ring.template description<Slot>(place);
+    sums.add(sum, slot, ring.pieces(place), lane);
+    __syncwarp();  // all have read the slot before it is filled again
+    --num_under_way;
+    if (!slot.is_last) continue;
+    sums.store(sum, slot, lane);
+    sum.clear();
   }
 }
 
