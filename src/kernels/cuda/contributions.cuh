@@ -133,9 +133,9 @@ __device__ inline const std::byte* contribution_of(const ReduceKernel& kernel, c
 
 // Goes through the pieces of a warp's run, token after token.
 struct Cursor {
-  std::int64_t token = 0;
+  std::int32_t token = 0;
   int piece = 0;
-  std::int64_t num_left = 0;                // pieces, this one included
+  std::int32_t num_left = 0;                // pieces, this one included
   const std::byte* contribution = nullptr;  // of this lane to the token, or null
   unsigned contributors = 0;                // lanes that have one
   ContributionRoute next;                   // of the next token, fetched ahead
@@ -154,8 +154,8 @@ struct Cursor {
     const unsigned num_all = static_cast<unsigned>(end_token - first_token) * num_pieces;
     const unsigned rest = num_all % num_warps;
     const unsigned begin = num_all / num_warps * warp + min(warp, rest);
-    num_left = num_all / num_warps + (warp < rest ? 1 : 0);
-    token = first_token + begin / num_pieces;
+    num_left = static_cast<std::int32_t>(num_all / num_warps + (warp < rest ? 1 : 0));
+    token = static_cast<std::int32_t>(first_token + begin / num_pieces);
     piece = static_cast<int>(begin % num_pieces);
     next = load_route(kernel, token, lane);
   }
@@ -258,8 +258,7 @@ class TokenSums {
 
   __device__ void describe(Slot* slot, int num_bytes, unsigned taken, bool is_last, int lane) const {
     if (lane != 0) return;
-    *slot = {static_cast<std::int32_t>(tokens_.token), tokens_.piece, num_bytes, static_cast<std::int16_t>(__popc(taken)),
-             is_last};
+    *slot = {tokens_.token, tokens_.piece, num_bytes, static_cast<std::int16_t>(__popc(taken)), is_last};
   }
 
   __device__ void add(WarpSum<kType>& sum, const Slot& slot, const std::byte* pieces, int lane) const {

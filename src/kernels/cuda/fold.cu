@@ -55,6 +55,8 @@ class SpacedRows : public FoldedRow {
 template <DataType kType, bool kInBulk>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_rows(const __grid_constant__ FoldKernel kernel) {
   extern __shared__ __align__(128) std::byte rings[];
+  using Sums = RowSums<kType, SpacedRows>;
+  __shared__ typename Sums::Slot slots[kMaxWarps][kNumSlots];
   const CallTurn call_turn = load_turn(kernel.handshake);
   post_entry(kernel.handshake, call_turn);
   const bool is_well = await_entry(kernel.handshake, call_turn);
@@ -68,8 +70,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_rows(const __grid_co
   } else if (is_well) {
     Ring<kType, kNumSlots, kInBulk> ring(rings + warp * ring_bytes(kNumSlots), kernel.rows_are_aligned, lane);
     SpacedRows rows(kernel, first, step, lane);
-    RowSums<kType, SpacedRows> sums(kernel, &rows);
-    stream_sums<kType>(ring, sums, lane);
+    Sums sums(kernel, &rows);
+    stream_sums<kType>(ring, sums, slots[warp], lane);
   }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);
 }

@@ -321,6 +321,10 @@ __global__ void __launch_bounds__(Warps<kFold>::kMaxNum* kWarp, 1)
     fold_then_reduce(const __grid_constant__ FoldReduceKernel kernel) {
   extern __shared__ __align__(128) std::byte shared[];
   using Warps = Warps<kFold>;
+  using Contributions = RowSums<kType, RowsOfPieces>;
+  using Sums = TokenSums<kType, AwaitedTokens>;
+  __shared__ typename Contributions::Slot fold_slots[kFold == Fold::kCopy ? 1 : Warps::kMaxNum][Warps::kNumSlots];
+  __shared__ typename Sums::Slot slots[Warps::kMaxNum][Warps::kNumSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int num_warps = static_cast<int>(blockDim.x) / kWarp;
@@ -356,8 +360,8 @@ __global__ void __launch_bounds__(Warps<kFold>::kMaxNum* kWarp, 1)
     } else {
       Ring<kType, Warps::kNumSlots, kFold == Fold::kSumInBulk> ring(ring_of_warp, kernel.fold.rows_are_aligned, lane);
       RowsOfPieces rows(kernel, &pieces, lane);
-      RowSums<kType, RowsOfPieces> sums(kernel.fold, &rows);
-      stream_sums<kType>(ring, sums, lane);
+      Contributions contributions(kernel.fold, &rows);
+      stream_sums<kType>(ring, contributions, fold_slots[warp], lane);
     }
     if (lane == 0) queues[warp].end(true);
   }
@@ -365,19 +369,18 @@ __global__ void __launch_bounds__(Warps<kFold>::kMaxNum* kWarp, 1)
     AwaitedTokens tokens(kernel, call_turn.turn, lane);
     // Not in bulk: each segment that has come would have to wait for the loads that are under way.
     LaneRing<kType, Warps::kNumSlots> ring(ring_of_warp, true, lane);
-    TokenSums<kType, AwaitedTokens> sums(kernel.reduce, &tokens);
-    stream_sums<kType>(ring, sums, lane);
+    Sums sums(kernel.reduce, &tokens);
+    stream_sums<kType>(ring, sums, slots[warp], lane);
     is_well = tokens.is_well;
   }
   leave_kernel(kernel.reduce.handshake, call_turn, is_well, kernel.reduce.state);
 }
 
-// Of `num_blocks`. Copies keep the link busy with few blocks. Sums of a row's terms are limited by the SMs, and take them seven
-// fourths as long per term as it takes to sum a token's contributions, by measurement; blocks that have folded sum, too.
+// Of `num_blocks`, by measurement. Copies keep the link busy with few blocks. Sums of a row's terms are limited by the SMs, and
+// blocks that have folded sum, too: they may be more than what folding is of the work.
 int num_fold_blocks(int num_blocks, Fold fold, int num_terms) {
-  const int num_shares = fold == Fold::kCopy ? 3 : 7 * num_terms;
-  const int num_all_shares = fold == Fold::kCopy ? 8 : num_shares + 4;
-  return std::clamp(num_blocks * num_shares / num_all_shares, 1, num_blocks);
+  const int num_folded = fold == Fold::kCopy ? num_blocks * 3 / 8 : num_blocks * 4 * num_terms / (4 * num_terms + 1);
+  return std::clamp(num_folded, 1, num_blocks);
 }
 
 // Of a row, where ids are spread evenly over as many ranks as a token can visit.

@@ -14,6 +14,8 @@ constexpr int kNumWarpsOfFloat8 = 16;  // which need more registers
 template <DataType kType, bool kInBulk>
 __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_contributions(const __grid_constant__ ReduceKernel kernel) {
   extern __shared__ __align__(128) std::byte rings[];
+  using Sums = TokenSums<kType, Cursor>;
+  __shared__ typename Sums::Slot slots[kNumSumWarps][kRingSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.handshake);
@@ -26,8 +28,8 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_contributions(cons
     ring.fence();
     cursor.find_rows(kernel, lane);
     cursor.enter_token(kernel, lane);
-    TokenSums<kType, Cursor> sums(kernel, &cursor);
-    stream_sums<kType>(ring, sums, lane);
+    Sums sums(kernel, &cursor);
+    stream_sums<kType>(ring, sums, slots[warp], lane);
     reduce_weights(kernel);
   }
   leave_kernel(kernel.handshake, call_turn, is_well, kernel.state);

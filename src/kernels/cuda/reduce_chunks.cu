@@ -90,6 +90,8 @@ class ChunkCursor : public Cursor {
 template <DataType kType>
 __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_chunks(const __grid_constant__ ReduceChunksKernel kernel) {
   extern __shared__ __align__(128) std::byte rings[];
+  using Sums = TokenSums<kType, ChunkCursor>;
+  __shared__ typename Sums::Slot slots[kNumSumWarps][kRingSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.reduce.handshake);
@@ -97,8 +99,8 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_chunks(const __gri
   bool is_well = await_entry(kernel.reduce.handshake, call_turn);
   if (is_well) {
     ChunkCursor tokens(kernel, call_turn.turn, lane);
-    TokenSums<kType, ChunkCursor> sums(kernel.reduce, &tokens);
-    stream_sums<kType>(ring, sums, lane);
+    Sums sums(kernel.reduce, &tokens);
+    stream_sums<kType>(ring, sums, slots[warp], lane);
     is_well = tokens.is_well;
     if (is_well) reduce_weights(kernel.reduce);
   }

@@ -15,11 +15,9 @@ namespace tokenyard::cuda {
 inline constexpr int kPieceBytes = 4 * 32 * 16;  // of a row: four vectors per lane
 inline constexpr int kNumAtOnce = 2;             // rows that are loaded, and then added, together: a slot of the ring
 
-// A slot of a ring: pieces, behind them a barrier, and 16 bytes behind that what is said of them. A multiple of 128 bytes,
-// since bulk loads to other addresses take longer.
-inline constexpr int kDescriptionBytes = 64;  // at most
-inline constexpr int kSlotBytes = kNumAtOnce * kPieceBytes + 128;
-constexpr int ring_bytes(int num_slots) { return num_slots * kSlotBytes; }
+// Slots, and behind them a barrier each. A multiple of 128 bytes, since bulk loads to other addresses take longer.
+inline constexpr int kSlotBytes = kNumAtOnce * kPieceBytes;
+constexpr int ring_bytes(int num_slots) { return num_slots * kSlotBytes + 128; }
 
 // The lane of the lowest bit of `rest`; takes the bit out.
 __device__ inline int take_lane(unsigned* rest) {
@@ -33,21 +31,25 @@ __device__ inline const std::byte* address_of_lane(const std::byte* address, int
   return reinterpret_cast<const std::byte*>(__shfl_sync(kAllLanes, reinterpret_cast<std::uintptr_t>(address), lane));
 }
 
-// A place in a ring and whether its turn is an odd one, in one number.
+// A place in a ring and whether its turn is an odd one, in one number: registers are scarce where it is used.
 template <int kNumSlots>
 class RingPlace {
  public:
-  __device__ int idx() const { return number_ < kNumSlots ? number_ : number_ - kNumSlots; }
-  __device__ std::uint32_t parity() const { return number_ < kNumSlots ? 0 : 1; }
+  __device__ int idx() const {
+    if constexpr (kIsPowerOf2) return number_ % kNumSlots;
+    return static_cast<int>(number_ < kNumSlots ? number_ : number_ - kNumSlots);
+  }
+  __device__ std::uint32_t parity() const { return number_ / kNumSlots % 2; }
   __device__ RingPlace ahead(int num_slots) const {
     RingPlace place;
     place.number_ = number_ + num_slots;
-    if (place.number_ >= 2 * kNumSlots) place.number_ -= 2 * kNumSlots;
+    if (!kIsPowerOf2 && place.number_ >= 2 * kNumSlots) place.number_ -= 2 * kNumSlots;
     return place;
   }
 
  private:
-  int number_ = 0;
+  static constexpr bool kIsPowerOf2 = (kNumSlots & (kNumSlots - 1)) == 0;
+  std::uint32_t number_ = 0;
 };
 
 // What rings of both kinds are: a warp's share of shared memory, aligned to 128 bytes.
@@ -61,13 +63,7 @@ class RingMemory {
 
   __device__ std::byte* pieces(const Place& place) const { return memory_ + place.idx() * kSlotBytes; }
 
-  template <class Description>
-  __device__ Description* description(const Place& place) const {
-    static_assert(sizeof(Description) <= kDescriptionBytes);
-    return reinterpret_cast<Description*>(pieces(place) + kNumAtOnce * kPieceBytes + 16);
-  }
-
- private:
+ protected:
   std::byte* memory_;
 };
 
@@ -130,7 +126,7 @@ class BulkRing : public RingMemory<kSlots> {
   using typename RingMemory<kSlots>::Place;
 
   __device__ BulkRing(std::byte* memory, bool, int lane) : RingMemory<kSlots>(memory) {
-    if (lane < kSlots) ptx::barrier_init(barrier(Place().ahead(lane)), 1);
+    if (lane < kSlots) ptx::barrier_init(barrier(lane), 1);
     ptx::barrier_init_fence();
     __syncwarp();
   }
@@ -146,22 +142,22 @@ class BulkRing : public RingMemory<kSlots> {
     const bool is_second = lane == __ffs(static_cast<int>(rest)) - 1;
     if (lane == 0) {
       const int num_rows = (*holders != 0 ? 1 : 0) + (rest != 0 ? 1 : 0);
-      ptx::barrier_arrive_expecting(barrier(place), num_rows * num_bytes);
+      ptx::barrier_arrive_expecting(barrier(place.idx()), num_rows * num_bytes);
     }
     if (is_first || is_second) {
-      ptx::bulk_load(this->pieces(place) + (is_second ? kPieceBytes : 0), row + first, num_bytes, barrier(place));
+      ptx::bulk_load(this->pieces(place) + (is_second ? kPieceBytes : 0), row + first, num_bytes, barrier(place.idx()));
     }
     *holders = rest & (rest - 1);
   }
 
   __device__ void await(const Place& place, int) const {
-    while (!ptx::barrier_is_past(barrier(place), place.parity())) {
+    while (!ptx::barrier_is_past(barrier(place.idx()), place.parity())) {
     }
   }
 
  private:
-  __device__ ptx::Barrier* barrier(const Place& place) const {
-    return reinterpret_cast<ptx::Barrier*>(this->pieces(place) + kNumAtOnce * kPieceBytes);
+  __device__ ptx::Barrier* barrier(int idx) const {
+    return reinterpret_cast<ptx::Barrier*>(this->memory_ + kSlots * kSlotBytes) + idx;
   }
 };
 
@@ -215,10 +211,9 @@ __device__ void add_pieces(const std::byte* pieces, int num_pieces, int num_byte
 //   advance(lane)                 goes on to the next piece
 //   add(sum, slot, pieces, lane)  adds what has been loaded
 //   store(sum, slot, lane)        stores the sum of a piece
-// A sum without rows has one slot all the same.
+// A sum without rows has one slot all the same. `slots`, beside those of the ring, are shared memory of the warp's own.
 template <DataType kType, class Ring, class Sums>
-__device__ void stream_sums(Ring& ring, Sums& sums, int lane) {
-  using Slot = typename Sums::Slot;
+__device__ void stream_sums(Ring& ring, Sums& sums, typename Sums::Slot* slots, int lane) {
   WarpSum<kType> sum;
   sum.clear();
   unsigned to_load = sums.contributors();
@@ -231,7 +226,7 @@ __device__ void stream_sums(Ring& ring, Sums& sums, int lane) {
       const int num_bytes = sums.piece_bytes();
       const std::int64_t first = static_cast<std::int64_t>(sums.piece()) * kPieceBytes;
       ring.load(free_place, &to_load, sums.contribution(), first, num_bytes, lane);
-      sums.describe(ring.template description<Slot>(free_place), num_bytes, before & ~to_load, to_load == 0, lane);
+      sums.describe(&slots[free_place.idx()], num_bytes, before & ~to_load, to_load == 0, lane);
       if (to_load != 0) continue;
       sums.advance(lane);
       to_load = sums.contributors();
@@ -239,7 +234,7 @@ __device__ void stream_sums(Ring& ring, Sums& sums, int lane) {
     if (num_under_way == 0) break;
     __syncwarp();
     ring.await(place, num_under_way);
-    const Slot slot = *ring.template description<Slot>(place);
+    const typename Sums::Slot slot = slots[place.idx()];
     sums.add(sum, slot, ring.pieces(place), lane);
     __syncwarp();  // all have read the slot before it is filled again
     --num_under_way;
