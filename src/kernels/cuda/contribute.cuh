@@ -136,9 +136,9 @@ __host__ __device__ inline bool is_copied(const FoldKernel& kernel) {
   return kernel.expanded_row == nullptr && kernel.factors == nullptr && !kernel.as_float8;
 }
 
-// Whether rows that are summed are loaded in bulk.
+// Whether terms that are summed are loaded in bulk.
 inline bool loads_in_bulk(const FoldKernel& kernel, const Launch& launch) {
-  return !launch.plain_copies && current_device().has_bulk_copies && kernel.rows_are_aligned;
+  return uses_bulk_copies(launch) && kernel.rows_are_aligned;
 }
 
 // One received row whose contribution is a copy, by a warp.

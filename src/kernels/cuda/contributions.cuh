@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/copy_row.cuh"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/ring.cuh"

@@ -9,7 +9,7 @@
 namespace tokenyard::cuda {
 namespace {
 
-constexpr int kNumThreads = 512;
+constexpr int kNumThreads = 1024;
 
 // The tensor of an expert layout, all strides in bytes. Rows of a group stand `row_stride` apart.
 struct Expanded {

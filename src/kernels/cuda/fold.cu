@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) fold_rows(const __grid_co
     const std::int64_t num_rows = kernel.source_offsets[kernel.num_ranks];
     for (std::int64_t row = first; row < num_rows; row += step) copy_home<kType>(kernel, row, source_of(kernel, row), lane);
   } else if (is_well) {
-    Ring<kType, kNumSlots, kInBulk> ring(rings + warp * ring_bytes(kNumSlots), kernel.rows_are_aligned, lane);
+    RingOf<kType, kNumSlots, kInBulk> ring(rings + warp * ring_bytes(kNumSlots), kernel.rows_are_aligned, lane);
     SpacedRows rows(kernel, first, step, lane);
     Sums sums(kernel, &rows);
     stream_sums<kType>(ring, sums, slots[warp], lane);

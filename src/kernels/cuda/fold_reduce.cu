@@ -27,7 +27,7 @@ enum class Fold {
 
 // Where contributions are sums themselves, the kernel needs more registers: fewer warps then, each with a longer ring.
 template <Fold kFold>
-struct Warps {
+struct WarpsOf {
   static constexpr int kMaxNum = kFold == Fold::kCopy ? 20 : 16;
   static constexpr int kNumSlots = kFold == Fold::kCopy ? 2 : 3;
   static constexpr int kRingBytes = ring_bytes(kNumSlots);
@@ -317,13 +317,11 @@ class AwaitedTokens {
 };
 
 template <DataType kType, Fold kFold>
-__global__ void __launch_bounds__(Warps<kFold>::kMaxNum* kWarp, 1)
+__global__ void __launch_bounds__(WarpsOf<kFold>::kMaxNum* kWarp, 1)
     fold_then_reduce(const __grid_constant__ FoldReduceKernel kernel) {
   extern __shared__ __align__(128) std::byte shared[];
-  using Warps = Warps<kFold>;
-  using Contributions = RowSums<kType, RowsOfPieces>;
+  using Warps = WarpsOf<kFold>;
   using Sums = TokenSums<kType, AwaitedTokens>;
-  __shared__ typename Contributions::Slot fold_slots[kFold == Fold::kCopy ? 1 : Warps::kMaxNum][Warps::kNumSlots];
   __shared__ typename Sums::Slot slots[Warps::kMaxNum][Warps::kNumSlots];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -358,7 +356,9 @@ __global__ void __launch_bounds__(Warps<kFold>::kMaxNum* kWarp, 1)
     if constexpr (kFold == Fold::kCopy) {
       copy_pieces<kType>(kernel, pieces, lane);
     } else {
-      Ring<kType, Warps::kNumSlots, kFold == Fold::kSumInBulk> ring(ring_of_warp, kernel.fold.rows_are_aligned, lane);
+      using Contributions = RowSums<kType, RowsOfPieces>;
+      __shared__ typename Contributions::Slot fold_slots[Warps::kMaxNum][Warps::kNumSlots];
+      RingOf<kType, Warps::kNumSlots, kFold == Fold::kSumInBulk> ring(ring_of_warp, kernel.fold.rows_are_aligned, lane);
       RowsOfPieces rows(kernel, &pieces, lane);
       Contributions contributions(kernel.fold, &rows);
       stream_sums<kType>(ring, contributions, fold_slots[warp], lane);
@@ -376,26 +376,23 @@ __global__ void __launch_bounds__(Warps<kFold>::kMaxNum* kWarp, 1)
   leave_kernel(kernel.reduce.handshake, call_turn, is_well, kernel.reduce.state);
 }
 
-// Of `num_blocks`, by measurement. Copies keep the link busy with few blocks. Sums of a row's terms are limited by the SMs, and
-// blocks that have folded sum, too: they may be more than what folding is of the work.
-int num_fold_blocks(int num_blocks, Fold fold, int num_terms) {
-  const int num_folded = fold == Fold::kCopy ? num_blocks * 3 / 8 : num_blocks * 4 * num_terms / (4 * num_terms + 1);
-  return std::clamp(num_folded, 1, num_blocks);
-}
-
-// Of a row, where ids are spread evenly over as many ranks as a token can visit.
-int num_terms(const FoldKernel& fold) {
-  return fold.expanded_row == nullptr ? 1 : std::max(1, fold.top_k / std::max(fold.max_fan_out, 1));
+// Of `num_blocks`, by measurement. In the compact layout few blocks keep the link busy. In others SMs are the limit, and blocks
+// that have folded sum, too: best fold 12, 14, 15 of 16 where a row has 1, 2, 4 terms, if ids are spread evenly over as many
+// ranks as a token can visit.
+int num_fold_blocks(int num_blocks, const FoldKernel& fold) {
+  if (fold.expanded_row == nullptr) return std::max(num_blocks * 3 / 8, 1);
+  const int num_terms = std::max(fold.top_k / std::max(fold.max_fan_out, 1), 1);
+  return std::max(num_blocks * 4 * num_terms / (4 * num_terms + 1), 1);
 }
 
 template <DataType kType, Fold kFold>
 void launch_with(FoldReduceKernel kernel, const Launch& launch) {
   constexpr int kStaticBytes = 8192;  // room for what the kernel keeps besides
   const int segment_bytes = kernel.reduce.num_ranks * static_cast<int>(sizeof(int));
-  constexpr int kWarpBytes = Warps<kFold>::kRingBytes + static_cast<int>(sizeof(SentQueue));
+  constexpr int kWarpBytes = WarpsOf<kFold>::kRingBytes + static_cast<int>(sizeof(SentQueue));
   const int num_warps =
-      std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, Warps<kFold>::kMaxNum);
-  kernel.num_fold_blocks = num_fold_blocks(launch.num_sms, kFold, num_terms(kernel.fold));
+      std::clamp((current_device().max_shared_bytes - kStaticBytes - segment_bytes) / kWarpBytes, 2, WarpsOf<kFold>::kMaxNum);
+  kernel.num_fold_blocks = num_fold_blocks(launch.num_sms, kernel.fold);
   fold_then_reduce<kType, kFold>
       <<<launch.num_sms, num_warps * kWarp, num_warps * kWarpBytes + segment_bytes, launch.stream>>>(kernel);
   check_cuda(cudaGetLastError(), "fold_and_reduce");

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device.hpp"
+
 struct CUstream_st;
 
 namespace tokenyard::cuda {
@@ -12,6 +14,8 @@ struct Launch {
   int num_sms = 0;                // blocks; at most one stands on a multiprocessor. At least 1
   bool plain_copies = false;      // 16-byte loads and stores instead of bulk copies, as before Hopper
 };
+
+inline bool uses_bulk_copies(const Launch& launch) { return !launch.plain_copies && current_device().has_bulk_copies; }
 
 // Device memory through which the blocks of a launch agree. Zero at first, and again after every launch; launches that share
 // one must not overlap.

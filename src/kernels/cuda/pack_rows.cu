@@ -462,7 +462,7 @@ const RegisteredKernels kKernels{address_of(pack_in_bulk), address_of(pack_by_th
 
 void pack_rows(const PackArgs& args, const Launch& launch) {
   const Device device = current_device();
-  PackKernel kernel = prepare(args, !launch.plain_copies && device.has_bulk_copies);
+  PackKernel kernel = prepare(args, uses_bulk_copies(launch));
   const bool in_bulk = kernel.num_parts > 0;
   if (!in_bulk) kernel.num_parts = 1;
   kernel.row_parts = kernel.num_parts + (kernel.has_groups ? 1 : 0);

@@ -390,8 +390,7 @@ bool can_copy_out(std::span<const TensorView> outputs) {
 
 void push(const PushArgs& args, const Launch& launch) {
   const Device device = current_device();
-  const bool may_be_bulk = !launch.plain_copies && device.has_bulk_copies;
-  PushKernel kernel = prepare(args, may_be_bulk);
+  PushKernel kernel = prepare(args, uses_bulk_copies(launch));
   const bool counts = kernel.segments.words != nullptr;
   const int segment_bytes = counts ? kernel.num_ranks * static_cast<int>(sizeof(int)) : 0;
   if (kernel.num_parts == 0) {

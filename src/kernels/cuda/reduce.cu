@@ -22,10 +22,10 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_contributions(cons
   Cursor cursor(kernel, lane);
   cursor.begin_run(kernel, 0, kernel.num_tokens, lane);
   post_entry(kernel.handshake, call_turn);
-  Ring<kType, kRingSlots, kInBulk> ring(rings + warp * ring_bytes(kRingSlots), true, lane);
+  RingOf<kType, kRingSlots, kInBulk> ring(rings + warp * ring_bytes(kRingSlots), true, lane);
   const bool is_well = await_entry(kernel.handshake, call_turn);
   if (is_well) {
-    ring.fence();
+    if constexpr (kInBulk) let_load_in_bulk();
     cursor.find_rows(kernel, lane);
     cursor.enter_token(kernel, lane);
     Sums sums(kernel, &cursor);
@@ -132,8 +132,7 @@ void launch_reduce(const ReduceKernel& kernel, const Launch& launch) {
     }
   } else {
     const int num_warps = num_sum_warps(device);
-    const bool in_bulk = !launch.plain_copies && device.has_bulk_copies;
-    const auto sum = in_bulk ? sum_contributions<kType, true> : sum_contributions<kType, false>;
+    const auto sum = uses_bulk_copies(launch) ? sum_contributions<kType, true> : sum_contributions<kType, false>;
     sum<<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kRingSlots), launch.stream>>>(kernel);
   }
   check_cuda(cudaGetLastError(), "reduce");

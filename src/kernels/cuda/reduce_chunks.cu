@@ -34,9 +34,7 @@ __device__ bool await_chunk(const ReduceChunksKernel& kernel, int chunk, std::ui
         await_word(signals, kernel.arrivals + chunk * signals.num_ranks + peer, peer, turn, Phase::kCombineRows, kPatience);
   }
   __syncwarp();  // what one lane has awaited all may read
-#if __CUDA_ARCH__ >= 900
-  ptx::fence_bulk();
-#endif
+  let_load_in_bulk();
   return __all_sync(kAllLanes, has_come);
 }
 
@@ -95,7 +93,7 @@ __global__ void __launch_bounds__(kNumSumWarps* kWarp, 1) sum_chunks(const __gri
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const CallTurn call_turn = load_turn(kernel.reduce.handshake);
-  Ring<kType, kRingSlots, true> ring(rings + warp * ring_bytes(kRingSlots), true, lane);
+  RingOf<kType, kRingSlots, true> ring(rings + warp * ring_bytes(kRingSlots), true, lane);
   bool is_well = await_entry(kernel.reduce.handshake, call_turn);
   if (is_well) {
     ChunkCursor tokens(kernel, call_turn.turn, lane);

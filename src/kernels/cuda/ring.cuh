@@ -15,8 +15,9 @@ namespace tokenyard::cuda {
 inline constexpr int kPieceBytes = 4 * 32 * 16;  // of a row: four vectors per lane
 inline constexpr int kNumAtOnce = 2;             // rows that are loaded, and then added, together: a slot of the ring
 
-// Slots, and behind them a barrier each. A multiple of 128 bytes, since bulk loads to other addresses take longer.
 inline constexpr int kSlotBytes = kNumAtOnce * kPieceBytes;
+
+// Slots, and behind them a barrier each. A multiple of 128 bytes, since bulk loads to other addresses take longer.
 constexpr int ring_bytes(int num_slots) { return num_slots * kSlotBytes + 128; }
 
 // The lane of the lowest bit of `rest`; takes the bit out.
@@ -36,7 +37,7 @@ template <int kNumSlots>
 class RingPlace {
  public:
   __device__ int idx() const {
-    if constexpr (kIsPowerOf2) return number_ % kNumSlots;
+    if constexpr (kIsPowerOf2) return static_cast<int>(number_ % kNumSlots);
     return static_cast<int>(number_ < kNumSlots ? number_ : number_ - kNumSlots);
   }
   __device__ std::uint32_t parity() const { return number_ / kNumSlots % 2; }
@@ -52,11 +53,11 @@ class RingPlace {
   std::uint32_t number_ = 0;
 };
 
-// What rings of both kinds are: a warp's share of shared memory, aligned to 128 bytes.
-template <int kSlots>
+// What rings of both kinds are: a warp's share of shared memory, aligned to 128 bytes. Both are constructed alike.
+template <int kNumRingSlots>
 class RingMemory {
  public:
-  static constexpr int kNumSlots = kSlots;
+  static constexpr int kNumSlots = kNumRingSlots;
   using Place = RingPlace<kNumSlots>;
 
   __device__ explicit RingMemory(std::byte* memory) : memory_(memory) {}
@@ -67,18 +68,23 @@ class RingMemory {
   std::byte* memory_;
 };
 
+// Rows that peers have stored may be loaded in bulk when this GPU has acquired them, and has called this: best before there are
+// loads, since it waits for those that are under way. Rows of kernels before this one need neither.
+__device__ inline void let_load_in_bulk() {
+#if __CUDA_ARCH__ >= 900
+  ptx::fence_bulk();
+#endif
+}
+
 // A ring into which lanes load what they will add themselves, so that none waits for another.
-template <DataType kType, int kSlots>
-class LaneRing : public RingMemory<kSlots> {
+template <DataType kType, int kNumRingSlots>
+class LaneRing : public RingMemory<kNumRingSlots> {
  public:
-  using typename RingMemory<kSlots>::Place;
+  using typename RingMemory<kNumRingSlots>::Place;
 
   // Rows that are not aligned to 16 bytes come without haste.
   __device__ LaneRing(std::byte* memory, bool rows_are_aligned, int)
-      : RingMemory<kSlots>(memory), rows_are_aligned_(rows_are_aligned) {}
-
-  // What peers have stored may be loaded when this GPU has acquired it, and has called this.
-  static __device__ void fence() {}
+      : RingMemory<kNumRingSlots>(memory), rows_are_aligned_(rows_are_aligned) {}
 
   // By all lanes: pieces of up to kNumAtOnce rows, each of which begins at `row` of a lane in `holders`. Takes these lanes out.
   __device__ void load(const Place& place, unsigned* holders, const std::byte* row, std::int64_t first, int num_bytes,
@@ -106,8 +112,8 @@ class LaneRing : public RingMemory<kSlots> {
 
   // By all lanes: until the pieces at `place` are there, the first of so many that are under way.
   __device__ void await(const Place&, int num_under_way) const {
-    if (num_under_way == kSlots) {
-      ptx::async_wait<kSlots - 1>();
+    if (num_under_way == kNumRingSlots) {
+      ptx::async_wait<kNumRingSlots - 1>();
     } else {
       ptx::async_wait<0>();
     }
@@ -120,19 +126,16 @@ class LaneRing : public RingMemory<kSlots> {
 #if __CUDA_ARCH__ >= 900
 
 // The same by bulk loads, of rows that are aligned to 16 bytes.
-template <int kSlots>
-class BulkRing : public RingMemory<kSlots> {
+template <int kNumRingSlots>
+class BulkRing : public RingMemory<kNumRingSlots> {
  public:
-  using typename RingMemory<kSlots>::Place;
+  using typename RingMemory<kNumRingSlots>::Place;
 
-  __device__ BulkRing(std::byte* memory, bool, int lane) : RingMemory<kSlots>(memory) {
-    if (lane < kSlots) ptx::barrier_init(barrier(lane), 1);
+  __device__ BulkRing(std::byte* memory, bool, int lane) : RingMemory<kNumRingSlots>(memory) {
+    if (lane < kNumRingSlots) ptx::barrier_init(barrier(lane), 1);
     ptx::barrier_init_fence();
     __syncwarp();
   }
-
-  // It waits for loads that are under way: before there are any.
-  static __device__ void fence() { ptx::fence_bulk(); }
 
   __device__ void load(const Place& place, unsigned* holders, const std::byte* row, std::int64_t first, int num_bytes,
                        int lane) {
@@ -157,18 +160,18 @@ class BulkRing : public RingMemory<kSlots> {
 
  private:
   __device__ ptx::Barrier* barrier(int idx) const {
-    return reinterpret_cast<ptx::Barrier*>(this->memory_ + kSlots * kSlotBytes) + idx;
+    return reinterpret_cast<ptx::Barrier*>(this->memory_ + kNumRingSlots * kSlotBytes) + idx;
   }
 };
 
 template <DataType kType, int kNumSlots, bool kInBulk>
-using Ring = std::conditional_t<kInBulk, BulkRing<kNumSlots>, LaneRing<kType, kNumSlots>>;
+using RingOf = std::conditional_t<kInBulk, BulkRing<kNumSlots>, LaneRing<kType, kNumSlots>>;
 
 #else
 
-// Kernels that load in bulk are not launched before Hopper.
+// Before Hopper lanes load, whatever is asked for.
 template <DataType kType, int kNumSlots, bool kInBulk>
-using Ring = LaneRing<kType, kNumSlots>;
+using RingOf = LaneRing<kType, kNumSlots>;
 
 #endif
 

@@ -170,6 +170,8 @@ void fold_as_the_host_does(std::uint64_t seed) {
   const bool with_factors = random.one_in(2);
   const bool with_weights = random.one_in(2);
   const bool rows_stay = random.one_in(6);
+  const std::size_t shift = random.one_in(3) ? size_of(dtype) : 0;  // of the rows on the device, from an aligned address
+  const bool plain_copies = random.one_in(3);
   const GpuRanks gpus(1, 1);
   const int rank = static_cast<int>(random.from(0, routed.num_ranks - 1));
   const int skip_source = random.one_in(2) ? rank : -1;
@@ -220,7 +222,9 @@ void fold_as_the_host_does(std::uint64_t seed) {
   const DeviceArray<std::int32_t> ordinal(received.ordinal);
   const DeviceArray<std::int32_t> topk_idx(received.topk_idx);
   const DeviceArray<std::int64_t> expanded_row(groups.expanded_row);
-  const DeviceArray<std::byte> device_rows(rows);
+  std::vector<std::byte> shifted_rows(shift);
+  shifted_rows.insert(shifted_rows.end(), rows.begin(), rows.end());
+  const DeviceArray<std::byte> device_rows(shifted_rows);
   const DeviceArray<float> device_factors(factors);
   const DeviceArray<float> device_weights(weights);
   const DeviceArray<std::byte*> window_pointers(device_windows);
@@ -235,7 +239,7 @@ void fold_as_the_host_does(std::uint64_t seed) {
               .max_fan_out = routed.dimensions.max_fan_out,
               .top_k = routed.shape.top_k,
               .expanded_row = compact ? nullptr : expanded_row.data(),
-              .rows = rows_stay ? nullptr : device_rows.data(),
+              .rows = rows_stay ? nullptr : device_rows.data() + shift,
               .factors = with_factors ? device_factors.data() : nullptr,
               .skip_source = skip_source,
               .carried_weights = with_weights ? device_weights.data() : nullptr,
@@ -243,12 +247,13 @@ void fold_as_the_host_does(std::uint64_t seed) {
               .layout = &combine,
               .windows = window_pointers.data(),
               .state = gpus.state(0)},
-             {.stream = gpus.stream(0), .num_sms = static_cast<int>(random.from(1, 40))});
+             {.stream = gpus.stream(0), .num_sms = static_cast<int>(random.from(1, 40)), .plain_copies = plain_copies});
   gpus.finish();
   for (int peer = 0; peer < routed.num_ranks; ++peer) {
     EXPECT_TRUE(windows[peer].contents() == expected[peer])
         << "rank " << peer << "'s window differs, rows of " << num_elements << " " << to_string(dtype) << ", as FP8 "
-        << routed.shape.combine_as_float8 << ", compact " << compact;
+        << routed.shape.combine_as_float8 << ", compact " << compact << ", plain copies " << plain_copies << ", shift "
+        << shift;
   }
 }
 
