@@ -5,9 +5,9 @@
 #include <cstdint>
 
 #include "kernels/cuda/copy_row.cuh"
-#include "kernels/cuda/device.hpp"
 #include "kernels/cuda/float8.cuh"
 #include "kernels/cuda/fold.hpp"
+#include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/ring.cuh"
 #include "kernels/cuda/signals.cuh"
 #include "kernels/cuda/sum.cuh"
@@ -16,8 +16,7 @@ namespace tokenyard::cuda {
 
 struct FoldKernel {
   std::int64_t row_bytes;
-  int num_pieces;  // of a row
-  int last_piece_bytes;
+  RowPieces pieces;
   bool as_float8;
   std::int64_t returned_row_bytes;
   int num_ranks;
@@ -211,12 +210,12 @@ class RowSums {
 
   __device__ bool is_there() const { return rows_.is_there; }
   __device__ int piece() const { return piece_; }
-  __device__ int piece_bytes() const { return piece_ + 1 == kernel_.num_pieces ? kernel_.last_piece_bytes : kPieceBytes; }
+  __device__ int piece_bytes() const { return kernel_.pieces.bytes_of(piece_); }
   __device__ unsigned contributors() const { return rows_.contributors; }
   __device__ const std::byte* contribution() const { return rows_.contribution; }
 
   __device__ void advance(int lane) {
-    if (++piece_ < kernel_.num_pieces) return;
+    if (++piece_ < kernel_.pieces.num) return;
     piece_ = 0;
     rows_.advance(lane);
   }
@@ -231,7 +230,7 @@ class RowSums {
     slot->num_bytes = num_bytes;
     slot->num_terms = static_cast<std::int16_t>(__popc(taken));
     slot->is_last = is_last;
-    slot->is_end = is_last && piece_ + 1 == kernel_.num_pieces && rows_.is_end;
+    slot->is_end = is_last && piece_ + 1 == kernel_.pieces.num && rows_.is_end;
     if (slot->is_end) slot->mark = rows_.mark;
   }
 
@@ -257,11 +256,9 @@ class RowSums {
 };
 
 inline FoldKernel fold_kernel_of(const FoldArgs& args) {
-  const auto num_pieces = static_cast<int>((args.row_bytes + kPieceBytes - 1) / kPieceBytes);
   const auto row_bytes = static_cast<std::int64_t>(args.row_bytes);
   return {.row_bytes = row_bytes,
-          .num_pieces = num_pieces,
-          .last_piece_bytes = static_cast<int>(row_bytes - (num_pieces - 1) * std::int64_t{kPieceBytes}),
+          .pieces = pieces_of_row(row_bytes),
           .as_float8 = args.as_float8,
           .returned_row_bytes = args.as_float8 ? static_cast<std::int64_t>(args.returned_row_bytes) : row_bytes,
           .num_ranks = args.num_ranks,

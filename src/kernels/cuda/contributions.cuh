@@ -28,8 +28,7 @@ struct ReduceKernel {
   std::int64_t row_bytes;
   bool as_float8;
   std::int64_t returned_row_bytes;
-  int num_pieces;  // of a row
-  int last_piece_bytes;
+  RowPieces pieces;
   std::int64_t num_tokens;
   int max_fan_out;
   int num_ranks;
@@ -149,7 +148,7 @@ struct Cursor {
   __device__ void begin_run(const ReduceKernel& kernel, std::int64_t first_token, std::int64_t end_token, int lane) {
     const unsigned num_warps = gridDim.x * (blockDim.x / kWarp);
     const unsigned warp = threadIdx.x / kWarp * gridDim.x + blockIdx.x;
-    const auto num_pieces = static_cast<unsigned>(kernel.num_pieces);
+    const auto num_pieces = static_cast<unsigned>(kernel.pieces.num);
     const unsigned num_all = static_cast<unsigned>(end_token - first_token) * num_pieces;
     const unsigned rest = num_all % num_warps;
     const unsigned begin = num_all / num_warps * warp + min(warp, rest);
@@ -173,21 +172,17 @@ struct Cursor {
 
   __device__ void advance(const ReduceKernel& kernel, int lane) {
     --num_left;
-    if (++piece < kernel.num_pieces) return;
+    if (++piece < kernel.pieces.num) return;
     piece = 0;
     ++token;
     enter_token(kernel, lane);
   }
 };
 
-__device__ inline int piece_bytes(const ReduceKernel& kernel, int piece) {
-  return piece + 1 == kernel.num_pieces ? kernel.last_piece_bytes : kPieceBytes;
-}
-
 template <DataType kType>
 __device__ void store_piece(const ReduceKernel& kernel, WarpSum<kType>& sum, std::int64_t token, int piece, int lane) {
   using Sum = WarpSum<kType>;
-  const int num_bytes = piece_bytes(kernel, piece);
+  const int num_bytes = kernel.pieces.bytes_of(piece);
   const std::int64_t first = static_cast<std::int64_t>(piece) * kPieceBytes;
   if (num_bytes == kPieceBytes && kernel.num_biases == 0 && kernel.output.is_aligned) {
     std::byte* output = kernel.output.data + token * kernel.output.row_stride + first + Sum::offset(0, lane);
@@ -250,7 +245,7 @@ class TokenSums {
 
   __device__ bool is_there() const { return tokens_.num_left > 0; }
   __device__ int piece() const { return tokens_.piece; }
-  __device__ int piece_bytes() const { return cuda::piece_bytes(kernel_, tokens_.piece); }
+  __device__ int piece_bytes() const { return kernel_.pieces.bytes_of(tokens_.piece); }
   __device__ unsigned contributors() const { return tokens_.contributors; }
   __device__ const std::byte* contribution() const { return tokens_.contribution; }
   __device__ void advance(int lane) { tokens_.advance(kernel_, lane); }
@@ -295,8 +290,7 @@ inline ReduceKernel reduce_kernel_of(const ReduceArgs& args) {
   kernel.row_bytes = static_cast<std::int64_t>(args.row_bytes);
   kernel.as_float8 = args.as_float8;
   kernel.returned_row_bytes = static_cast<std::int64_t>(args.as_float8 ? args.returned_row_bytes : args.row_bytes);
-  kernel.num_pieces = static_cast<int>((args.row_bytes + kPieceBytes - 1) / kPieceBytes);
-  kernel.last_piece_bytes = static_cast<int>(kernel.row_bytes - (kernel.num_pieces - 1) * std::int64_t{kPieceBytes});
+  kernel.pieces = pieces_of_row(kernel.row_bytes);
   kernel.num_tokens = args.num_tokens;
   kernel.max_fan_out = args.max_fan_out;
   kernel.num_ranks = args.num_ranks;

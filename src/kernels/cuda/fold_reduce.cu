@@ -219,7 +219,7 @@ class AwaitedTokens {
   // A ticket is half of a token's pieces, where there are some, so that the last ones are shared by more warps.
   __device__ void load_next(int lane) {
     const std::uint32_t ticket = __shfl_sync(kAllLanes, drawn_, 0);
-    const int num_pieces = kernel_.reduce.num_pieces;
+    const int num_pieces = kernel_.reduce.pieces.num;
     const std::uint32_t num_halves = num_pieces > 3 ? 2 : 1;
     const int middle = num_halves == 1 ? num_pieces : (num_pieces + 1) / 2;
     const bool is_second = ticket % num_halves != 0;

@@ -76,7 +76,7 @@ __device__ void add_float8_rows(const ReduceKernel& kernel, WarpSum<kType>& sum,
   const std::int64_t num_elements = kernel.row_bytes / kElementBytes;
   const std::int64_t first =
       static_cast<std::int64_t>(cursor.piece) * (kPieceBytes / kElementBytes) + static_cast<std::int64_t>(lane) * kLaneElements;
-  const int num_bytes = piece_bytes(kernel, cursor.piece);
+  const int num_bytes = kernel.pieces.bytes_of(cursor.piece);
   for (unsigned rest = cursor.contributors; rest != 0;) {
     Float8Vector<kType> values[kNumAtOnce][4];
     bool is_there[kNumAtOnce];
@@ -125,13 +125,12 @@ __global__ void __launch_bounds__(kNumWarpsOfFloat8* kWarp, 1) reduce_float8(con
 
 template <DataType kType>
 void launch_reduce(const ReduceKernel& kernel, const Launch& launch) {
-  const Device device = current_device();
   if (kernel.as_float8) {
     if constexpr (kType != DataType::kFloat64) {
       reduce_float8<kType><<<launch.num_sms, kNumWarpsOfFloat8 * kWarp, 0, launch.stream>>>(kernel);
     }
   } else {
-    const int num_warps = num_sum_warps(device);
+    const int num_warps = num_sum_warps(current_device());
     const auto sum = uses_bulk_copies(launch) ? sum_contributions<kType, true> : sum_contributions<kType, false>;
     sum<<<launch.num_sms, num_warps * kWarp, num_warps * ring_bytes(kRingSlots), launch.stream>>>(kernel);
   }

@@ -20,6 +20,19 @@ inline constexpr int kSlotBytes = kNumAtOnce * kPieceBytes;
 // Slots, and behind them a barrier each. A multiple of 128 bytes, since bulk loads to other addresses take longer.
 constexpr int ring_bytes(int num_slots) { return num_slots * kSlotBytes + 128; }
 
+// How a row divides into pieces.
+struct RowPieces {
+  int num;
+  int last_bytes;
+
+  __device__ int bytes_of(int piece) const { return piece + 1 == num ? last_bytes : kPieceBytes; }
+};
+
+inline RowPieces pieces_of_row(std::int64_t row_bytes) {
+  const auto num = static_cast<int>((row_bytes + kPieceBytes - 1) / kPieceBytes);
+  return {.num = num, .last_bytes = static_cast<int>(row_bytes - (num - 1) * std::int64_t{kPieceBytes})};
+}
+
 // The lane of the lowest bit of `rest`; takes the bit out.
 __device__ inline int take_lane(unsigned* rest) {
   const int lane = max(__ffs(static_cast<int>(*rest)) - 1, 0);
